@@ -1,0 +1,131 @@
+"""Every environment variable of the service, once, with its default and its reason.
+
+An empty variable counts as unset, because compose files and dashboards write empty ones. The agent's own `SW_*`
+variables are read by the agent; only those that this service looks at itself stand here.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+UVICORN_STARTUP_FAILURE = 3  # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+# What a variable takes, in the words of the line that refuses it; the same words stand in the README's table.
+SECONDS = "seconds, above 0, at most 86400"
+COUNT = "a whole number from 1 to 100000"
+
+
+class Settings(BaseModel):
+    """The settings, by their variables' names in lower case."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    port: Annotated[int, Field(ge=1, le=65_535, description="a port, 1 to 65535")] = 8000
+
+    # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it is Postgres.
+    database_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(sqlite:///.|postgres(ql)?(\+asyncpg)?://.)",
+            description="sqlite:///path or postgres://user:password@host:port/name",
+        ),
+    ] = "sqlite:///data/service.db"
+
+    # The mail goes over the first of these that is set; with none it is written to the log.
+    smtp_url: Annotated[
+        Annotated[str, Field(pattern="^smtps?://[^/]")] | None,
+        Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
+    ] = None
+    sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
+    sendgrid_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.sendgrid.com"
+    mailgun_api_key: Annotated[str | None, Field(description="a Mailgun API key, along with MAILGUN_DOMAIN")] = None
+    mailgun_domain: Annotated[str | None, Field(description="the domain that MAILGUN_API_KEY sends for")] = None
+    mailgun_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.mailgun.net"
+    mail_from: Annotated[str, Field(description="an e-mail address")] = "welcome@example.com"
+
+    discord_webhook_url: Annotated[HttpUrl | None, Field(description="an http(s) URL")] = None
+
+    images_dir: Annotated[Path, Field(description="a directory")] = Path("data/images")
+    # Off in production: a fetch of a stranger's URL must not reach the inside of the network.
+    allow_private_addresses: Annotated[bool, Field(description="1 or 0")] = False
+
+    # The demos' simulated work, exactly as long as theirs.
+    sleep_seconds: Annotated[Seconds, Field(description=SECONDS)] = 10.0
+    notify_seconds: Annotated[Seconds, Field(description=SECONDS)] = 2.0
+    work_seconds: Annotated[Seconds, Field(description=SECONDS)] = 3.0
+
+    # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small machine.
+    max_running: Annotated[Count, Field(description=COUNT)] = 1000
+    task_threads: Annotated[Count, Field(description=COUNT)] = 8
+    request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
+    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the traces after.
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = 20.0
+
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG, INFO, WARNING or ERROR")
+    ] = "INFO"
+    log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
+
+    # The agent starts only when this is set.
+    sw_agent_collector_backend_services: Annotated[str | None, Field(description="host:port of SkyWalking's OAP")] = (
+        None
+    )
+    # The agent's default is true; its profiler would sample the event loop's thread for every request, so here it is
+    # off unless asked for.
+    sw_agent_profile_active: Annotated[bool, Field(description="true or false")] = False
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def in_any_case(cls, value: str, info: Any) -> str:
+        return value.upper() if info.field_name == "log_level" else value.lower()
+
+    @model_validator(mode="after")
+    def mailgun_is_whole(self) -> Self:
+        if self.mailgun_api_key and not self.mailgun_domain:
+            raise ValueError("MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for")
+        return self
+
+
+# Their values may hold a password or a key, and are never repeated.
+SECRET = {"database_url", "smtp_url", "sendgrid_api_key", "mailgun_api_key", "discord_webhook_url"}
+
+
+class WrongSetting(Exception):
+    """A variable that holds what it cannot; the text names it, what it got and what it takes."""
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Read the settings out of `environ`; raise `WrongSetting` for the first wrong one."""
+    given = {name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise WrongSetting(_complaint(error, given)) from None
+
+
+def _complaint(error: ValidationError, given: Mapping[str, str]) -> str:
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    got = "a value that is not shown" if name in SECRET else repr(given[name])
+    return f"{name.upper()}: got {got}, takes {Settings.model_fields[name].description}"
+
+
+def _read_or_exit() -> Settings:
+    try:
+        return read(os.environ)
+    except WrongSetting as complaint:
+        print(f"wrong setting: {complaint}", file=sys.stderr)
+        raise SystemExit(UVICORN_STARTUP_FAILURE) from None
+
+
+settings = _read_or_exit()

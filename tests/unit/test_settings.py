@@ -1,0 +1,96 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from settings import SECRET, Settings, WrongSetting, read
+
+ROOT = Path(__file__).parents[2]
+
+WRONG = {
+    "PORT": "70000",
+    "DATABASE_URL": "mysql://me:hunter2@db/name",
+    "SMTP_URL": "http://me:hunter2@mail",
+    "SENDGRID_URL": "ftp://api",
+    "MAILGUN_URL": "api.mailgun.net",
+    "DISCORD_WEBHOOK_URL": "discord.com/hunter2",
+    "ALLOW_PRIVATE_ADDRESSES": "perhaps",
+    "SLEEP_SECONDS": "ten",
+    "NOTIFY_SECONDS": "0",
+    "WORK_SECONDS": "-1",
+    "MAX_RUNNING": "0",
+    "TASK_THREADS": "1.5",
+    "REQUEST_TIMEOUT": "inf",
+    "DRAIN_SECONDS": "nan",
+    "LOG_LEVEL": "LOUD",
+    "LOG_FORMAT": "xml",
+    "SW_AGENT_PROFILE_ACTIVE": "maybe",
+}
+
+# Any text will do for these: a key, a name, a path.
+FREE = {
+    "SENDGRID_API_KEY",
+    "MAILGUN_API_KEY",
+    "MAILGUN_DOMAIN",
+    "MAIL_FROM",
+    "IMAGES_DIR",
+    "SW_AGENT_COLLECTOR_BACKEND_SERVICES",
+}
+
+
+def test_nothing_set_is_enough() -> None:
+    assert read({}) == Settings()
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    assert read({"PORT": "", "SMTP_URL": ""}) == Settings()
+
+
+def test_what_is_set_is_taken() -> None:
+    assert read({"PORT": "80", "LOG_LEVEL": "debug", "UNKNOWN": "1"}) == Settings(port=80, log_level="DEBUG")
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@h/d", "postgresql://u@h:5432/d?sslmode=require", "sqlite:////tmp/x"])
+def test_the_platforms_database_urls_are_taken(url: str) -> None:
+    assert read({"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG.items())
+def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(name: str, value: str) -> None:
+    with pytest.raises(WrongSetting) as refused:
+        read({name: value})
+    assert str(refused.value).startswith(f"{name}: got ")
+    assert str(Settings.model_fields[name.lower()].description) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(SECRET & {name.lower() for name in WRONG}))
+def test_a_secret_is_never_repeated(name: str) -> None:
+    with pytest.raises(WrongSetting) as refused:
+        read({name.upper(): WRONG[name.upper()]})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_every_setting_is_either_refused_somewhere_above_or_free() -> None:
+    assert {name.upper() for name in Settings.model_fields} == WRONG.keys() | FREE
+
+
+def test_a_mailgun_key_without_its_domain_is_refused() -> None:
+    with pytest.raises(WrongSetting, match="MAILGUN_DOMAIN: not set"):
+        read({"MAILGUN_API_KEY": "key"})
+    assert read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain == "example.com"
+
+
+def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "asgi_app:app", "--port", "0"],
+        env={"PORT": "http"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stderr == "wrong setting: PORT: got 'http', takes a port, 1 to 65535\n"
+    assert ended.returncode == 3
