@@ -1,0 +1,1 @@
+"""How a task survives its request: the seam with Starlette, one attempt, and where attempts run."""

@@ -1,0 +1,76 @@
+"""One attempt at a task, from its start to its outcome: nothing that a task function does leaves it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from functools import partial
+
+from durable.model import Attempt, Outcome
+from durable.threads import start_in_thread
+
+log = logging.getLogger("tasks")
+
+# The id of the task that runs in this context, for the log; empty outside of one.
+current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
+
+# Surrounds an attempt, whose outcome it finds set on leaving: here the front door puts the trace.
+Surrounding = Callable[[Attempt], AbstractContextManager[None]]
+
+
+async def run(attempt: Attempt, *, timeout: float, surrounding: Surrounding) -> None:
+    """Run the attempt and set its outcome, which is never an exception that leaves.
+
+    It is cut off after `timeout` seconds. Being cancelled from outside is the outcome `released`.
+    """
+    current_task_id.set(attempt.task.id)
+    began = time.perf_counter()
+    with surrounding(attempt):
+        log.info("%s started", attempt.task.name)
+        attempt.outcome, attempt.error = await _outcome(attempt, timeout)
+        _log_end(attempt, time.perf_counter() - began)
+
+
+async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseException | None]:
+    limit = asyncio.timeout(timeout)
+    try:
+        async with limit:
+            await _call(attempt)
+    except KeyboardInterrupt:
+        raise
+    except asyncio.CancelledError as error:
+        return (Outcome.RELEASED if _cancelled_from_outside() else Outcome.CANCELLED), error
+    except BaseException as error:  # SystemExit too: a task function must not end the service
+        return (Outcome.TIMED_OUT if limit.expired() else Outcome.FAILED), error
+    return Outcome.SUCCEEDED, None
+
+
+async def _call(attempt: Attempt) -> None:
+    call = partial(attempt.task.function, *attempt.task.args, **attempt.task.kwargs)
+    if attempt.task.is_async:
+        await call()
+        return
+    attempt.thread = start_in_thread(call, name=attempt.task.id)
+    error = await asyncio.wrap_future(attempt.thread)
+    if error is not None:
+        raise error
+
+
+def _cancelled_from_outside() -> bool:
+    this = asyncio.current_task()
+    return this is not None and this.cancelling() > 0
+
+
+def _log_end(attempt: Attempt, seconds: float) -> None:
+    name, outcome = attempt.task.name, attempt.outcome
+    match outcome:
+        case Outcome.SUCCEEDED:
+            log.info("%s succeeded in %.3f s", name, seconds)
+        case Outcome.FAILED | Outcome.TIMED_OUT:
+            log.error("%s %s after %.3f s", name, outcome.replace("_", " "), seconds, exc_info=attempt.error)
+        case _:
+            log.warning("%s %s after %.3f s", name, outcome, seconds)
+    if attempt.thread is not None and not attempt.thread.done():
+        log.warning("%s still runs in its thread, which nothing can stop; it keeps its slot until it ends", name)

@@ -1,0 +1,26 @@
+"""Ends a process whose shutdown hangs: nothing else can, once a task has blocked the event loop."""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger("tasks")
+
+
+@contextmanager
+def ending_within(seconds: float) -> Iterator[None]:
+    """End the process, with exit status 1 and a line in the log, if the block takes longer than `seconds`."""
+    timer = threading.Timer(seconds, _end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _end() -> None:
+    log.critical("a task blocks the event loop, and with it the shutdown; ending the process")
+    os._exit(1)
