@@ -1,0 +1,147 @@
+"""The database behind one URL, SQLite or Postgres: connections, transactions, and the tables made at start."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, exc, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+log = logging.getLogger("storage")
+
+metadata = MetaData()
+
+CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
+STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
+CHECK_SECONDS = 2.0  # for the health check, which platforms call with short patience
+CLOSING_SECONDS = 1.0
+TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
+
+# What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
+UNAVAILABLE = (
+    exc.OperationalError,
+    exc.InterfaceError,
+    exc.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    OSError,
+    TimeoutError,
+)
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Database:
+    """A pool of connections to the database at `url`, in any spelling that Heroku, Render or SQLAlchemy use."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(_with_driver(make_url(url)))
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed."""
+        with _translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable` as above."""
+        with _translated():
+            async with self._engine.connect() as connection:
+                yield await connection.execution_options(reading=True)
+
+    async def make_tables(self) -> None:
+        """Make the tables that are missing, and SQLite's directory; several processes may do so at the same instant."""
+        if self._engine.dialect.name == "sqlite":
+            with _translated():
+                Path(str(self._engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        async with self.transaction() as connection:
+            if connection.dialect.name == "postgresql":
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
+            await connection.run_sync(metadata.create_all)
+
+    async def is_reachable(self) -> bool:
+        with suppress(DatabaseUnavailable, TimeoutError):
+            async with asyncio.timeout(CHECK_SECONDS), self.reading() as connection:
+                await connection.execute(select(1))
+                return True
+        return False
+
+    async def close(self) -> None:
+        """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                await self._engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except exc.IntegrityError:
+        raise
+    except UNAVAILABLE as error:
+        reason = str(getattr(error, "orig", None) or error) or f"no answer in time ({type(error).__name__})"
+        raise DatabaseUnavailable(reason) from error
+
+
+def _with_driver(url: URL) -> URL:
+    if url.get_backend_name() == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite")
+    # Heroku writes postgres://, and libpq's sslmode is asyncpg's ssl.
+    url = url.set(drivername="postgresql+asyncpg")
+    sslmode = url.query.get("sslmode")
+    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode}) if sslmode else url
+
+
+def _engine(url: URL) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url)
+    return create_async_engine(
+        url,
+        pool_pre_ping=True,  # a platform may restart the server or change its password under us
+        pool_timeout=STATEMENT_SECONDS,
+        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+    )
+
+
+def _sqlite(url: URL) -> AsyncEngine:
+    engine = create_async_engine(url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": STATEMENT_SECONDS})
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    connection.isolation_level = None  # the driver would begin by itself, and too late to take the write lock
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that turns from reading to writing half-way fails at once where another writes; so take the write
+    # lock first, and wait for it.
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,86 @@
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from storage import users
+from storage.database import Database, DatabaseUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.make_tables()
+    yield database
+    await database.close()
+
+
+async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
+    added = await users.add(database, "Ada@example.com", "Ada \N{PILE OF POO}")
+    assert await users.page(database, limit=10, after=0) == [added]
+    assert (added.email, added.username) == ("Ada@example.com", "Ada \N{PILE OF POO}")
+    assert datetime.now(UTC) - added.created_at < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("email", "username", "fields"),
+    [
+        ("ADA@example.com", "other", ["email"]),
+        ("other@example.com", "ada", ["username"]),
+        ("ada@EXAMPLE.com", "ada", ["email", "username"]),
+    ],
+)
+async def test_a_second_one_says_which_fields_are_taken(
+    database: Database, email: str, username: str, fields: list[str]
+) -> None:
+    await users.add(database, "ada@example.com", "ada")
+    with pytest.raises(users.Taken) as taken:
+        await users.add(database, email, username)
+    assert taken.value.fields == fields
+    assert len(await users.page(database, limit=10, after=0)) == 1
+
+
+async def test_user_names_differ_by_case(database: Database) -> None:
+    await users.add(database, "ada@example.com", "ada")
+    assert (await users.add(database, "ada2@example.com", "Ada")).username == "Ada"
+
+
+async def test_of_many_at_once_with_one_name_one_is_added(database: Database) -> None:
+    adding = (users.add(database, f"{number}@example.com", "ada") for number in range(10))
+    results = await asyncio.gather(*adding, return_exceptions=True)
+    assert sum(isinstance(result, users.User) for result in results) == 1
+    assert sum(isinstance(result, users.Taken) for result in results) == 9
+
+
+async def test_users_are_listed_by_rising_id_in_pages(database: Database) -> None:
+    added = [await users.add(database, f"{number}@example.com", str(number)) for number in range(5)]
+    assert await users.page(database, limit=2, after=0) == added[:2]
+    assert await users.page(database, limit=2, after=added[1].id) == added[2:4]
+    assert await users.page(database, limit=2, after=added[-1].id) == []
+
+
+async def test_tables_are_made_by_several_at_the_same_instant(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(8)]
+    await asyncio.gather(*(database.make_tables() for database in databases))
+    assert all([await database.is_reachable() for database in databases])
+    await asyncio.gather(*(database.close() for database in databases))
+
+
+async def test_a_server_that_is_not_there_is_unavailable_and_says_why() -> None:
+    database = Database("postgres://127.0.0.1:1/none")
+    assert not await database.is_reachable()
+    with pytest.raises(DatabaseUnavailable, match="Connect call failed"):
+        await users.page(database, limit=1, after=0)
+    await database.close()
+
+
+async def test_a_file_that_cannot_be_made_is_unavailable_and_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    database = Database(f"sqlite:///{tmp_path}/file/service.db")
+    with pytest.raises(DatabaseUnavailable, match="File exists"):
+        await database.make_tables()
+    await database.close()
