@@ -1,0 +1,1 @@
+"""What a client sends and sees, apart from the routes: bodies in, problems out."""

@@ -1,0 +1,85 @@
+"""Every error answer, as `application/problem+json` (RFC 9457)."""
+
+import http
+import logging
+from collections.abc import Sequence
+from typing import Any, NotRequired, TypedDict
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+log = logging.getLogger("service")
+
+RETRY_SECONDS = 5  # a restart of a database takes about as long
+
+
+class FieldError(TypedDict):
+    """What is wrong at one place of a body; `pointer` is a JSON pointer into it (RFC 6901)."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(HTTPException):
+    """An error that a client is told of; `detail` says what to do, `errors` where."""
+
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[FieldError] = (), headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.errors = list(errors)
+
+
+# Starlette raises these without a word of help.
+DETAILS = {
+    404: "There is nothing at this path; GET / lists the routes.",
+    405: "This path does not take that method; the Allow header lists those that it takes.",
+}
+
+
+class _Body(TypedDict):
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: NotRequired[list[FieldError]]
+
+
+def answer(request: Request, error: Exception) -> Response:
+    """Answer an `HTTPException`, ours or Starlette's."""
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    detail = error.detail if isinstance(error, Problem) else DETAILS.get(status, error.detail)
+    return _response(status, detail, getattr(error, "errors", []), error.headers)
+
+
+def answer_unavailable(request: Request, error: Exception) -> Response:
+    """Answer that the database is away: nothing was done, and nothing is promised."""
+    log.warning("answering 503, the database is unavailable: %s", error)
+    retry = {"Retry-After": str(RETRY_SECONDS)}
+    return _response(
+        503, "The database cannot be reached; nothing was done. Send the request again later.", headers=retry
+    )
+
+
+def answer_nobody(request: Request, error: Exception) -> Response:
+    """Answer a client that left before it had sent its whole body; this is for the access log."""
+    return _response(400, "The client left before its body was whole.")
+
+
+def answer_bug(request: Request, error: Exception) -> Response:
+    """Answer what nobody foresaw, and tell the client nothing of it: the log has the traceback."""
+    return _response(500, "The service failed; the request may be sent again. Its log holds the reason.")
+
+
+def _response(status: int, detail: str, errors: list[FieldError] | None = None, headers: Any = None) -> Response:
+    body: _Body = {
+        "type": "about:blank",
+        "title": http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
