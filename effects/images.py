@@ -1,0 +1,161 @@
+"""Fetch a picture from an untrusted URL, keep the result, find it again; `process` works on it in between."""
+
+import asyncio
+import contextlib
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from effects.editing import (
+    ImageError,
+    ImageRefused,
+    ImageTooLarge,
+    ImageUnfetchable,
+    NotAnImage,
+    Operation,
+    process,
+)
+from effects.public_addresses import AddressRefused, PublicOnlyTransport
+
+__all__ = [
+    "ImageError",
+    "ImageRefused",
+    "ImageTooLarge",
+    "ImageUnfetchable",
+    "NotAnImage",
+    "Operation",
+    "fetch",
+    "find",
+    "keep",
+    "process",
+]
+
+MAX_BYTES: Final = 10 * 1024 * 1024
+MAX_REDIRECTS: Final = 5
+
+MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+
+# An id comes out of a URL's path: no dot and no slash, so that it cannot lead anywhere else.
+_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+
+async def fetch(
+    url: str,
+    *,
+    allow_private: bool = False,
+    seconds: float = 10.0,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> bytes:
+    """Fetch at most 10 MiB within so many seconds for everything, over at most five redirects.
+
+    Only public addresses are reached, unless `allow_private`; `transport` replaces what reaches them. Raises
+    ImageRefused, ImageUnfetchable, ImageTooLarge.
+    """
+    try:
+        target = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        raise ImageRefused("the URL cannot be read") from None
+    client = httpx.AsyncClient(
+        transport=transport or PublicOnlyTransport(allow_private=allow_private),
+        headers={"Accept": "image/*", "Accept-Encoding": "identity"},
+        timeout=httpx.Timeout(seconds, connect=seconds / 3),  # a dead first address leaves time for the next
+        trust_env=False,
+    )
+    try:
+        async with asyncio.timeout(seconds), client:
+            return await _download(client, target)
+    except AddressRefused as refusal:
+        raise ImageRefused(str(refusal)) from None
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, zlib.error) as error:
+        raise ImageUnfetchable(f"{_host(target)} gave no picture ({type(error).__name__})") from None
+
+
+async def _download(client: httpx.AsyncClient, url: httpx.URL) -> bytes:
+    # Not httpx's own following: it reads a redirect's body whole, however long that is.
+    request = client.build_request("GET", url)
+    for _ in range(MAX_REDIRECTS + 1):
+        async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+            if response.next_request is None:
+                return await _body(response)
+            request = response.next_request
+    raise ImageUnfetchable(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
+
+
+async def _body(response: httpx.Response) -> bytes:
+    if response.status_code != httpx.codes.OK:
+        raise ImageUnfetchable(f"{_host(response.url)} answered {response.status_code}")
+    decode = _decoder(response)
+    body = bytearray()
+    async for piece in response.aiter_raw():
+        body += decode(piece, MAX_BYTES + 1 - len(body))
+        if max(len(body), response.num_bytes_downloaded) > MAX_BYTES:
+            raise ImageTooLarge(f"{_host(response.url)} sends more than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _decoder(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+    # Not httpx's own decoders: they blow one piece up a thousandfold before anyone can count, and nest.
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("gzip", "x-gzip"):
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+    if coding in ("identity", ""):
+        return lambda piece, _room: piece
+    raise ImageUnfetchable(f"{_host(response.url)} sends an encoding that was not asked for")
+
+
+def _host(url: httpx.URL) -> str:
+    return url.raw_host.decode("ascii")
+
+
+def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
+    """Write the picture as this id's only one, whole or not at all; return where.
+
+    Blocks for the disk. Raises ValueError for an id or an extension that `find` would not find, OSError when the
+    disk does not take it.
+    """
+    if not _ID.fullmatch(job_id) or extension not in MEDIA_TYPES:
+        raise ValueError(f"the id takes 1 to 64 letters, digits and dashes, the extension is one of {[*MEDIA_TYPES]}")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{job_id}.{extension}"
+    _replace(path, data)
+    for other in MEDIA_TYPES.keys() - {extension}:
+        (directory / f"{job_id}.{other}").unlink(missing_ok=True)
+    return path
+
+
+def find(directory: Path, job_id: str) -> tuple[Path, str] | None:
+    """Give the path and the media type of the picture that was kept for this id, whatever the id may hold."""
+    if not _ID.fullmatch(job_id):
+        return None
+    paths = ((directory / f"{job_id}.{extension}", media_type) for extension, media_type in MEDIA_TYPES.items())
+    return next(((path, media_type) for path, media_type in paths if path.is_file()), None)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    # The temporary name starts with a dot, which no id can hold.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    # Until its directory is on disk too, a crash may take the new name away again.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

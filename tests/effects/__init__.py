@@ -1,0 +1,1 @@
+"""What the effects do, against tiny real servers on loopback."""

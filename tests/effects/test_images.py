@@ -1,0 +1,294 @@
+"""Fetching a picture, and keeping it."""
+
+import gzip
+import io
+import resource
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from effects import images
+from effects.public_addresses import PublicOnlyTransport
+from tests.effects.loopback import Asked, dripping, endless, reply, serving, silence, unused_port
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "s3cr3t"
+
+
+async def fetch(url: str) -> bytes:
+    return await images.fetch(url, allow_private=True)
+
+
+async def test_what_the_server_sends_is_what_arrives() -> None:
+    async with serving(reply(200, b"pixels")) as server:
+        assert await fetch(server.url + "/a.png?b") == b"pixels"
+    assert server.asked[0].path == "/a.png?b"
+    assert server.asked[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_private_address_is_refused_unless_it_is_allowed() -> None:
+    async with serving(reply(200)) as server:
+        with pytest.raises(images.ImageRefused, match=r"^127\.0\.0\.1 is not on the public internet$"):
+            await images.fetch(server.url)
+    assert not server.connections
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "pictures",
+        "http://",
+        "http://1.2.3.256/",
+        "ftp://127.0.0.1/",
+        "file:///etc/passwd",
+        "//x/y",
+        "http://x:y/",
+        "http://x:99999/",
+        "http://\ud800.example/",
+        "http://a\n.example/",
+        "data:image/png;base64,AAAA",
+        "http://" + "a" * 70_000,
+    ],
+)
+async def test_what_is_no_http_url_is_refused(url: str) -> None:
+    with pytest.raises(images.ImageRefused):
+        await fetch(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--a.example", "a..b", "x" * 64, "127.0.0.1:0", "[", 'a"b', "%00", "nowhere.invalid"]
+)
+async def test_a_host_that_does_not_exist_is_unfetchable(host: str) -> None:
+    with pytest.raises(images.ImageUnfetchable):
+        await fetch(f"http://{host}/")
+
+
+async def test_nobody_listening_is_unfetchable() -> None:
+    with pytest.raises(images.ImageUnfetchable, match=r"^127\.0\.0\.1 gave no picture \(ConnectError\)$"):
+        await fetch(f"http://127.0.0.1:{unused_port()}/")
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 404, 500])
+async def test_any_status_but_200_is_unfetchable(status: int) -> None:
+    async with serving(reply(status)) as server:
+        with pytest.raises(images.ImageUnfetchable, match=rf"^127\.0\.0\.1 answered {status}$"):
+            await fetch(server.url)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(404),
+        reply(200, b"x" * 50, content_length="99"),
+        reply(200, content_encoding="br"),
+        b"nonsense\r\n\r\n",
+        reply(302, location="ftp://127.0.0.1/s3cr3t"),
+        reply(302, location="http://169.254.169.254:x/s3cr3t"),
+    ],
+)
+async def test_an_error_tells_the_host_and_nothing_else_of_the_url(answer: bytes) -> None:
+    async def cut(_: Asked) -> AsyncIterator[bytes]:
+        yield answer
+
+    async with serving(lambda asked: cut(asked)) as server:
+        url = server.url.replace("//", f"//user:{SECRET}@") + f"/{SECRET}?{SECRET}#{SECRET}"
+        with pytest.raises(images.ImageError) as caught:
+            await fetch(url)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert "127.0.0.1" in str(caught.value) or isinstance(caught.value, images.ImageRefused)
+
+
+def hops(count: int, last: bytes) -> dict[str, bytes]:
+    return {f"/{n}": reply(302, location=f"/{n + 1}") for n in range(count)} | {f"/{count}": last}
+
+
+async def test_five_redirects_are_followed() -> None:
+    answers = hops(5, reply(200, b"pixels"))
+    async with serving(lambda asked: answers[asked.path]) as server:
+        assert await fetch(server.url + "/0") == b"pixels"
+
+
+async def test_six_redirects_are_too_many() -> None:
+    answers = hops(6, reply(200, b"pixels"))
+    async with serving(lambda asked: answers[asked.path]) as server:
+        with pytest.raises(images.ImageUnfetchable, match="more than 5 times"):
+            await fetch(server.url + "/0")
+    assert len(server.asked) == 6
+
+
+async def test_the_body_of_a_redirect_is_not_read() -> None:
+    head = b"HTTP/1.1 302 Found\r\nlocation: /picture\r\n\r\n"
+
+    def answer(asked: Asked) -> bytes | AsyncIterator[bytes]:
+        return reply(200, b"pixels") if asked.path == "/picture" else endless(head, bytes(65536))
+
+    async with serving(answer) as server:
+        assert await fetch(server.url) == b"pixels"
+
+
+@pytest.mark.parametrize(
+    "location", ["http://127.0.0.1/", "http://[::1]/", "//10.0.0.1/", "http://169.254.169.254/latest"]
+)
+async def test_a_redirect_to_a_private_address_is_refused(location: str) -> None:
+    sent: list[str] = []
+
+    def internet(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.host)
+        return httpx.Response(302, headers={"location": location})
+
+    with pytest.raises(images.ImageRefused):
+        await images.fetch("http://8.8.8.8/", transport=PublicOnlyTransport(inner=httpx.MockTransport(internet)))
+    assert sent == ["8.8.8.8"]
+
+
+async def test_a_redirect_to_another_scheme_is_refused() -> None:
+    async with serving(reply(302, location="ftp://127.0.0.1/")) as server:
+        with pytest.raises(images.ImageRefused):
+            await fetch(server.url)
+
+
+async def test_ten_mebibytes_are_taken() -> None:
+    body = bytes(images.MAX_BYTES)
+    async with serving(reply(200, body)) as server:
+        assert await fetch(server.url) == body
+
+
+async def test_one_byte_more_is_too_large() -> None:
+    async with serving(reply(200, bytes(images.MAX_BYTES + 1))) as server:
+        with pytest.raises(images.ImageTooLarge):
+            await fetch(server.url)
+
+
+async def test_a_body_without_end_is_too_large() -> None:
+    async with serving(lambda _: endless(b"HTTP/1.1 200 OK\r\n\r\n", bytes(65536))) as server:
+        with pytest.raises(images.ImageTooLarge):
+            await fetch(server.url)
+
+
+async def test_a_compressed_picture_arrives_although_none_was_asked_for() -> None:
+    async with serving(reply(200, gzip.compress(b"pixels"), content_encoding="GZip")) as server:
+        assert await fetch(server.url) == b"pixels"
+
+
+async def test_a_compression_bomb_is_too_large_before_it_is_unpacked() -> None:
+    bomb = gzip.compress(bytes(512 * 1024 * 1024), 9)
+    assert len(bomb) < images.MAX_BYTES
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with serving(reply(200, bomb, content_encoding="gzip")) as server:
+        with pytest.raises(images.ImageTooLarge):
+            await fetch(server.url)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+@pytest.mark.parametrize("coding", ["gzip, gzip", "br", "zstd", "deflate"])
+async def test_another_encoding_is_unfetchable(coding: str) -> None:
+    async with serving(reply(200, b"x", content_encoding=coding)) as server:
+        with pytest.raises(images.ImageUnfetchable, match="not asked for"):
+            await fetch(server.url)
+
+
+async def test_a_broken_encoding_is_unfetchable() -> None:
+    async with serving(reply(200, b"this is not gzip", content_encoding="gzip")) as server:
+        with pytest.raises(images.ImageUnfetchable):
+            await fetch(server.url)
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npix"])
+async def test_a_server_that_falls_silent_is_given_up(said: bytes) -> None:
+    async with serving(lambda _: silence(said)) as server:
+        with pytest.raises(images.ImageUnfetchable):
+            await images.fetch(server.url, allow_private=True, seconds=0.2)
+
+
+async def test_a_server_that_never_pauses_long_is_given_up_all_the_same() -> None:
+    async with serving(lambda _: dripping(b"HTTP/1.1 200 OK\r\n\r\n", b".")) as server:
+        with pytest.raises(images.ImageUnfetchable, match="TimeoutError"):
+            await images.fetch(server.url, allow_private=True, seconds=0.2)
+
+
+ID = "task-20260101-120000-000000-0123456789abcdef"
+
+
+def test_what_was_kept_is_found_with_its_type(tmp_path: Path) -> None:
+    path = images.keep(tmp_path / "new" / "directory", ID, b"pixels", "webp")
+    assert images.find(tmp_path / "new" / "directory", ID) == (path, "image/webp")
+    assert path.read_bytes() == b"pixels"
+
+
+def test_what_was_not_kept_is_not_found(tmp_path: Path) -> None:
+    images.keep(tmp_path, ID, b"pixels", "png")
+    assert images.find(tmp_path, ID[:-1]) is None
+    assert images.find(tmp_path / "nowhere", ID) is None
+
+
+def test_every_format_that_is_written_can_be_kept_and_found(tmp_path: Path) -> None:
+    for kind in ("JPEG", "PNG", "WEBP", "GIF"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (9, 9)).save(buffer, kind)
+        path = images.keep(tmp_path, ID, *images.process(buffer.getvalue(), []))
+        assert images.find(tmp_path, ID) == (path, f"image/{kind.lower()}")
+
+
+def test_a_second_picture_replaces_the_first_whatever_its_extension(tmp_path: Path) -> None:
+    images.keep(tmp_path, ID, b"first", "png")
+    path = images.keep(tmp_path, ID, b"second", "jpeg")
+    assert images.find(tmp_path, ID) == (path, "image/jpeg")
+    assert [entry.name for entry in tmp_path.iterdir()] == [f"{ID}.jpeg"]
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc/passwd",
+        "a\0b",
+        "a.png",
+        "a" * 65,
+        "a" * 100_000,
+        "ä",
+        "a\n",
+        "%2e%2e",
+        "a b",
+        "٣",
+    ],
+)
+def test_an_id_that_is_none_finds_and_writes_nothing(tmp_path: Path, job_id: str) -> None:
+    (tmp_path / "x.png").write_bytes(b"not for you")
+    assert images.find(tmp_path / "kept", job_id) is None
+    with pytest.raises(ValueError, match="letters, digits and dashes"):
+        images.keep(tmp_path / "kept", job_id, b"pixels", "png")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_an_extension_that_would_not_be_found_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="extension"):
+        images.keep(tmp_path, ID, b"pixels", "html")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Let no file of this process grow beyond 64 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_no_part_of_a_picture_and_keeps_the_one_before(tmp_path: Path) -> None:
+    path = images.keep(tmp_path, ID, b"before", "png")
+    with pytest.raises(OSError, match="too large"):
+        images.keep(tmp_path, ID, bytes(1024 * 1024), "jpeg")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert path.read_bytes() == b"before"
