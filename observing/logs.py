@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from observing.redaction import without_credentials
+
 # A client's text must not drive a terminal or forge a line: C0 but for the line feed, DEL, C1, and Unicode's own.
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -26,7 +28,7 @@ class ForPeople(logging.Formatter):
         line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return CONTROLS.sub(_escaped, line).replace("\n", "\n    ")
+        return CONTROLS.sub(_escaped, without_credentials(line)).replace("\n", "\n    ")
 
 
 class ForMachines(logging.Formatter):
@@ -42,7 +44,7 @@ class ForMachines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+        return without_credentials(json.dumps(line))
 
 
 def configure(level: str, style: str, task_id: Callable[[], str], trace_id: Callable[[], str]) -> None:

@@ -3,7 +3,7 @@ import logging
 
 import pytest
 
-import logs
+from observing import logs
 
 
 def _record(text: str, *args: object, **fields: str) -> logging.LogRecord:

@@ -1,0 +1,258 @@
+"""The segments of tasks that fail, hang, run in threads, call others or are cut off, as a collector received them."""
+
+import base64
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+
+from tests.collector import Collector, error_of, root, seconds, tags
+from tests.serving import Server
+
+Serve = Callable[..., Server]
+PIECES = "tests.process.trace_app:app"
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture
+def traced(serve: Serve, collector: Collector) -> Serve:
+    def start(**options: object) -> Server:
+        return serve(**{"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address, **options})
+
+    return start
+
+
+class Webhook(BaseHTTPRequestHandler):
+    """Answers every request with 204."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(204)
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[str]:
+    """The address of a server that answers everything, as host:port."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+def test_a_failing_task_is_red_and_shows_where_it_failed(traced: Serve, collector: Collector) -> None:
+    before = time.time()
+    httpx.get(f"{traced(app=PIECES).url}/fails")
+    task = root(collector.segment("fails"))
+    assert task.isError
+    assert tags(task)["task.outcome"] == "failed"
+    told = error_of(task)
+    assert (told["event"], told["error.kind"]) == ("error", "ValueError")
+    assert told["message"].startswith("as asked")
+    assert 'raise ValueError("as asked' in told["stack"]
+    assert "in _deeper" in told["stack"]
+    assert len(told["stack"]) <= 16_000
+    assert before <= task.logs[0].time / 1000 <= time.time()
+    assert not root(collector.segment("GET:/fails")).isError
+
+
+def test_an_error_shows_no_password_and_no_path_of_a_url(traced: Serve, collector: Collector) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/fails")
+    told = error_of(root(collector.segment("fails")))
+    assert told["message"] == "as asked of postgres://db/name and https://hooks.example/"
+    collector.log("fails failed after")
+    assert "hooks.example/" in collector.everything()
+    assert not re.search("pa@ss|word@|secret-path|secret=1", collector.everything())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("fails_without_words", "(its text cannot be had)"), ("fails_with_a_lone_surrogate", "?" + "x" * 999)],
+)
+def test_an_error_without_proper_words_is_reported_all_the_same(
+    traced: Serve, collector: Collector, name: str, message: str
+) -> None:
+    server = traced(app=PIECES)
+    httpx.get(f"{server.url}/{name}")
+    task = root(collector.segment(name))
+    assert task.isError
+    assert error_of(task)["message"] == message
+    assert "tracing failed" not in server.log()
+
+
+def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(traced: Serve, collector: Collector) -> None:
+    httpx.get(f"{traced(app=PIECES, REQUEST_TIMEOUT='0.3').url}/hangs")
+    task = root(collector.segment("hangs"))
+    assert 0.3 <= seconds(task) < 2
+    assert task.isError
+    assert tags(task)["task.outcome"] == "timed_out"
+    assert error_of(task)["error.kind"] == "TimeoutError"
+    assert "await asyncio.Event().wait()" in error_of(task)["stack"]
+    assert not root(collector.segment("GET:/hangs")).isError
+
+
+def test_a_plain_function_in_its_thread_is_traced_alike(traced: Serve, collector: Collector) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/sleeps_in_a_thread")
+    entry, task = collector.segment("GET:/sleeps_in_a_thread"), collector.segment("sleeps_in_a_thread")
+    assert seconds(root(task)) >= 0.2
+    assert task.traceId == entry.traceId
+    assert root(task).refs[0].parentTraceSegmentId == entry.traceSegmentId
+    assert tags(root(task))["task.outcome"] == "succeeded"
+    assert not root(task).isError
+
+
+@pytest.mark.parametrize("name", ["calls", "calls_in_a_thread"])
+def test_what_a_task_calls_hangs_below_its_span(traced: Serve, collector: Collector, webhook: str, name: str) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/{name}", params={"url": f"http://user:pa55@{webhook}/secret-path?secret=1"})
+    task = collector.segment(name)
+    exit_span, local = task.spans
+    assert (exit_span.parentSpanId, exit_span.spanType) == (local.spanId, 1)
+    assert (exit_span.operationName, exit_span.peer) == (f"GET:{webhook}", webhook)
+    assert tags(exit_span)["http.url"] == f"http://{webhook}/"
+    assert {root(segment).operationName for segment in collector.segments} == {name, f"GET:/{name}"}
+    assert not re.search("pa55|secret", collector.everything())
+
+
+def test_a_call_that_outlives_its_task_succeeds_and_stays_in_the_trace(
+    traced: Serve, collector: Collector, webhook: str
+) -> None:
+    server = traced(app=PIECES)
+    httpx.get(f"{server.url}/leaves_a_call_behind", params={"url": f"http://{webhook}/"})
+    late = collector.segment(f"GET:{webhook}")
+    assert late.traceId == collector.segment("leaves_a_call_behind").traceId
+    assert tags(root(late))["http.status_code"] == "204"
+    assert "Traceback" not in server.log()
+
+
+def test_a_thread_that_hangs_in_a_call_does_not_hold_back_its_segment(
+    traced: Serve, collector: Collector, silent: str
+) -> None:
+    url = traced(app=PIECES, REQUEST_TIMEOUT="0.3").url
+    httpx.get(f"{url}/hangs_in_a_thread", params={"url": silent})
+    task = root(collector.segment("hangs_in_a_thread"))
+    assert tags(task)["task.outcome"] == "timed_out"
+    assert seconds(task) < 2
+
+
+def test_tasks_in_order_are_segments_side_by_side_under_the_request(traced: Serve, collector: Collector) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/first_then_second")
+    entry = collector.segment("GET:/first_then_second")
+    first, second = collector.segment("fails"), collector.segment("sleeps_in_a_thread")
+    assert root(first).endTime <= root(second).startTime
+    assert {root(each).refs[0].parentTraceSegmentId for each in (first, second)} == {entry.traceSegmentId}
+    assert len(first.spans) == len(second.spans) == 1
+
+
+def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_harm(
+    traced: Serve, collector: Collector
+) -> None:
+    def encoded(text: str) -> str:
+        return base64.b64encode(text.encode()).decode()
+
+    named = [encoded(text) for text in ("ours", "a worker that died", "POST:/action", "")]
+    good = "-".join(["1", encoded("trace.1"), encoded("segment.1"), "0", *named])
+    server = traced(app=PIECES)
+    assert httpx.post(f"{server.url}/resumes", json=[good, "0", "", good[5:], "😀"]).text == "ok"
+    task = collector.segment("stored-0")
+    (ref,) = root(task).refs
+    assert (task.traceId, ref.refType, ref.parentEndpoint) == ("trace.1", 0, "POST:/action")
+    assert (ref.parentTraceSegmentId, ref.parentServiceInstance) == ("segment.1", "a worker that died")
+    for number in (2, 3, 4):
+        alone = collector.segment(f"stored-{number}")
+        assert not root(alone).refs
+        assert not root(alone).isError
+    assert not collector.named("stored-1")
+    assert "tracing failed" not in server.log()
+
+
+def test_what_the_lifespan_calls_is_no_orphan(traced: Serve, collector: Collector, webhook: str) -> None:
+    url = traced(app=PIECES, DISCORD_WEBHOOK_URL=f"http://{webhook}/").url
+    httpx.get(f"{url}/items/1")
+    collector.segment("GET:/items/{id}")
+    assert len(collector.segments) == 1
+
+
+def test_the_tasks_of_an_untraced_request_call_untraced(traced: Serve, collector: Collector, webhook: str) -> None:
+    server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH="/calls")
+    httpx.get(f"{server.url}/calls", params={"url": f"http://{webhook}/"})
+    server.stop()
+    assert "calls succeeded" in server.log()
+    assert not collector.segments
+
+
+def test_no_part_of_a_webhook_is_seen_but_its_host(traced: Serve, collector: Collector, webhook: str) -> None:
+    url = f"http://{webhook}/api/webhooks/123456/secret-token"
+    server = traced(DISCORD_WEBHOOK_URL=url, SW_AGENT_LOG_REPORTER_LEVEL="DEBUG", LOG_LEVEL="DEBUG")
+    user = {"email": "a@example.com", "username": "ann"}
+    assert httpx.post(f"{server.url}/users/with-notifications/", json=user).status_code == 201
+    posted = next(span for span in collector.segment("announce_on_discord").spans if span.spanType == 1)
+    assert (posted.operationName, tags(posted)["http.status_code"]) == (f"POST:{webhook}", "204")
+    collector.log("announce_on_discord succeeded")
+    server.stop()
+    assert "webhooks" not in collector.everything()
+    assert "secret-token" not in collector.everything()
+
+
+def test_log_lines_carry_their_trace_and_their_task(traced: Serve, collector: Collector) -> None:
+    server = traced(SW_AGENT_LOG_REPORTER_LEVEL="INFO")
+    task_id = httpx.post(f"{server.url}/action").headers["task-id"]
+    task = collector.segment("log_action")
+    line = collector.log("action: action")
+    assert line.traceContext.traceId == task.traceId
+    assert line.traceContext.traceSegmentId == task.traceSegmentId
+    assert line.endpoint == "log_action"
+    assert tags(line)["task.id"] == task_id
+    assert line.body.text.text.endswith(f"action: action task={task_id}")
+    server.wait_for_log(f"action: action  task={task_id}  trace={task.traceId}")
+    outside = collector.log("Application startup complete")
+    assert not outside.traceContext.traceId
+    assert "task" not in tags(outside) | {"text": outside.body.text.text}
+
+
+def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(traced: Serve, collector: Collector) -> None:
+    task_id = httpx.get(f"{traced(app=PIECES).url}/fails").headers["task-id"]
+    first, *rest = collector.log("fails failed after").body.text.text.splitlines()
+    assert first.endswith(f"task={task_id}")
+    assert any("raise ValueError" in line for line in rest)
+
+
+def test_a_user_s_own_layout_stays_as_it_is(traced: Serve, collector: Collector) -> None:
+    layout = "%(message)s|%(task_id)s|%(trace_id)s"
+    url = traced(SW_AGENT_LOG_REPORTER_LEVEL="INFO", SW_AGENT_LOG_REPORTER_LAYOUT=layout).url
+    task_id = httpx.post(f"{url}/action").headers["task-id"]
+    task = collector.segment("log_action")
+    assert collector.log("action: action").body.text.text == f"action: action|{task_id}|{task.traceId}"
+
+
+def test_what_a_shutdown_cuts_off_and_what_it_lets_end_are_both_received(traced: Serve, collector: Collector) -> None:
+    server = traced(app=PIECES, DRAIN_SECONDS="0.5")
+    httpx.get(f"{server.url}/hangs")
+    httpx.get(f"{server.url}/sleeps_in_a_thread")
+    assert server.stop() < 5
+    assert tags(root(collector.segment("hangs")))["task.outcome"] == "released"
+    assert not root(collector.segment("hangs")).isError
+    assert tags(root(collector.segment("sleeps_in_a_thread")))["task.outcome"] == "succeeded"

@@ -1,0 +1,165 @@
+"""A traced service made of our pieces, for the tasks and answers that the real one lacks: `/fails` attaches `fails`."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import tracing
+from durable.attempt import current_task_id
+from durable.engines.local import LocalEngine
+from durable.handoff import InOrder, after_answer
+from durable.model import Task, new_task_id
+from observing import logs
+from settings import settings
+
+
+async def fails() -> None:
+    _deeper(60)
+
+
+def _deeper(frames: int) -> None:
+    if frames:
+        _deeper(frames - 1)
+    raise ValueError("as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1")
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+async def fails_without_words() -> None:
+    raise UnspeakableError
+
+
+async def fails_with_a_lone_surrogate() -> None:
+    raise ValueError("\ud800" + "x" * 1_000_000)
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+def sleeps_in_a_thread() -> None:
+    time.sleep(0.2)
+
+
+def hangs_in_a_thread(url: str) -> None:
+    httpx.get(url, timeout=30)
+
+
+async def calls(url: str) -> None:
+    async with httpx.AsyncClient() as client:
+        await client.get(url)
+
+
+def calls_in_a_thread(url: str) -> None:
+    httpx.get(url)
+
+
+stragglers: set[asyncio.Task[None]] = set()
+
+
+async def leaves_a_call_behind(url: str) -> None:
+    async def late() -> None:
+        await asyncio.sleep(0.1)
+        await calls(url)
+
+    stragglers.add(asyncio.create_task(late()))
+
+
+def attaching(function: Callable[..., Any]) -> Route:
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=BackgroundTask(function, **request.query_params))
+
+    return Route(f"/{function.__name__}", after_answer(handler, tracing.carrier))
+
+
+async def first_then_second(request: Request) -> Response:
+    background = InOrder([BackgroundTask(fails), BackgroundTask(sleeps_in_a_thread)])
+    return PlainTextResponse("ok", background=background)
+
+
+async def resumes(request: Request) -> Response:
+    """Start tasks with these carriers, as if their rows had been read from a database."""
+    stored = [
+        Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
+        for number, carrier in enumerate(await request.json())
+    ]
+    request.app.state.engine.start([stored])
+    return PlainTextResponse("ok")
+
+
+async def lingers(request: Request) -> Response:
+    return PlainTextResponse("ok", background=BackgroundTask(asyncio.sleep, 0.5))
+
+
+async def raises(request: Request) -> Response:
+    raise RuntimeError("a bug in a route")
+
+
+async def drips(request: Request) -> Response:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"drop\n"
+            await asyncio.sleep(0.01)
+
+    return StreamingResponse(endless())
+
+
+async def streams(request: Request) -> Response:
+    async def three() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"piece"
+            await asyncio.sleep(0.1)
+
+    return StreamingResponse(three())
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    tracing.start()
+    app.state.engine = LocalEngine(
+        max_running=100, threads=8, timeout=settings.request_timeout, surrounding=tracing.attempt_span
+    )
+    if settings.discord_webhook_url:
+        await calls(settings.discord_webhook_url)
+    yield
+    await app.state.engine.drain(settings.drain_seconds)
+    await tracing.stop()
+
+
+logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
+
+app = Starlette(
+    routes=[
+        attaching(fails),
+        attaching(fails_without_words),
+        attaching(fails_with_a_lone_surrogate),
+        attaching(hangs),
+        attaching(sleeps_in_a_thread),
+        attaching(hangs_in_a_thread),
+        attaching(calls),
+        attaching(calls_in_a_thread),
+        attaching(leaves_a_call_behind),
+        Route("/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), tracing.carrier)),
+        Route("/first_then_second", after_answer(first_then_second, tracing.carrier)),
+        Route("/resumes", after_answer(resumes, tracing.carrier), methods=["POST"]),
+        Route("/lingers", lingers),  # not wrapped, so that Starlette runs its task inside the request
+        Route("/raises", after_answer(raises, tracing.carrier)),
+        Route("/drips", after_answer(drips, tracing.carrier)),
+        Route("/streams", after_answer(streams, tracing.carrier)),
+    ],
+    middleware=[Middleware(tracing.RequestTracing)],
+    lifespan=lifespan,
+)

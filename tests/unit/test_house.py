@@ -1,0 +1,86 @@
+"""The house stands as docs/design.md draws it: imports run inwards, and each outside thing has one door."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("durable", "storage", "effects", "observing", "web")
+OURS = {*ROOMS, "asgi_app", "tasks", "tracing", "settings"}
+MODULES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
+
+# Who may import what of ours; what is not listed may import nothing of ours but its own room.
+MAY_IMPORT = {
+    "asgi_app": OURS - {"asgi_app"},
+    "tasks": {"effects", "storage", "durable.registry", "settings"},
+    "tracing": {"durable.model", "observing", "settings"},
+    "durable": {"durable"},
+    "storage": {"storage"},
+    "effects": {"effects"},
+    "observing": {"observing"},
+    "web": {"web"},
+}
+
+# Outside things, and the modules that are their only doors; a folder stands for all that is in it.
+DOORS = {
+    "skywalking": {"tracing"},
+    "grpc": {"tracing"},
+    "sqlalchemy": {"storage", "durable.store"},
+    "asyncpg": {"storage"},
+    "celery": {"durable.engines.celery"},
+    "starlette": {"asgi_app", "web", "tracing", "durable.handoff"},
+    "uvicorn": {"asgi_app"},
+    "httpx": {"effects"},
+    "PIL": {"effects"},
+    "aiosmtplib": {"effects"},
+    "pydantic": {"settings", "web", "durable.registry"},
+}
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _is_within(name: str, places: set[str]) -> bool:
+    return any(name == place or name.startswith(place + ".") for place in places)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_imports_run_inwards(path: Path) -> None:
+    allowed = MAY_IMPORT.get(_name(path).split(".")[0], set())
+    ours = {name for name in _imports(path) if name.split(".")[0] in OURS}
+    assert not {name for name in ours if not _is_within(name, allowed)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_each_outside_thing_has_one_door(path: Path) -> None:
+    outside = {name.split(".")[0] for name in _imports(path)} & set(DOORS)
+    assert not {name for name in outside if not _is_within(_name(path), DOORS[name])}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "settings.py"], ids=_name)
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not used & {"environ", "getenv"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_every_module_says_what_it_is(path: Path) -> None:
+    first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+    assert first.endswith(".")
+
+
+def test_the_rules_would_notice_a_wrong_import() -> None:
+    assert not _is_within("storage.users", MAY_IMPORT["durable"])
+    assert not _is_within("durable.model", DOORS["skywalking"])
+    assert _is_within("durable.engines.local", MAY_IMPORT["durable"])

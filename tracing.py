@@ -1,0 +1,458 @@
+"""How the service is seen in Apache SkyWalking: the only module that knows the agent.
+
+What differs from the agent's own FastAPI plugin, which patches any Starlette, and why:
+
+1. A request's entry span ends with the last byte of its answer, not with its background tasks.
+2. An attempt at a task is a segment of its own that refers to the request's span. The reference is text, so that it can
+   be stored with the task and used hours later in another process.
+3. A span is named for its route, so that ids in paths make no endpoints; unmatched paths share one name.
+4. What a client sends as `sw8` is untrusted: a good one is continued, any other is as good as none.
+5. A request starts with no active span: one left by the connection's previous request would adopt it (uvicorn#3158).
+6. Spans and log lines lose what may be a secret on their way out, whichever plugin made them.
+7. The agent gets 3 s to send what it has when the service stops, in a thread that cannot hold the process.
+8. The agent's complaints are single lines in the service's own log.
+"""
+
+import asyncio
+import inspect
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from durable.model import Attempt, Outcome
+from observing import agent_log
+from observing.failure import in_words, kind_of, message_of, stack_of
+from observing.redaction import encodable, without_secrets
+from observing.sw8 import Parent, correlation_of, parent_of, written
+from settings import settings
+
+log = logging.getLogger("tracing")
+
+T = TypeVar("T")
+
+FLUSH_SECONDS = 3
+UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
+UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
+URL_LENGTH, LINE_LENGTH = 1_000, 64_000  # characters of a tag and of a log line that are sent
+AGENTS_LAYOUT = "%(asctime)s [%(threadName)s] %(levelname)s %(name)s - %(message)s"
+
+_sky: Any = None  # what `_load` found, while the agent runs
+_status = "off"
+_complaints: set[str] = set()
+
+
+def start() -> None:
+    """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without."""
+    global _sky, _status
+    if not settings.sw_agent_collector_backend_services or _status == "on":
+        return
+    try:
+        sky = _load()
+        _start_agent(sky)
+    except Exception as error:
+        _status = "broken"
+        log.warning("SkyWalking's agent cannot start, so nothing is traced: %s", in_words(error))
+    else:
+        _sky, _status = sky, "on"
+
+
+async def stop() -> None:
+    """Stop tracing, and give the agent 3 s to send what it has."""
+    global _sky, _status
+    if _sky is None:
+        return
+    agent, _sky, _status = _sky.agent, None, "off"
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def flush() -> None:
+        try:
+            agent.stop()
+        except Exception as error:
+            log.warning("SkyWalking did not get the last segments: %s", in_words(error))
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(ended.set)
+
+    # Not asyncio.to_thread: its threads are joined at exit, and this one may hang in a collector that never answers.
+    threading.Thread(target=flush, name="tracing-flush", daemon=True).start()
+    try:
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await ended.wait()
+    except TimeoutError:
+        log.warning("SkyWalking did not take the last segments within %d s; they are lost", FLUSH_SECONDS)
+
+
+def status() -> str:
+    """Say how the tracing is: "off", "on" or "broken"."""
+    return _status
+
+
+def trace_id() -> str:
+    """Give the trace id of what runs in this context, or ""."""
+    # Never get_context(): without a span it would draw on the sampling budget.
+    span = _sky and _sky.SpanContext.peek()
+    return str(span.context.segment.related_traces[0]) if span else ""
+
+
+# --- a request ---
+
+
+class RequestTracing:
+    """The middleware that makes a request's entry span; it comes before all others."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sky = _sky
+        span = _guarded(_start_entry_span, sky, scope) if sky and scope["type"] == "http" else None
+        if span is None:
+            await self.app(scope, receive, send)
+            return
+        status = 0
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                _guarded(_end_entry_span, sky, span, scope, status)
+
+        try:
+            await self.app(scope, receive, watched_send)
+        except BaseException as error:
+            _guarded(_end_entry_span, sky, span, scope, status or 500, error)
+            raise
+        finally:
+            _guarded(_end_entry_span, sky, span, scope, status)
+
+
+def carrier(request: Request) -> str:
+    """Give the request's trace context as text in the form of `sw8`, for its tasks.
+
+    It is "" when tracing is off, and "0" when this request is not sampled.
+    """
+    span = request.scope.get(ENTRY_SPAN)
+    return (_guarded(_carrier_of, _sky, span, request.scope) or "") if _sky and span else ""
+
+
+def _start_entry_span(sky: Any, scope: Scope) -> Any:
+    sky.set_spans([])
+    if sky.config.ignore_http_method_check(scope["method"]):
+        span = sky.NoopSpan(sky.NoopContext())
+    else:
+        parent, correlation = _parent_of_request(scope["headers"]), _correlation(sky, scope["headers"])
+        # The raw path first, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and SW_AGENT_IGNORE_SUFFIX.
+        span = sky.get_context().new_entry_span(
+            op=scope["path"], carrier=parent and _agents_carrier(sky, parent, correlation)
+        )
+    span.start()  # it wipes tags, so they come after
+    span.layer, span.component = sky.Layer.Http, sky.Component.FastAPI  # Starlette has no id of its own
+    span.peer = "{}:{}".format(*scope["client"]) if scope.get("client") else "unknown"
+    _tag(sky, span, {"http.method": scope["method"][:32], "http.url": _url(scope)})
+    scope[ENTRY_SPAN] = span
+    return span
+
+
+def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseException | None = None) -> None:
+    if not span.depth:
+        return
+    span.op = _operation(scope)
+    if status:
+        _tag(sky, span, {"http.status_code": str(status)})
+    span.error_occurred = status >= 500
+    if error is not None:
+        _log_error(sky, span, error)
+    span.stop()
+
+
+def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
+    if isinstance(span, sky.NoopSpan):
+        return UNSAMPLED
+    span.op = _operation(scope)  # the reference bears the final name
+    segment, config = span.context.segment, sky.config
+    return written(
+        Parent(
+            trace_id=str(segment.related_traces[0]),
+            segment_id=str(segment.segment_id),
+            span_id=span.sid,
+            service=config.agent_name,
+            instance=config.agent_instance_name,
+            endpoint=span.op,
+            address="",
+        )
+    )
+
+
+def _operation(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return UNMATCHED
+    return f"{scope['method'] if scope['method'] in METHODS else 'OTHER'}:{path}"
+
+
+def _url(scope: Scope) -> str:
+    server = scope.get("server") or ("", None)
+    host = _only(scope["headers"], b"host") or (f"{server[0]}:{server[1]}" if server[1] else server[0])
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return f"{scope['scheme']}://{host.rpartition('@')[2]}{path.decode('latin-1')}"[:URL_LENGTH]
+
+
+def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """Give the header's value if there is exactly one of this name, else ""."""
+    values = [value for key, value in headers if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+def _parent_of_request(headers: Iterable[tuple[bytes, bytes]]) -> Parent | None:
+    parent = parent_of(_only(headers, b"sw8"))
+    return parent if parent and parent.address else None
+
+
+def _correlation(sky: Any, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    header, config = _only(headers, b"sw8-correlation"), sky.config
+    return correlation_of(header, config.correlation_element_max_number, config.correlation_value_max_length)
+
+
+def _agents_carrier(sky: Any, parent: Parent, correlation: dict[str, str] | None = None) -> Any:
+    return sky.Carrier(
+        trace_id=parent.trace_id,
+        segment_id=parent.segment_id,
+        span_id=str(parent.span_id),
+        service=parent.service,
+        service_instance=parent.instance,
+        endpoint=parent.endpoint,
+        client_address=parent.address,
+        correlation=correlation or {},
+    )
+
+
+# --- an attempt at a task ---
+
+
+@contextmanager
+def attempt_span(attempt: Attempt) -> Iterator[None]:
+    """Surround an attempt with a segment of its own, under the request that its carrier names."""
+    sky = _sky
+    if sky is None:
+        yield
+        return
+    before = sky.get_spans()
+    span = _guarded(_start_attempt_span, sky, attempt)
+    try:
+        yield
+    finally:
+        if span is not None:
+            _guarded(_end_attempt_span, sky, span, attempt)
+        sky.set_spans(before)
+
+
+def _start_attempt_span(sky: Any, attempt: Attempt) -> Any:
+    sky.set_spans([])
+    task = attempt.task
+    if task.carrier == UNSAMPLED:
+        span = sky.NoopSpan(sky.NoopContext())  # on the stack, what the task calls is not traced as an orphan
+    else:
+        span = sky.SpanContext().new_local_span(op=encodable(task.name))
+    span.context.task_id = task.id  # for log lines
+    span.start()
+    span.component, span.peer = sky.Component.General, ""  # spans opened after this one has ended copy its peer
+    known = {"task.id": task.id, "task.name": task.name, "task.attempt": str(attempt.number)}
+    _tag(sky, span, {**known, "task.wait_ms": str(int(attempt.waited * 1000))})
+    if parent := parent_of(task.carrier):
+        _refer(sky, span, parent)
+    return span
+
+
+def _refer(sky: Any, span: Any, parent: Parent) -> None:
+    here = (parent.service, parent.instance) == (sky.config.agent_name, sky.config.agent_instance_name)
+    kind = "CrossThread" if here else "CrossProcess"
+    span.refs.append(sky.SegmentRef(_agents_carrier(sky, parent), ref_type=kind))
+    span.context.segment.relate(sky.ID(parent.trace_id))
+
+
+def _end_attempt_span(sky: Any, span: Any, attempt: Attempt) -> None:
+    _tag(sky, span, {"task.outcome": str(attempt.outcome or "")})
+    if attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and attempt.error is not None:
+        _log_error(sky, span, attempt.error)
+    complete = span.stop()
+    if not complete and attempt.outcome in (Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.RELEASED):
+        # A thread that nothing can stop still has a span open, perhaps for ever; the segment does not wait for it.
+        sky.agent.archive_segment(span.context.segment)
+
+
+def _log_error(sky: Any, span: Any, error: BaseException) -> None:
+    span.error_occurred = True
+    items = {"event": "error", "error.kind": kind_of(error), "message": message_of(error), "stack": stack_of(error)}
+    # Not span.raised(): its logs bear the agent's import time and the outermost frames.
+    logged = [sky.LogItem(key, encodable(value)) for key, value in items.items()]
+    span.logs.append(sky.Log(timestamp=time.time(), items=logged))
+
+
+# --- the agent ---
+
+
+def _load() -> Any:
+    """Import of the agent what is used here; it is untyped, hence Any.
+
+    In a function, because the service must run without the package, and untraced must not pay for gRPC.
+    """
+    from skywalking import Component, Layer, Log, LogItem, config
+
+    if config.agent_asyncio_enhancement and "skywalking.agent" not in sys.modules:  # which looks at it on import
+        config.agent_asyncio_enhancement = False
+        log.warning("SW_AGENT_ASYNCIO_ENHANCEMENT is ignored, because the agent fails on the first spans with it")
+    from skywalking.agent import agent
+    from skywalking.log import sw_logging
+    from skywalking.trace import ID, context
+    from skywalking.trace.carrier import Carrier
+    from skywalking.trace.segment import SegmentRef
+    from skywalking.trace.span import NoopSpan
+    from skywalking.trace.tags import Tag
+
+    return SimpleNamespace(
+        **{each.__name__: each for each in (Component, Layer, Log, LogItem, ID, Carrier, SegmentRef, NoopSpan, Tag)},
+        SpanContext=context.SpanContext,
+        NoopContext=context.NoopContext,
+        get_context=context.get_context,
+        get_spans=context._spans,
+        set_spans=context._spans_set,
+        agent=agent,
+        config=config,
+        sw_logging=sw_logging,
+    )
+
+
+def _start_agent(sky: Any) -> None:
+    agent, config = sky.agent, sky.config
+    _undo_sw_fastapi()
+    _check(sky)
+    agent_log.calm(logging.getLogger("skywalking"), str(settings.sw_agent_collector_backend_services))
+    config.agent_profile_active = settings.sw_agent_profile_active
+    config.agent_cause_exception_depth = -abs(config.agent_cause_exception_depth)  # the innermost frames, not the outer
+    if not agent.started():  # `sw-python run` starts it before us
+        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi"]
+        config.agent_instance_name = _instance_name(config.agent_instance_name)
+        agent.start()
+    _scrub_what_leaves(sky)
+    _make_log_reporter_harmless(sky)
+    # What the lifespan itself does is no request and no task: on its stack, this keeps its calls from being orphans.
+    sky.NoopSpan(sky.NoopContext()).start()
+
+
+def _undo_sw_fastapi() -> None:
+    patched = ExceptionMiddleware.__call__
+    original = inspect.getclosurevars(patched).nonlocals.get("_original_fast_api")
+    if original is not None:
+        ExceptionMiddleware.__call__ = original  # type: ignore[method-assign]
+
+
+def _check(sky: Any) -> None:
+    if not hasattr(sky.agent, "started"):
+        raise RuntimeError("sw-python started it with SW_AGENT_ASYNCIO_ENHANCEMENT, which fails on the first spans")
+    if sky.agent.started_pid == os.getpid() and not sky.agent.started():
+        raise RuntimeError("it has been stopped in this process; a second start would patch every library twice")
+    level = sky.config.agent_log_reporter_level
+    if not isinstance(logging.getLevelName(level), int):  # the agent would raise at the first log line
+        raise ValueError(f"SW_AGENT_LOG_REPORTER_LEVEL: {level!r} is not a level")
+
+
+def _instance_name(name: str) -> str:
+    """Tell apart the workers that share a SW_AGENT_INSTANCE_NAME; the agent's own default, a UUID, needs no help."""
+    return name if re.fullmatch("[0-9a-f]{32}", name) else f"{name}-{os.getpid()}".lstrip("-")
+
+
+def _make_log_reporter_harmless(sky: Any) -> None:
+    """Keep the log reporter from drawing on the sampling budget, telling secrets, and failing whoever writes a line."""
+
+    def log_context() -> Any:
+        span = sky.SpanContext.peek()
+        return span.context if span else sky.NoopContext()
+
+    sky.sw_logging.get_context = log_context
+    sky.sw_logging.sw_filter = lambda text: without_secrets(encodable(text[:LINE_LENGTH]))
+    handle = logging.Logger.handle
+
+    def handle_guarded(self: logging.Logger, record: logging.LogRecord) -> None:
+        _guarded(handle, self, record)
+
+    logging.Logger.handle = handle_guarded  # type: ignore[method-assign]
+
+
+def _guarded(call: Callable[..., T], *args: Any) -> T | None:
+    """Call what must not break the service, whatever becomes of the trace; say so once."""
+    try:
+        return call(*args)
+    except Exception:
+        if call.__name__ not in _complaints:
+            _complaints.add(call.__name__)
+            log.warning("tracing failed in %s and is left out of it; said once", call.__name__, exc_info=True)
+        return None
+
+
+# --- what leaves the process ---
+
+
+def _scrub_what_leaves(sky: Any) -> None:
+    archive_segment, archive_log = sky.agent.archive_segment, sky.agent.archive_log
+
+    def send_segment(segment: Any) -> None:
+        if not getattr(segment, "sent", False):
+            segment.sent = True
+            for span in segment.spans:
+                _scrub(sky, span)
+            archive_segment(segment)
+
+    def send_log(data: Any) -> None:
+        for tag in data.tags.data:
+            tag.value = without_secrets(tag.value)
+        _put_task_id(sky, data)
+        archive_log(data)
+
+    sky.agent.archive_segment = lambda segment: _guarded(send_segment, segment)
+    sky.agent.archive_log = lambda data: _guarded(send_log, data)
+
+
+def _scrub(sky: Any, span: Any) -> None:
+    for entry in span.logs:
+        entry.items = [sky.LogItem(item.key, without_secrets(encodable(item.val))) for item in entry.items]
+        if entry.timestamp * 1000 < span.start_time:  # the agent's own logs bear the time of its import
+            entry.timestamp = span.end_time / 1000
+    if not span.kind.is_exit:
+        return
+    span.peer = encodable(span.peer or "").rpartition("@")[2]
+    for tag in span.iter_tags():
+        tag.val = encodable(without_secrets(tag.val))
+    if span.layer is sky.Layer.Http:  # sw_httpx names the span for the path
+        method = "".join(tag.val for tag in span.iter_tags() if tag.key == "http.method")
+        span.op = f"{method}:{span.peer}"
+
+
+def _put_task_id(sky: Any, data: Any) -> None:
+    span = sky.SpanContext.peek()
+    task_id = getattr(span.context, "task_id", "") if span else ""
+    if not task_id:
+        return
+    data.tags.data.add(key="task.id", value=task_id)
+    if sky.config.agent_log_reporter_layout == AGENTS_LAYOUT:  # a user's own layout stays as it is
+        line, newline, rest = data.body.text.text.partition("\n")
+        data.body.text.text = f"{line} task={task_id}{newline}{rest}"
+
+
+def _tag(sky: Any, span: Any, tags: dict[str, str]) -> None:
+    for key, value in tags.items():
+        tag = sky.Tag(encodable(value))
+        tag.key = key
+        span.tag(tag)
