@@ -1,9 +1,10 @@
 """The database behind one URL, SQLite or Postgres: connections, transactions, and the tables made at start."""
 
 import asyncio
-import logging
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ import asyncpg
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, exc, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-
-log = logging.getLogger("storage")
 
 metadata = MetaData()
 
@@ -26,6 +25,7 @@ TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
 UNAVAILABLE = (
     exc.OperationalError,
+    sqlite3.OperationalError,
     exc.InterfaceError,
     exc.TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -76,7 +76,7 @@ class Database:
         """Make the tables that are missing, and SQLite's directory; several processes may do so at the same instant."""
         if self._engine.dialect.name == "sqlite":
             with _translated():
-                Path(str(self._engine.url.database)).parent.mkdir(parents=True, exist_ok=True)
+                await asyncio.to_thread(_make_sqlite_file, Path(str(self._engine.url.database)))
         async with self.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
@@ -134,9 +134,23 @@ def _sqlite(url: URL) -> AsyncEngine:
     return engine
 
 
+def _make_sqlite_file(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + STATEMENT_SECONDS
+    with closing(sqlite3.connect(path)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL").close()  # it stays in the file
+                return
+            except sqlite3.OperationalError:  # another process switches too: SQLite does not wait for that by itself
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+
 def _prepare_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None  # the driver would begin by itself, and too late to take the write lock
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 

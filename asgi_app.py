@@ -1,0 +1,232 @@
+"""The front door: the route table, the lifespan, the wiring.
+
+`uvicorn asgi_app:app` serves it; so does `python asgi_app.py`, on `PORT`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.background import BackgroundTasks
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+import tasks
+import tracing
+from durable.attempt import current_task_id
+from durable.engines.local import LocalEngine
+from durable.handoff import after_answer
+from effects import images
+from observing import logs
+from settings import settings
+from storage import users
+from storage.database import Database, DatabaseUnavailable
+from web import bodies, problems
+
+NAME, VERSION = "starlette-background-tasks", "0.1.0"
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+async def index(request: Request) -> Response:
+    routes = [f"{method} {path}" for path, handlers in ROUTES.items() for method in handlers]
+    return JSONResponse({"name": NAME, "version": VERSION, "status": "ok", "routes": routes})
+
+
+async def health(request: Request) -> Response:
+    database_is_up = await request.app.state.database.is_reachable()
+    state = {
+        "status": "ok" if database_is_up else "down",
+        "database": "ok" if database_is_up else "down",
+        "worker": {"status": "ok", **request.app.state.engine.load()},
+        "tracing": tracing.status(),
+    }
+    return JSONResponse(state, 200 if database_is_up else 503)
+
+
+async def test(request: Request) -> Response:
+    background = BackgroundTasks()
+    background.add_task(tasks.background_sleep_task)
+    return PlainTextResponse("ok", background=background)
+
+
+async def notify(request: Request) -> Response:
+    background = BackgroundTasks()
+    background.add_task(tasks.send_notification)
+    return JSONResponse({"ok": True, "message": "Notification scheduled in background"}, background=background)
+
+
+async def add_user(request: Request) -> Response:
+    user = await _new_user(request)
+    background = BackgroundTasks()
+    background.add_task(tasks.send_welcome_mail, user.email, user.username)
+    return JSONResponse(_shown(user), 201, background=background)
+
+
+async def add_user_with_notifications(request: Request) -> Response:
+    user = await _new_user(request)
+    background = BackgroundTasks()
+    background.add_task(tasks.send_welcome_mail, user.email, user.username)
+    background.add_task(tasks.announce_on_discord, user.username)
+    return JSONResponse(_shown(user), 201, background=background)
+
+
+async def list_users(request: Request) -> Response:
+    page = bodies.query(request, bodies.Page)
+    found = await users.page(request.app.state.database, limit=page.limit, after=page.after)
+    return JSONResponse([_shown(user) for user in found])
+
+
+async def process_image(request: Request) -> Response:
+    order = await bodies.read(request, bodies.ImageOrder)
+    job_id = request.state.task_id
+    background = BackgroundTasks()
+    background.add_task(tasks.process_image, job_id, str(order.image_url), order.operations)
+    return JSONResponse({"job_id": job_id, "status": "processing"}, 202, background=background)
+
+
+async def show_image(request: Request) -> Response:
+    found = images.find(settings.images_dir, request.path_params["job_id"])
+    if found is None:
+        raise problems.Problem(404, "There is no image under this id: it is not ready yet, or its task failed.")
+    path, media_type = found
+    return FileResponse(path, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+
+
+async def sync_task(request: Request) -> Response:
+    began = time.perf_counter()
+    await tasks.work()
+    return JSONResponse({"status": "completed", "duration": round(time.perf_counter() - began, 2)})
+
+
+async def async_task(request: Request) -> Response:
+    background = BackgroundTasks()
+    background.add_task(tasks.work)
+    return JSONResponse({"task_id": request.state.task_id, "status": "processing"}, 202, background=background)
+
+
+async def action(request: Request) -> Response:
+    background = BackgroundTasks()
+    background.add_task(tasks.log_action, "action")
+    return JSONResponse({"status": "processing"}, 202, background=background)
+
+
+async def complex_action(request: Request) -> Response:
+    background = BackgroundTasks()
+    background.add_task(tasks.log_action, "complex action")
+    background.add_task(tasks.write_audit_record, "complex action")
+    background.add_task(tasks.send_notification)
+    return JSONResponse({"status": "processing", "tasks": len(background.tasks)}, 202, background=background)
+
+
+async def process(request: Request) -> Response:
+    item = (await bodies.read(request, bodies.Item)).model_dump()
+    background = BackgroundTasks()
+    background.add_task(tasks.process_item, item)
+    return JSONResponse({"status": "accepted", "id": item["id"]}, 202, background=background)
+
+
+async def _new_user(request: Request) -> users.User:
+    new = await bodies.read(request, bodies.NewUser)
+    try:
+        return await users.add(request.app.state.database, new.email, new.username)
+    except users.Taken as taken:
+        errors: list[problems.FieldError] = [
+            {"pointer": f"#/{field}", "detail": "Another user has it."} for field in taken.fields
+        ]
+        raise problems.Problem(409, "There is such a user already; errors says in which fields.", errors) from None
+
+
+def _shown(user: users.User) -> dict[str, Any]:
+    return {**asdict(user), "created_at": _rfc3339(user.created_at)}
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+ROUTES = {
+    "/": {"GET": index},
+    "/health": {"GET": health},
+    "/test": {"GET": test},
+    "/api/notifications/notify": {"POST": notify},
+    "/users/": {"GET": list_users, "POST": add_user},
+    "/users/with-notifications/": {"POST": add_user_with_notifications},
+    "/process-image/": {"POST": process_image},
+    "/images/{job_id}": {"GET": show_image},
+    "/sync-task/": {"POST": sync_task},
+    "/async-task/": {"POST": async_task},
+    "/action": {"POST": action},
+    "/complex-action": {"POST": complex_action},
+    "/process": {"POST": process},
+}
+
+
+def _routes() -> list[Route]:
+    """Make the routes: each path answers with and without its trailing slash, under one name in the traces."""
+    routes = []
+    for path, handlers in ROUTES.items():
+        endpoint = after_answer(_by_method(handlers), tracing.carrier)
+        for spelling in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
+            route = Route(spelling, endpoint, methods=list(handlers))
+            route.path = path
+            routes.append(route)
+    return routes
+
+
+def _by_method(handlers: Mapping[str, Handler]) -> Handler:
+    """Choose by the request's method, so that a path is one route and its 405 can name all its methods."""
+
+    async def endpoint(request: Request) -> Response:
+        bodies.refuse_large(request)
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return endpoint
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    tracing.start()
+    database = app.state.database = Database(settings.database_url)
+    engine = app.state.engine = LocalEngine(
+        max_running=settings.max_running,
+        threads=settings.task_threads,
+        timeout=settings.request_timeout,
+        surrounding=tracing.attempt_span,
+    )
+    try:
+        await database.make_tables()
+        yield
+    finally:
+        await engine.drain(settings.drain_seconds)
+        await asyncio.gather(database.close(), tracing.stop())
+
+
+logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
+
+app = Starlette(
+    routes=_routes(),
+    middleware=[Middleware(tracing.RequestTracing)],
+    exception_handlers={
+        HTTPException: problems.answer,
+        DatabaseUnavailable: problems.answer_unavailable,
+        ClientDisconnect: problems.answer_nobody,
+        Exception: problems.answer_bug,
+    },
+    lifespan=lifespan,
+)
+app.router.redirect_slashes = False
+
+
+if __name__ == "__main__":
+    # A request ends within seconds; the time that a platform grants after SIGTERM belongs to the tasks.
+    uvicorn.run("asgi_app:app", port=settings.port, timeout_graceful_shutdown=5, reset_contextvars=True)

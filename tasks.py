@@ -1,0 +1,105 @@
+"""What happens after the answer: one plain function per task.
+
+`python tasks.py` shows the idea without a server.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from effects import discord, images, mail
+from settings import settings
+
+log = logging.getLogger("tasks")
+
+# A picture of 40 megapixels takes some 160 MB while it is worked on, and more than two at once gain nothing.
+pictures_at_once = anyio.CapacityLimiter(2)
+
+
+async def background_sleep_task() -> None:
+    """Sleep for `SLEEP_SECONDS`."""
+    log.info("sleeping for %g s", settings.sleep_seconds)
+    began = time.perf_counter()
+    await asyncio.sleep(settings.sleep_seconds)
+    log.info("slept for %.2f s", time.perf_counter() - began)
+
+
+async def send_notification() -> None:
+    """Stand in for a notification that takes `NOTIFY_SECONDS` to send."""
+    await asyncio.sleep(settings.notify_seconds)
+    log.info("notification sent")
+
+
+async def work() -> None:
+    """Stand in for work that takes `WORK_SECONDS`."""
+    await asyncio.sleep(settings.work_seconds)
+
+
+async def log_action(action: str) -> None:
+    """Write the action to the log."""
+    log.info("action: %s", action)
+
+
+def write_audit_record(action: str) -> None:
+    """Write the action to the log from a thread, as any plain function runs."""
+    log.info("audit: %s", action)
+
+
+async def process_item(item: dict[str, Any]) -> None:
+    """Write to the log which item this is and what fields it has."""
+    log.info("processed item %r with the fields %s", item["id"], ", ".join(sorted(item)))
+
+
+async def send_welcome_mail(email: str, username: str) -> None:
+    """Welcome a new user by mail, over the first service that is configured; with none the mail is logged."""
+    welcome = mail.welcome(username, email, settings.mail_from)
+    timeout = settings.request_timeout
+    if settings.smtp_url:
+        await mail.send_smtp(welcome, settings.smtp_url, timeout=timeout)
+    elif settings.sendgrid_api_key:
+        await mail.send_sendgrid(welcome, settings.sendgrid_api_key, base_url=settings.sendgrid_url, timeout=timeout)
+    elif settings.mailgun_api_key and settings.mailgun_domain:
+        key, domain = settings.mailgun_api_key, settings.mailgun_domain
+        await mail.send_mailgun(welcome, key, domain, base_url=settings.mailgun_url, timeout=timeout)
+    else:
+        log.info("no mail service is set up; mail to %s, %s: %r", welcome.to, welcome.subject, welcome.text)
+        return
+    log.info("mail sent to %s", welcome.to)
+
+
+async def announce_on_discord(username: str) -> None:
+    """Tell Discord of a new user; without a webhook the message is logged."""
+    message = f"{discord.harmless(username)} has joined."
+    if settings.discord_webhook_url is None:
+        log.info("no Discord webhook is set up; message: %s", message)
+        return
+    await discord.post(settings.discord_webhook_url, message, timeout=settings.request_timeout)
+    log.info("message posted to Discord")
+
+
+async def process_image(job_id: str, image_url: str, operations: Sequence[images.Operation]) -> None:
+    """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
+    data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
+    result, extension = await anyio.to_thread.run_sync(
+        images.process, data, operations, limiter=pictures_at_once, abandon_on_cancel=True
+    )
+    await anyio.to_thread.run_sync(images.keep, settings.images_dir, job_id, result, extension)
+    log.info("image of %d bytes became %d bytes of %s", len(data), len(result), extension)
+
+
+async def demonstrate() -> None:
+    """Schedule a task, say at once that it was scheduled, and let it finish."""
+    began = time.perf_counter()
+    scheduled = asyncio.create_task(background_sleep_task())
+    log.info("background_sleep_task is scheduled; this line came after %.3f s", time.perf_counter() - began)
+    await scheduled
+    log.info("background_sleep_task has finished after %.1f s", time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    asyncio.run(demonstrate())

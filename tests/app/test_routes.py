@@ -1,0 +1,145 @@
+"""Every route's answer, in this process; what happens only after an answer needs a real server: see tests/process."""
+
+import re
+
+import httpx
+import pytest
+
+import asgi_app
+from storage.database import Database
+
+pytestmark = pytest.mark.anyio
+
+TASK_ID = r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
+ADA = {"email": "ada@example.com", "username": "ada"}
+
+
+async def drained() -> None:
+    await asgi_app.app.state.engine.drain(5)
+
+
+def ids(response: httpx.Response) -> list[str]:
+    return re.findall(TASK_ID, response.headers.get("task-id", ""))
+
+
+async def test_the_index_lists_every_route(client: httpx.AsyncClient) -> None:
+    body = (await client.get("/")).json()
+    assert body.keys() == {"name", "version", "status", "routes"}
+    assert body["status"] == "ok"
+    assert {"GET /", "GET /test", "POST /users/", "GET /users/", "GET /images/{job_id}"} <= set(body["routes"])
+
+
+async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
+    response = await client.get("/health")
+    assert response.status_code == 200
+    assert response.json() == {
+        "status": "ok",
+        "database": "ok",
+        "worker": {"status": "ok", "running": 0, "waiting": 0},
+        "tracing": "off",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body", "tasks"),
+    [
+        ("GET", "/test", 200, None, 1),
+        ("POST", "/api/notifications/notify", 200, {"ok": True, "message": "Notification scheduled in background"}, 1),
+        ("POST", "/action", 202, {"status": "processing"}, 1),
+        ("POST", "/complex-action", 202, {"status": "processing", "tasks": 3}, 3),
+        ("POST", "/sync-task/", 200, {"status": "completed", "duration": 0.01}, 0),
+    ],
+)
+async def test_a_route_without_a_body_answers_and_schedules(
+    client: httpx.AsyncClient, method: str, path: str, status: int, body: object, tasks: int
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == status
+    assert response.text == "ok" if body is None else response.json() == body
+    assert len(ids(response)) == tasks
+    await drained()
+
+
+@pytest.mark.parametrize("path", ["/test", "/test/", "/users", "/users/", "/health/"])
+async def test_paths_answer_with_and_without_the_trailing_slash(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 200
+    await drained()
+
+
+async def test_the_async_tasks_id_is_the_one_in_the_header(client: httpx.AsyncClient) -> None:
+    response = await client.post("/async-task/")
+    assert response.status_code == 202
+    assert response.json() == {"task_id": ids(response)[0], "status": "processing"}
+    await drained()
+
+
+@pytest.mark.parametrize("item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}])
+async def test_any_object_with_an_id_is_processed(client: httpx.AsyncClient, item: dict[str, object]) -> None:
+    response = await client.post("/process", json=item)
+    assert response.status_code == 202
+    assert response.json() == {"status": "accepted", "id": item["id"]}
+    await drained()
+
+
+async def test_a_user_is_added_and_welcomed_in_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    response = await client.post("/users/", json=ADA)
+    assert response.status_code == 201
+    user = response.json()
+    assert user.keys() == {"id", "email", "username", "created_at"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", user["created_at"])
+    assert (await client.get("/users/")).json() == [user]
+    await drained()
+    assert "no mail service is set up; mail to ada@example.com" in caplog.text
+
+
+async def test_a_user_with_notifications_is_announced_as_well(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    response = await client.post("/users/with-notifications/", json=ADA)
+    assert response.status_code == 201
+    assert len(ids(response)) == 2
+    await drained()
+    assert "no Discord webhook is set up; message: ada has joined." in caplog.text
+
+
+async def test_a_taken_field_is_a_conflict_and_schedules_nothing(client: httpx.AsyncClient) -> None:
+    await client.post("/users/", json=ADA)
+    response = await client.post("/users/", json={"email": "ADA@example.com", "username": "eve"})
+    assert response.status_code == 409
+    assert response.json()["errors"] == [{"pointer": "#/email", "detail": "Another user has it."}]
+    assert ids(response) == []
+    await drained()
+
+
+async def test_users_come_in_pages(client: httpx.AsyncClient) -> None:
+    for name in ("a", "b", "c"):
+        await client.post("/users/", json={"email": f"{name}@example.com", "username": name})
+    first = (await client.get("/users/?limit=2")).json()
+    assert [user["username"] for user in first] == ["a", "b"]
+    rest = (await client.get(f"/users/?limit=2&after={first[-1]['id']}")).json()
+    assert [user["username"] for user in rest] == ["c"]
+    await drained()
+
+
+@pytest.mark.parametrize("job_id", ["task-1", "..%2Fservice.db", "%00", "a" * 300])
+async def test_an_image_that_is_not_there_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
+    response = await client.get(f"/images/{job_id}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_without_its_database_the_service_says_503_and_promises_nothing(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Database("postgres://127.0.0.1:1/none")
+    with monkeypatch.context() as patch:
+        patch.setattr(asgi_app.app.state, "database", away, raising=False)
+        health, added = await client.get("/health"), await client.post("/users/", json=ADA)
+    assert (health.status_code, health.json()["database"]) == (503, "down")
+    assert (added.status_code, ids(added)) == (503, [])
+    assert added.headers["content-type"] == "application/problem+json"
+    assert int(added.headers["retry-after"]) > 0

@@ -1,0 +1,91 @@
+"""The platforms' files agree with the Procfile, with the settings and with each other."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PROCFILE, APP_JSON, RENDER, DOCKERFILE, COMPOSE = (
+    (ROOT / name).read_text() for name in ("Procfile", "app.json", "render.yaml", "Dockerfile", "docker-compose.yml")
+)
+
+# Read by the platform, Python, the agent or SkyWalking's own containers, not by settings.py.
+FOREIGN = {
+    "PYTHONUNBUFFERED",
+    "PYTHONDONTWRITEBYTECODE",
+    "SW_AGENT_NAME",
+    "SW_AGENT_LOG_REPORTER_LEVEL",
+    "SW_STORAGE",
+    "SW_STORAGE_BANYANDB_TARGETS",
+    "SW_OAP_ADDRESS",
+}
+NAMED = {
+    "app.json": set(json.loads(APP_JSON)["env"]),
+    "render.yaml": set(re.findall(r"- key: (\w+)", RENDER)),
+    "Dockerfile": {name for line in re.findall("^ENV (.+)", DOCKERFILE, re.M) for name in re.findall(r"(\w+)=", line)},
+    "docker-compose.yml": set(re.findall(r"^      ([A-Z]\w+):", COMPOSE, re.M)),
+}
+COMMAND = PROCFILE.removeprefix("web: ").strip()
+TRACES_SECONDS = 3  # what the shutdown gives the agent
+
+
+@pytest.mark.parametrize("file", NAMED)
+def test_every_variable_is_one_that_somebody_reads(file: str) -> None:
+    assert NAMED[file]
+    assert NAMED[file] <= FOREIGN | {name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("text", [RENDER, DOCKERFILE], ids=["render.yaml", "Dockerfile"])
+def test_the_service_is_started_with_the_procfiles_command(text: str) -> None:
+    assert re.findall(r"^(?:    startCommand: |CMD \[\"sh\", \"-c\", \"exec )(uvicorn[^\"\n]+)", text, re.M) == [
+        COMMAND
+    ]
+
+
+def test_the_procfile_is_one_process_without_a_comment() -> None:
+    """`heroku local` takes any other line for a mistake (heroku/cli#3636)."""
+    assert PROCFILE.count("\n") == 1
+    assert PROCFILE.startswith("web: uvicorn asgi_app:app ")
+
+
+@pytest.mark.parametrize(
+    "grace",
+    [
+        30,  # Heroku's, which nothing changes
+        int(re.findall(r"maxShutdownDelaySeconds: (\d+)", RENDER)[0]),
+        int(re.findall(r"stop_grace_period: (\d+)s", COMPOSE)[0]),
+    ],
+    ids=["Heroku", "render.yaml", "docker-compose.yml"],
+)
+def test_the_shutdown_ends_before_the_platform_kills(grace: int) -> None:
+    requests = int(re.findall(r"--timeout-graceful-shutdown (\d+)", COMMAND)[0])
+    assert requests + Settings().drain_seconds + TRACES_SECONDS < grace
+
+
+def test_the_platforms_drain_as_long_as_the_default_says() -> None:
+    said = [
+        json.loads(APP_JSON)["env"]["DRAIN_SECONDS"]["value"],
+        *re.findall(r"- key: DRAIN_SECONDS\n +value: \"(\d+)\"", RENDER),
+        *re.findall(r"DRAIN_SECONDS: \"(\d+)\"", COMPOSE),
+    ]
+    assert [float(seconds) for seconds in said] == [Settings().drain_seconds] * 3
+
+
+def test_every_image_is_pinned_to_a_release() -> None:
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(r"^ +image: (\S+)", COMPOSE, re.M)
+    assert len(images) == 4
+    assert not [image for image in images if not re.search(r":\d+\.\d+\.\d+", image)]
+
+
+def test_the_image_has_the_python_that_the_platforms_have() -> None:
+    assert f"FROM python:{(ROOT / '.python-version').read_text().strip()}." in DOCKERFILE
+
+
+def test_no_port_of_the_compose_file_is_open_to_other_machines() -> None:
+    ports = re.findall(r"^ +- \"([\d.:]+)\"", COMPOSE, re.M)
+    assert ports
+    assert not [port for port in ports if not port.startswith("127.0.0.1:")]

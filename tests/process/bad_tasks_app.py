@@ -1,0 +1,87 @@
+"""A service made of our pieces whose tasks misbehave in every way: `/fails` attaches the task `fails`, and so on."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask, BackgroundTasks
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from durable.attempt import current_task_id
+from durable.engines.local import LocalEngine
+from durable.handoff import after_answer
+from observing import logs
+
+
+async def fails() -> None:
+    raise ValueError("as asked")
+
+
+async def exits() -> None:
+    sys.exit(1)
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def clings() -> None:
+    while True:
+        try:
+            await hangs()
+        except asyncio.CancelledError:
+            continue
+
+
+async def blocks_when_cancelled() -> None:
+    try:
+        await hangs()
+    finally:
+        time.sleep(60)  # noqa: ASYNC251 - to block the loop is what this one is for
+
+
+def hangs_in_a_thread() -> None:
+    threading.Event().wait()
+
+
+async def takes_a_second() -> None:
+    await asyncio.sleep(1)
+
+
+def attaching(*functions: Callable[[], Any]) -> Route:
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=BackgroundTasks([BackgroundTask(each) for each in functions]))
+
+    return Route("/" + "+".join(each.__name__ for each in functions), after_answer(handler, lambda request: ""))
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    app.state.engine = LocalEngine(max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext())
+    yield
+    await app.state.engine.drain(float(os.environ["DRAIN"]))
+
+
+logs.configure("INFO", "text", task_id=current_task_id.get, trace_id=str)
+
+app = Starlette(
+    routes=[
+        attaching(fails),
+        attaching(exits),
+        attaching(hangs),
+        attaching(clings),
+        attaching(blocks_when_cancelled),
+        attaching(hangs_in_a_thread),
+        attaching(takes_a_second),
+        attaching(fails, takes_a_second),
+    ],
+    lifespan=lifespan,
+)
