@@ -61,6 +61,7 @@ def configure(level: str, style: str, task_id: Callable[[], str], trace_id: Call
         root.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(level)
+    handler.setLevel(level)  # uvicorn's loggers have levels of their own, and so pass the root's
     for logger in map(logging.getLogger, UVICORN):
         if logger.handlers:  # it has none under --no-access-log
             logger.handlers.clear()

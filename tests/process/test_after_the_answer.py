@@ -85,6 +85,14 @@ def test_the_log_is_json_when_asked_for(serve: Serve) -> None:
     assert task_id in {line.get("task") for line in lines}
 
 
+def test_the_log_level_holds_for_uvicorns_lines_too(serve: Serve) -> None:
+    server = serve(LOG_LEVEL="ERROR", PORT="18428", app="", command=["python", "asgi_app.py"])
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
+        assert client.get("http://127.0.0.1:18428/health").status_code == 200
+    server.stop()
+    assert server.log() == ""
+
+
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(serve: Serve) -> None:
     server = serve()
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=5)
