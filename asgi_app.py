@@ -24,15 +24,20 @@ import tasks
 import tracing
 from durable.attempt import current_task_id
 from durable.engines.local import LocalEngine
-from durable.handoff import after_answer
+from durable.errors import Overloaded
+from durable.handoff import after_answer, store
+from durable.store import Store
+from durable.worker import Worker
 from effects import images
 from observing import logs
 from settings import settings
 from storage import users
 from storage.database import Database, DatabaseUnavailable
-from web import bodies, problems
+from web import bodies, problems, task_routes
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
+
+HEALTH_SECONDS = 2.0  # platforms call the health check with short patience
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -43,14 +48,15 @@ async def index(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    database_is_up = await request.app.state.database.is_reachable()
-    state = {
-        "status": "ok" if database_is_up else "down",
-        "database": "ok" if database_is_up else "down",
-        "worker": {"status": "ok", **request.app.state.engine.load()},
-        "tracing": tracing.status(),
-    }
-    return JSONResponse(state, 200 if database_is_up else 503)
+    state = request.app.state
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            worker, is_up = {"status": "ok", **await state.worker.state()}, True
+    except (DatabaseUnavailable, TimeoutError):
+        worker, is_up = {"status": "waits for the database", "running": state.engine.load()["running"]}, False
+    word = "ok" if is_up else "down"
+    body = {"status": word, "database": word, "worker": worker, "tracing": tracing.status()}
+    return JSONResponse(body, 200 if is_up else 503)
 
 
 async def test(request: Request) -> Response:
@@ -66,18 +72,11 @@ async def notify(request: Request) -> Response:
 
 
 async def add_user(request: Request) -> Response:
-    user = await _new_user(request)
-    background = BackgroundTasks()
-    background.add_task(tasks.send_welcome_mail, user.email, user.username)
-    return JSONResponse(_shown(user), 201, background=background)
+    return await _add_user(request, is_announced=False)
 
 
 async def add_user_with_notifications(request: Request) -> Response:
-    user = await _new_user(request)
-    background = BackgroundTasks()
-    background.add_task(tasks.send_welcome_mail, user.email, user.username)
-    background.add_task(tasks.announce_on_discord, user.username)
-    return JSONResponse(_shown(user), 201, background=background)
+    return await _add_user(request, is_announced=True)
 
 
 async def list_users(request: Request) -> Response:
@@ -135,15 +134,21 @@ async def process(request: Request) -> Response:
     return JSONResponse({"status": "accepted", "id": item["id"]}, 202, background=background)
 
 
-async def _new_user(request: Request) -> users.User:
+async def _add_user(request: Request, *, is_announced: bool) -> Response:
     new = await bodies.read(request, bodies.NewUser)
+    background = BackgroundTasks()
     try:
-        return await users.add(request.app.state.database, new.email, new.username)
+        async with users.adding(request.app.state.database, new.email, new.username) as (connection, user):
+            background.add_task(tasks.send_welcome_mail, user.email, user.username)
+            if is_announced:
+                background.add_task(tasks.announce_on_discord, user.username)
+            background = await store(request, connection, background)
     except users.Taken as taken:
         errors: list[problems.FieldError] = [
             {"pointer": f"#/{field}", "detail": "Another user has it."} for field in taken.fields
         ]
         raise problems.Problem(409, "There is such a user already; errors says in which fields.", errors) from None
+    return JSONResponse(_shown(user), 201, background=background)
 
 
 def _shown(user: users.User) -> dict[str, Any]:
@@ -168,6 +173,9 @@ ROUTES = {
     "/action": {"POST": action},
     "/complex-action": {"POST": complex_action},
     "/process": {"POST": process},
+    "/tasks": {"GET": task_routes.index},
+    "/tasks/{id}": {"GET": task_routes.show, "DELETE": task_routes.cancel},
+    "/tasks/{id}/retry": {"POST": task_routes.retry},
 }
 
 
@@ -196,18 +204,24 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     tracing.start()
-    database = app.state.database = Database(settings.database_url)
-    engine = app.state.engine = LocalEngine(
+    app.state.admin_token = settings.admin_token
+    app.state.database = database = Database(settings.database_url)
+    app.state.store = Store(database)
+    app.state.engine = LocalEngine(
         max_running=settings.max_running,
         threads=settings.task_threads,
         timeout=settings.request_timeout,
         surrounding=tracing.attempt_span,
     )
+    app.state.worker = worker = Worker(
+        app.state.store, app.state.engine, max_queued=settings.max_queued, keep_days=settings.keep_days
+    )
     try:
         await database.make_tables()
+        await worker.begin()
         yield
     finally:
-        await engine.drain(settings.drain_seconds)
+        await worker.drain(settings.drain_seconds)
         await asyncio.gather(database.close(), tracing.stop())
 
 
@@ -219,6 +233,7 @@ app = Starlette(
     exception_handlers={
         HTTPException: problems.answer,
         DatabaseUnavailable: problems.answer_unavailable,
+        Overloaded: problems.answer_overloaded,
         ClientDisconnect: problems.answer_nobody,
         Exception: problems.answer_bug,
     },

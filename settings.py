@@ -65,9 +65,15 @@ class Settings(BaseModel):
     # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small machine.
     max_running: Annotated[Count, Field(description=COUNT)] = 1000
     task_threads: Annotated[Count, Field(description=COUNT)] = 8
+    # Beyond so many waiting tasks a client is told to come back: what waits for hours helps nobody.
+    max_queued: Annotated[int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")] = 100_000
+    keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
     request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the traces after.
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = 20.0
+
+    # The operator's routes take this as a bearer token; with none they answer this machine only.
+    admin_token: Annotated[str | None, Field(min_length=16, description="a secret of at least 16 characters")] = None
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG, INFO, WARNING or ERROR")
@@ -95,7 +101,7 @@ class Settings(BaseModel):
 
 
 # Their values may hold a password or a key, and are never repeated.
-SECRET = {"database_url", "smtp_url", "sendgrid_api_key", "mailgun_api_key", "discord_webhook_url"}
+SECRET = {"database_url", "smtp_url", "sendgrid_api_key", "mailgun_api_key", "discord_webhook_url", "admin_token"}
 
 
 class WrongSetting(Exception):

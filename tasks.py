@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from durable.registry import task
 from effects import discord, images, mail
 from settings import settings
 
@@ -20,6 +21,7 @@ log = logging.getLogger("tasks")
 pictures_at_once = anyio.CapacityLimiter(2)
 
 
+@task()
 async def background_sleep_task() -> None:
     """Sleep for `SLEEP_SECONDS`."""
     log.info("sleeping for %g s", settings.sleep_seconds)
@@ -28,32 +30,38 @@ async def background_sleep_task() -> None:
     log.info("slept for %.2f s", time.perf_counter() - began)
 
 
+@task()
 async def send_notification() -> None:
     """Stand in for a notification that takes `NOTIFY_SECONDS` to send."""
     await asyncio.sleep(settings.notify_seconds)
     log.info("notification sent")
 
 
+@task()
 async def work() -> None:
     """Stand in for work that takes `WORK_SECONDS`."""
     await asyncio.sleep(settings.work_seconds)
 
 
+@task()
 async def log_action(action: str) -> None:
     """Write the action to the log."""
     log.info("action: %s", action)
 
 
+@task()
 def write_audit_record(action: str) -> None:
     """Write the action to the log from a thread, as any plain function runs."""
     log.info("audit: %s", action)
 
 
+@task()
 async def process_item(item: dict[str, Any]) -> None:
     """Write to the log which item this is and what fields it has."""
     log.info("processed item %r with the fields %s", item["id"], ", ".join(sorted(item)))
 
 
+@task()
 async def send_welcome_mail(email: str, username: str) -> None:
     """Welcome a new user by mail, over the first service that is configured; with none the mail is logged."""
     welcome = mail.welcome(username, email, settings.mail_from)
@@ -71,6 +79,7 @@ async def send_welcome_mail(email: str, username: str) -> None:
     log.info("mail sent to %s", welcome.to)
 
 
+@task()
 async def announce_on_discord(username: str) -> None:
     """Tell Discord of a new user; without a webhook the message is logged."""
     message = f"{discord.harmless(username)} has joined."
@@ -81,6 +90,7 @@ async def announce_on_discord(username: str) -> None:
     log.info("message posted to Discord")
 
 
+@task()
 async def process_image(job_id: str, image_url: str, operations: Sequence[images.Operation]) -> None:
     """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
     data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)

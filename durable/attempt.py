@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 from durable.model import Attempt, Outcome
 from durable.threads import start_in_thread
@@ -37,7 +38,7 @@ async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseExcep
     limit = asyncio.timeout(timeout)
     try:
         async with limit:
-            await _call(attempt)
+            attempt.result = await _call(attempt)
     except KeyboardInterrupt:
         raise
     except asyncio.CancelledError as error:
@@ -47,15 +48,15 @@ async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseExcep
     return Outcome.SUCCEEDED, None
 
 
-async def _call(attempt: Attempt) -> None:
+async def _call(attempt: Attempt) -> Any:
     call = partial(attempt.task.function, *attempt.task.args, **attempt.task.kwargs)
     if attempt.task.is_async:
-        await call()
-        return
+        return await call()
     attempt.thread = start_in_thread(call, name=attempt.task.id)
-    error = await asyncio.wrap_future(attempt.thread)
+    result, error = await asyncio.wrap_future(attempt.thread)
     if error is not None:
         raise error
+    return result
 
 
 def _cancelled_from_outside() -> bool:

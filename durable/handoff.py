@@ -1,48 +1,72 @@
 """The seam with Starlette: what a response's `background` becomes once its handler has returned.
 
-Intended differences from Starlette: the tasks of one response run side by side (`InOrder` asks for one after another),
-they run outside of the request, in an empty contextvars context, and one that fails stops neither its siblings nor
-the connection that it came in on.
+Intended differences from Starlette: a registered task function (`@task`) becomes a row before anything is sent, and
+anything else lives in memory; the tasks of one response run side by side (`InOrder` asks for one after another); they
+run outside of the request, in an empty contextvars context; and one that fails stops neither its siblings nor the
+connection that it came in on.
 """
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
+from typing import Any
 
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from durable.engines import Engine
-from durable.model import Task, new_task_id
+from durable import registry
+from durable.model import Policy, Task, new_task_id
+from storage.database import Connection
 
 Handler = Callable[[Request], Awaitable[Response] | Response]
+Background = Callable[[], object]
 
 
 class InOrder(BackgroundTasks):
-    """Tasks that run one after another: each starts when the one before has ended, however it ended."""
+    """Tasks that run one after another, in memory only: each starts when the one before has ended, however it ended."""
+
+
+class Stored(BackgroundTask):
+    """Tasks that are in the database already."""
+
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
 
 
 def after_answer(handler: Handler, carrier_of: Callable[[Request], str]) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a route's handler so that what its response attaches runs after the answer, in `request.app.state.engine`.
+    """Wrap a route's handler, so that what its response attaches is stored before the answer and runs after it.
 
     The handler finds in `request.state.task_id` the id that the first of its tasks will have. `carrier_of` gives the
-    request's trace context as text.
+    request's trace context as text. In `request.app.state` the wrapper finds `worker`, which runs stored tasks, and
+    `engine`, which runs any other.
     """
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
         request.state.task_id = new_task_id()
+        request.state.make_task = _maker(request, carrier_of)
         response = await _answer(handler, request)
-        sequences = list(_sequences(response.background, request.state.task_id, carrier_of(request)))
-        if sequences:
-            engine: Engine = request.app.state.engine
-            response.headers["Task-Id"] = ", ".join(task.id for tasks in sequences for task in tasks)
-            response.background = BackgroundTask(_start, engine, sequences)
+        if response.background is not None:
+            await _take_over(request, response)
         return response
 
     return endpoint
+
+
+async def store(request: Request, connection: Connection, background: BackgroundTasks) -> BackgroundTasks:
+    """Store the tasks in the handler's own transaction, so that both are committed or neither; attach what it returns.
+
+    Raises what `Worker.accept` raises, and ValueError for what no `@task` has registered.
+    """
+    groups = list(_groups(background, request.state.make_task))
+    if not all(map(_is_to_be_stored, groups)):
+        raise ValueError("only registered task functions can be stored")
+    return BackgroundTasks(
+        [Stored(await request.app.state.worker.accept_within(connection, [task for [task] in groups]))]
+    )
 
 
 async def _answer(handler: Handler, request: Request) -> Response:
@@ -53,37 +77,63 @@ async def _answer(handler: Handler, request: Request) -> Response:
     return result if isinstance(result, Response) else await result
 
 
-async def _start(engine: Engine, sequences: list[list[Task]]) -> None:
-    engine.start(sequences)
+async def _take_over(request: Request, response: Response) -> None:
+    groups = list(_groups(response.background, request.state.make_task))
+    new = [task for [task] in filter(_is_to_be_stored, groups)]
+    stored = {task.id: task for task in (await request.app.state.worker.accept(new) if new else [])}
+    groups = [[stored.get(task.id, task) for task in group] for group in groups if group]
+    tasks = [task for group in groups for task in group]
+    if tasks:
+        response.headers["Task-Id"] = ", ".join(task.id for task in tasks)
+        response.background = BackgroundTask(_start, request.app.state, groups)
+    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
+        response.headers["Location"] = f"/tasks/{tasks[0].id}"
 
 
-def _sequences(background: Callable[[], object] | None, first_id: str, carrier: str) -> Iterator[list[Task]]:
-    """Yield the tasks in lists: one list's tasks run in order, the lists side by side."""
-    ids = _ids(first_id)
-    for group in _groups(background):
-        tasks = [_task(part, next(ids), carrier) for part in group]
-        if tasks:
-            yield tasks
+async def _start(state: Any, groups: list[list[Task]]) -> None:
+    if stored := [task for group in groups for task in group if task.stored]:
+        state.worker.start(stored)
+    state.engine.start([group for group in groups if not group[0].stored])
 
 
-def _groups(background: Callable[[], object] | None) -> Iterator[list[Callable[[], object]]]:
-    """Take apart what is Starlette's own, however it is nested; anything else stays whole."""
+def _is_to_be_stored(group: list[Task]) -> bool:
+    return len(group) == 1 and not group[0].stored and registry.of_function(group[0].function) is not None
+
+
+def _groups(background: Background | None, make_task: Callable[[Background], Task]) -> Iterator[list[Task]]:
+    """Yield the tasks in lists: one list's tasks run in order, the lists side by side.
+
+    What is Starlette's own is taken apart, however it is nested; anything else stays whole.
+    """
     match background:
         case None:
             return
-        case InOrder(tasks=tasks):
-            yield [part for task in tasks for group in _groups(task) for part in group]
-        case BackgroundTasks(tasks=tasks) if type(background) is BackgroundTasks:
-            for task in tasks:
-                yield from _groups(task)
+        case Stored(tasks=tasks):
+            yield from ([task] for task in tasks)
+        case InOrder(tasks=parts):
+            yield [task for part in parts for group in _groups(part, make_task) for task in group]
+        case BackgroundTasks(tasks=parts) if type(background) is BackgroundTasks:
+            for part in parts:
+                yield from _groups(part, make_task)
         case _:
-            yield [background]
+            yield [make_task(background)]
 
 
-def _task(part: Callable[[], object], id: str, carrier: str) -> Task:
-    if type(part) is BackgroundTask:
-        return Task(id, _name(part.func), part.func, part.is_async, part.args, part.kwargs, carrier)
-    return Task(id, _name(part), part, is_async=True, carrier=carrier)  # Starlette awaits whatever it is
+def _maker(request: Request, carrier_of: Callable[[Request], str]) -> Callable[[Background], Task]:
+    """Return what makes tasks of a request: the first has the id that the handler knows."""
+    ids = _ids(request.state.task_id)
+
+    def make_task(part: Background) -> Task:
+        carrier = carrier_of(request)
+        if type(part) is not BackgroundTask:  # Starlette awaits whatever it is
+            return Task(next(ids), _name(part), part, is_async=True, carrier=carrier)
+        if entry := registry.of_function(part.func):
+            name, policy = entry.name, entry.policy
+        else:
+            name, policy = _name(part.func), Policy()
+        return Task(next(ids), name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy)
+
+    return make_task
 
 
 def _name(function: object) -> str:

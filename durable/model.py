@@ -9,6 +9,31 @@ from enum import StrEnum
 from typing import Any
 
 
+class State(StrEnum):
+    """Where a task stands; `MOVES` says who moves it on."""
+
+    QUEUED = "queued"  # moved in by a request, by a rescue, a release, or a person who retries it
+    RUNNING = "running"  # moved in by the worker that claims it
+    RETRYING = "retrying"  # moved in by the worker whose attempt failed, with attempts left
+    SUCCEEDED = "succeeded"  # moved in by the worker
+    DEAD = "dead"  # moved in by the worker whose attempt was the last, or by a rescue: a person must act
+    CANCELLED = "cancelled"  # moved in by a person
+
+
+# The transition table: from each state, the states that it may become.
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
+    State.RUNNING: frozenset({State.SUCCEEDED, State.RETRYING, State.DEAD, State.QUEUED, State.CANCELLED}),
+    State.RETRYING: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
+    State.SUCCEEDED: frozenset(),
+    State.DEAD: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+}
+
+WAITING = (State.QUEUED, State.RETRYING)
+SETTLED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
 class Outcome(StrEnum):
     """How an attempt ended."""
 
@@ -27,11 +52,23 @@ def new_task_id() -> str:
     return f"task-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a task is tried, for how long, and with what pauses (seconds); no `timeout` means the service's."""
+
+    attempts: int = 5
+    timeout: float | None = None
+    first_pause: float = 1.0
+    longest_pause: float = 600.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A unit of work with its arguments.
+    """A unit of work with its arguments, ready to run.
 
-    `carrier` is the trace context of the request that caused it, as text: stored with the task, read by the tracing.
+    A `stored` one has a row, which is the truth about it; any other lives and dies in memory. `attempt` is the number
+    of the attempt that comes. `carrier` is the trace context of the request that caused it, as text: stored with the
+    task, read by the tracing.
     """
 
     id: str
@@ -42,6 +79,10 @@ class Task:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     carrier: str = ""
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    policy: Policy = Policy()
+    attempt: int = 1
+    run_at: datetime | None = None  # not before; at once if there is none
+    stored: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -52,11 +93,15 @@ class Attempt:
     """
 
     task: Task
-    number: int = 1
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     outcome: Outcome | None = None
     error: BaseException | None = None
+    result: Any = None
     thread: Future[Any] | None = None
+
+    @property
+    def number(self) -> int:
+        return self.task.attempt
 
     @property
     def waited(self) -> float:

@@ -11,22 +11,22 @@ from concurrent.futures import Future
 from typing import Any
 
 
-def start_in_thread(call: Callable[[], Any], *, name: str) -> Future[BaseException | None]:
-    """Start the call in a daemon thread of its own, in a copy of this context; its future holds what it raised.
+def start_in_thread(call: Callable[[], Any], *, name: str) -> Future[tuple[Any, BaseException | None]]:
+    """Start the call in a daemon thread of its own, in a copy of this context; its future holds (result, error).
 
-    What it raised is a value there, because a future cannot carry every exception (StopIteration).
+    The error is a value there, because a future cannot carry every exception (StopIteration).
     """
-    future: Future[BaseException | None] = Future()
+    future: Future[tuple[Any, BaseException | None]] = Future()
     future.set_running_or_notify_cancel()  # from here on, cancelling the waiting side leaves the future alone
     context = contextvars.copy_context()
 
     def work() -> None:
+        ended: tuple[Any, BaseException | None]
         try:
-            context.run(call)
+            ended = context.run(call), None
         except BaseException as error:
-            future.set_result(error)
-        else:
-            future.set_result(None)
+            ended = None, error
+        future.set_result(ended)
 
     threading.Thread(target=work, name=name, daemon=True).start()
     return future

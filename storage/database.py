@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, TypeDecorator, event, exc, select, text
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, exc, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 metadata = MetaData()
+
+Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
@@ -59,14 +62,14 @@ class Database:
         self._engine = _engine(_with_driver(make_url(url)))
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed."""
         with _translated():
             async with self._engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
+    async def reading(self) -> AsyncIterator[Connection]:
         """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable` as above."""
         with _translated():
             async with self._engine.connect() as connection:
@@ -154,7 +157,7 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
         connection.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin_sqlite(connection: SyncConnection) -> None:
     # A transaction that turns from reading to writing half-way fails at once where another writes; so take the write
     # lock first, and wait for it.
     reading = connection.get_execution_options().get("reading", False)

@@ -1,11 +1,14 @@
 """Users in the database: added once, listed by rising id."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Integer, Row, String, Table, or_, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.database import Database, Instant, metadata
 
@@ -37,13 +40,14 @@ class Taken(Exception):
         self.fields = fields
 
 
-async def add(database: Database, email: str, username: str) -> User:
-    """Add a user; raise `Taken` where another one has the e-mail address or the user name."""
+@asynccontextmanager
+async def adding(database: Database, email: str, username: str) -> AsyncIterator[tuple[AsyncConnection, User]]:
+    """Add a user in a transaction that the block may go on with; raise `Taken` where another user is in the way."""
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     insert = users.insert().values(row | {"email_folded": email.casefold()}).returning(users)
     try:
         async with database.transaction() as connection:
-            return _user((await connection.execute(insert)).one())
+            yield connection, _user((await connection.execute(insert)).one())
     except IntegrityError:
         raise Taken(await _taken(database, email, username)) from None
 

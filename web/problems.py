@@ -63,6 +63,14 @@ def answer_unavailable(request: Request, error: Exception) -> Response:
     )
 
 
+def answer_overloaded(request: Request, error: Any) -> Response:
+    """Answer that too many tasks wait; `error.retry_after` says when to come back."""
+    headers = {"Retry-After": str(error.retry_after)}
+    return _response(
+        503, "Too many tasks wait; nothing was accepted. Retry-After says when to come back.", headers=headers
+    )
+
+
 def answer_nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
     return _response(400, "The client left before its body was whole.")

@@ -1,19 +1,37 @@
 """Where attempts run: the verbs that every engine has."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from durable.model import Task
+from durable.model import Attempt, Task
+
+Ended = Callable[[Attempt], Awaitable[None]]
+
+
+async def forgotten(attempt: Attempt) -> None:
+    """Keep nothing of an attempt that has ended: that of a task which lives in memory only."""
 
 
 class Engine(Protocol):
     """Runs what it is given, without ever making its caller wait."""
 
-    def start(self, sequences: Sequence[Sequence[Task]]) -> None:
-        """Start the sequences side by side, and the tasks of one sequence one after another."""
+    def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
+        """Start the sequences side by side, and the tasks of one sequence one after another.
 
-    async def drain(self, seconds: float) -> None:
-        """Let what was started end for so many seconds, then cut off the rest and name it in the log."""
+        `ended` is awaited with each attempt, while it still has its slot.
+        """
+
+    def free(self, *, in_thread: bool) -> int:
+        """Count the slots that nothing has taken or waits for."""
+
+    def stored(self) -> list[str]:
+        """List the ids of the stored tasks that were started and have not ended."""
+
+    def cancel(self, id: str) -> None:
+        """Cut off the task, if it runs here and can be."""
+
+    async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
+        """Let what was started end for so many seconds, then tell `cut_off` of the rest, and cut it off."""
 
     def load(self) -> dict[str, int]:
         """Count the tasks that are `running` and those that are `waiting` for a free slot."""

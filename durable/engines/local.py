@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 
 import anyio
 
 from durable import attempt as attempts
-from durable.model import Attempt, Task
+from durable.engines import Ended, forgotten
+from durable.model import Attempt, Outcome, Task
 from durable.watchdog import ending_within
 
 log = logging.getLogger("tasks")
@@ -24,66 +25,94 @@ class LocalEngine:
     """
 
     def __init__(self, *, max_running: int, threads: int, timeout: float, surrounding: attempts.Surrounding) -> None:
-        self._coroutines = anyio.CapacityLimiter(max_running)
-        self._threads = anyio.CapacityLimiter(threads)
+        self._slots = {False: anyio.CapacityLimiter(max_running), True: anyio.CapacityLimiter(threads)}
+        self._taken = {False: 0, True: 0}  # slots that are held or waited for
         self._timeout = timeout
         self._surrounding = surrounding
         self._sequences: set[asyncio.Task[None]] = set()
-        self._unfinished: dict[str, Task] = {}
+        self._unfinished: dict[str, tuple[Task, asyncio.Task[None]]] = {}
 
-    def start(self, sequences: Sequence[Sequence[Task]]) -> None:
+    def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
         for sequence in sequences:
-            self._unfinished.update((task.id, task) for task in sequence)
             # An empty context: what leaks from request to request, such as a span, must not leak into a task.
-            running = asyncio.create_task(self._run_in_order(sequence), context=Context())
+            running = asyncio.create_task(self._run_in_order(sequence, ended), context=Context())
             self._sequences.add(running)
             running.add_done_callback(self._sequences.discard)
+            for task in sequence:
+                self._unfinished[task.id] = task, running
+                self._taken[not task.is_async] += 1
 
-    async def drain(self, seconds: float) -> None:
+    def free(self, *, in_thread: bool) -> int:
+        return max(0, int(self._slots[in_thread].total_tokens) - self._taken[in_thread])
+
+    def stored(self) -> list[str]:
+        return [task.id for task, _ in self._unfinished.values() if task.stored]
+
+    def cancel(self, id: str) -> None:
+        if id in self._unfinished:
+            self._unfinished[id][1].cancel()
+
+    async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
         if not self._sequences:
             return
         log.info("draining: %d tasks get up to %g s to end", len(self._unfinished), seconds)
         with ending_within(seconds + 2 * UNWINDING_SECONDS):
             await asyncio.wait(self._sequences, timeout=seconds)
             if self._sequences:
-                await self._cut_off(seconds)
+                await self._cut_off(cut_off)
 
     def load(self) -> dict[str, int]:
-        slots = [limiter.statistics() for limiter in (self._coroutines, self._threads)]
+        slots = [limiter.statistics() for limiter in self._slots.values()]
         return {
             "running": sum(each.borrowed_tokens for each in slots),
             "waiting": sum(each.tasks_waiting for each in slots),
         }
 
-    async def _cut_off(self, seconds: float) -> None:
-        for task in self._unfinished.values():
-            log.warning("%s %s is lost: the shutdown cut it off after %g s", task.name, task.id, seconds)
+    async def _cut_off(self, tell: Callable[[Task], None]) -> None:
+        for task, _ in self._unfinished.values():
+            tell(task)
         for sequence in self._sequences:
             sequence.cancel()
         await asyncio.wait(self._sequences, timeout=UNWINDING_SECONDS)
 
-    async def _run_in_order(self, sequence: Sequence[Task]) -> None:
+    async def _run_in_order(self, sequence: Sequence[Task], ended: Ended) -> None:
         for task in sequence:
-            await self._run(task)
+            if await self._run(task, ended) is Outcome.RELEASED:
+                return
 
-    async def _run(self, task: Task) -> None:
-        limiter = self._coroutines if task.is_async else self._threads
-        await limiter.acquire_on_behalf_of(task)
+    async def _run(self, task: Task, ended: Ended) -> Outcome | None:
+        try:
+            await self._slots[not task.is_async].acquire_on_behalf_of(task)
+        except asyncio.CancelledError:
+            self._forget(task)
+            raise
         attempt = Attempt(task)
         try:
-            await attempts.run(attempt, timeout=self._timeout, surrounding=self._surrounding)
+            timeout = task.policy.timeout or self._timeout
+            await attempts.run(attempt, timeout=timeout, surrounding=self._surrounding)
+            await ended(attempt)
         finally:
-            self._unfinished.pop(task.id)
-            self._free(limiter, attempt)
+            self._free(attempt)
+        return attempt.outcome
 
-    def _free(self, limiter: anyio.CapacityLimiter, attempt: Attempt) -> None:
+    def _free(self, attempt: Attempt) -> None:
         if attempt.thread is None or attempt.thread.done():
-            limiter.release_on_behalf_of(attempt.task)
+            self._give_back(attempt.task)
             return
+        # What the thread still does is nobody's attempt any more, but the slot is the thread's.
+        self._unfinished.pop(attempt.task.id, None)
         loop = asyncio.get_running_loop()
 
-        def release(_: object) -> None:
+        def give_back(_: object) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(limiter.release_on_behalf_of, attempt.task)
+                loop.call_soon_threadsafe(self._give_back, attempt.task)
 
-        attempt.thread.add_done_callback(release)
+        attempt.thread.add_done_callback(give_back)
+
+    def _give_back(self, task: Task) -> None:
+        self._slots[not task.is_async].release_on_behalf_of(task)
+        self._forget(task)
+
+    def _forget(self, task: Task) -> None:
+        self._unfinished.pop(task.id, None)
+        self._taken[not task.is_async] -= 1

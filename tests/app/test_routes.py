@@ -1,21 +1,27 @@
 """Every route's answer, in this process; what happens only after an answer needs a real server: see tests/process."""
 
+import asyncio
 import re
 
 import httpx
 import pytest
 
 import asgi_app
+from durable.store import Store
 from storage.database import Database
 
 pytestmark = pytest.mark.anyio
 
 TASK_ID = r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
+NOTHING = {"queued": 0, "running": 0, "oldest_waiting": 0.0, "rate": 0}
 ADA = {"email": "ada@example.com", "username": "ada"}
 
 
 async def drained() -> None:
-    await asgi_app.app.state.engine.drain(5)
+    asgi_app.app.state.worker.look()
+    async with asyncio.timeout(10):
+        while (await asgi_app.app.state.worker.state()) | {"rate": 0} != NOTHING:  # noqa: ASYNC110 - the truth is in the database
+            await asyncio.sleep(0.01)
 
 
 def ids(response: httpx.Response) -> list[str]:
@@ -35,7 +41,7 @@ async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
     assert response.json() == {
         "status": "ok",
         "database": "ok",
-        "worker": {"status": "ok", "running": 0, "waiting": 0},
+        "worker": {"status": "ok", "queued": 0, "running": 0, "oldest_waiting": 0.0, "rate": 0.0},
         "tracing": "off",
     }
 
@@ -137,7 +143,8 @@ async def test_without_its_database_the_service_says_503_and_promises_nothing(
 ) -> None:
     away = Database("postgres://127.0.0.1:1/none")
     with monkeypatch.context() as patch:
-        patch.setattr(asgi_app.app.state, "database", away, raising=False)
+        patch.setattr(asgi_app.app.state, "database", away)
+        patch.setattr(asgi_app.app.state.worker, "_store", Store(away))
         health, added = await client.get("/health"), await client.post("/users/", json=ADA)
     assert (health.status_code, health.json()["database"]) == (503, "down")
     assert (added.status_code, ids(added)) == (503, [])

@@ -53,11 +53,15 @@ def ended() -> Ended:
 async def engine(ended: Ended) -> AsyncIterator[LocalEngine]:
     engine = LocalEngine(max_running=2, threads=1, timeout=30, surrounding=ended.surrounding)
     yield engine
-    await engine.drain(0)
+    await engine.drain(0, nobody)
 
 
 def task(function: Callable[..., Any], *args: Any) -> Task:
     return Task(new_task_id(), function.__name__, function, inspect.iscoroutinefunction(function), args)
+
+
+def nobody(task: Task) -> None:
+    pass
 
 
 async def returns() -> str:
@@ -216,19 +220,17 @@ async def test_draining_waits_for_what_runs(engine: LocalEngine, ended: Ended) -
         await asyncio.sleep(0.05)
 
     engine.start([[task(takes_a_moment)]])
-    await engine.drain(5)
+    await engine.drain(5, nobody)
     assert await ended.wait_for(1) == [Outcome.SUCCEEDED]
 
 
-async def test_draining_cuts_off_what_does_not_end_and_names_it(
-    engine: LocalEngine, ended: Ended, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_draining_cuts_off_what_does_not_end_and_tells_of_it(engine: LocalEngine, ended: Ended) -> None:
     cut_off, never_started = [task(hangs), task(hangs)], task(returns)
     engine.start([[each] for each in [*cut_off, never_started]])
-    await engine.drain(0.05)
+    told: list[Task] = []
+    await engine.drain(0.05, told.append)
+    assert told == [*cut_off, never_started]
     assert await ended.wait_for(2) == [Outcome.RELEASED] * 2
-    named = [each.getMessage() for each in caplog.records if "is lost" in each.getMessage()]
-    assert [line.split()[1] for line in named] == [each.id for each in [*cut_off, never_started]]
 
 
 async def test_draining_gives_up_on_a_task_that_will_not_be_cancelled(engine: LocalEngine) -> None:
@@ -243,10 +245,44 @@ async def test_draining_gives_up_on_a_task_that_will_not_be_cancelled(engine: Lo
 
     engine.start([[task(clings)]])
     async with asyncio.timeout(3):
-        await engine.drain(0.05)
+        await engine.drain(0.05, nobody)
     let_go.set()
 
 
+async def test_a_task_can_be_cut_off_alone(engine: LocalEngine, ended: Ended) -> None:
+    both_run = asyncio.Barrier(3)
+
+    async def runs() -> None:
+        await both_run.wait()
+        await hangs()
+
+    first, second = task(runs), task(runs)
+    engine.start([[first], [second]])
+    await both_run.wait()
+    engine.cancel(first.id)
+    engine.cancel("task-of-somebody-else")
+    assert await ended.wait_for(1) == [Outcome.RELEASED]
+    assert ended.attempts[0].task is first
+    assert engine.load()["running"] == 1
+
+
+async def test_free_slots_are_counted_at_once(engine: LocalEngine, ended: Ended) -> None:
+    assert (engine.free(in_thread=False), engine.free(in_thread=True)) == (2, 1)
+    engine.start([[task(returns)] for _ in range(3)])
+    assert (engine.free(in_thread=False), engine.free(in_thread=True)) == (0, 1)
+    await ended.wait_for(3)
+    await asyncio.sleep(0)
+    assert engine.free(in_thread=False) == 2
+
+
+async def test_what_comes_after_a_cut_off_task_in_its_sequence_does_not_start(
+    engine: LocalEngine, ended: Ended
+) -> None:
+    engine.start([[task(hangs), task(returns)]])
+    await engine.drain(0.01, nobody)
+    assert await ended.wait_for(1) == [Outcome.RELEASED]
+
+
 async def test_an_idle_engine_has_nothing_to_drain(engine: LocalEngine, caplog: pytest.LogCaptureFixture) -> None:
-    await engine.drain(5)
+    await engine.drain(5, nobody)
     assert not caplog.records

@@ -18,21 +18,29 @@ from starlette.routing import Route
 from durable.attempt import current_task_id
 from durable.engines.local import LocalEngine
 from durable.handoff import after_answer
+from durable.registry import task
+from durable.store import Store
+from durable.worker import Worker
 from observing import logs
+from storage.database import Database
 
 
+@task(attempts=1)
 async def fails() -> None:
     raise ValueError("as asked")
 
 
+@task(attempts=1)
 async def exits() -> None:
     sys.exit(1)
 
 
+@task(attempts=1)
 async def hangs() -> None:
     await asyncio.Event().wait()
 
 
+@task(attempts=1)
 async def clings() -> None:
     while True:
         try:
@@ -41,6 +49,7 @@ async def clings() -> None:
             continue
 
 
+@task(attempts=1)
 async def blocks_when_cancelled() -> None:
     try:
         await hangs()
@@ -48,10 +57,12 @@ async def blocks_when_cancelled() -> None:
         time.sleep(60)  # noqa: ASYNC251 - to block the loop is what this one is for
 
 
+@task(attempts=1)
 def hangs_in_a_thread() -> None:
     threading.Event().wait()
 
 
+@task(attempts=1)
 async def takes_a_second() -> None:
     await asyncio.sleep(1)
 
@@ -66,8 +77,12 @@ def attaching(*functions: Callable[[], Any]) -> Route:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     app.state.engine = LocalEngine(max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext())
+    database = Database(os.environ["DATABASE_URL"])
+    app.state.worker = Worker(Store(database), app.state.engine, max_queued=1000, keep_days=7)
+    await database.make_tables()
+    await app.state.worker.begin()
     yield
-    await app.state.engine.drain(float(os.environ["DRAIN"]))
+    await app.state.worker.drain(float(os.environ["DRAIN"]))
 
 
 logs.configure("INFO", "text", task_id=current_task_id.get, trace_id=str)

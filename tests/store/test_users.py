@@ -11,6 +11,11 @@ from storage.database import Database, DatabaseUnavailable
 pytestmark = pytest.mark.anyio
 
 
+async def add(database: Database, email: str, username: str) -> users.User:
+    async with users.adding(database, email, username) as (_, user):
+        return user
+
+
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
@@ -20,7 +25,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
-    added = await users.add(database, "Ada@example.com", "Ada \N{PILE OF POO}")
+    added = await add(database, "Ada@example.com", "Ada \N{PILE OF POO}")
     assert await users.page(database, limit=10, after=0) == [added]
     assert (added.email, added.username) == ("Ada@example.com", "Ada \N{PILE OF POO}")
     assert datetime.now(UTC) - added.created_at < timedelta(minutes=1)
@@ -37,27 +42,27 @@ async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
 async def test_a_second_one_says_which_fields_are_taken(
     database: Database, email: str, username: str, fields: list[str]
 ) -> None:
-    await users.add(database, "ada@example.com", "ada")
+    await add(database, "ada@example.com", "ada")
     with pytest.raises(users.Taken) as taken:
-        await users.add(database, email, username)
+        await add(database, email, username)
     assert taken.value.fields == fields
     assert len(await users.page(database, limit=10, after=0)) == 1
 
 
 async def test_user_names_differ_by_case(database: Database) -> None:
-    await users.add(database, "ada@example.com", "ada")
-    assert (await users.add(database, "ada2@example.com", "Ada")).username == "Ada"
+    await add(database, "ada@example.com", "ada")
+    assert (await add(database, "ada2@example.com", "Ada")).username == "Ada"
 
 
 async def test_of_many_at_once_with_one_name_one_is_added(database: Database) -> None:
-    adding = (users.add(database, f"{number}@example.com", "ada") for number in range(10))
+    adding = (add(database, f"{number}@example.com", "ada") for number in range(10))
     results = await asyncio.gather(*adding, return_exceptions=True)
     assert sum(isinstance(result, users.User) for result in results) == 1
     assert sum(isinstance(result, users.Taken) for result in results) == 9
 
 
 async def test_users_are_listed_by_rising_id_in_pages(database: Database) -> None:
-    added = [await users.add(database, f"{number}@example.com", str(number)) for number in range(5)]
+    added = [await add(database, f"{number}@example.com", str(number)) for number in range(5)]
     assert await users.page(database, limit=2, after=0) == added[:2]
     assert await users.page(database, limit=2, after=added[1].id) == added[2:4]
     assert await users.page(database, limit=2, after=added[-1].id) == []

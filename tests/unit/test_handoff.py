@@ -26,7 +26,7 @@ class Given:
     def start(self, sequences: Sequence[Sequence[Task]]) -> None:
         self.sequences.extend(list(tasks) for tasks in sequences)
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, cut_off: object) -> None:
         raise NotImplementedError
 
     def load(self) -> dict[str, int]:

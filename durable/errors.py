@@ -1,0 +1,27 @@
+"""What can go wrong with a task, apart from what its function raises.
+
+DurableError
+  ArgumentsRefused   they do not fit the task function, when enqueued or when loaded
+  UnknownTask        no task function has this name (any more)
+  Overloaded         too many tasks wait: nothing was accepted, come back after `retry_after` seconds
+"""
+
+
+class DurableError(Exception):
+    """The root of this tree."""
+
+
+class ArgumentsRefused(DurableError):
+    """The arguments do not fit the task function's parameters; the text says which and why."""
+
+
+class UnknownTask(DurableError):
+    """No task function is registered under this name; deploy one that is, then retry the task."""
+
+
+class Overloaded(DurableError):
+    """Too many tasks wait; nothing was accepted."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many tasks wait; some will have ended in {retry_after} s")
+        self.retry_after = retry_after

@@ -1,0 +1,109 @@
+"""`@task`: a stable name for a task function, its policy, and what its arguments must be."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from durable.errors import ArgumentsRefused, UnknownTask
+from durable.model import Policy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskFunction:
+    """A function that can be stored with its arguments, and found again by its name."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    policy: Policy
+    signature: inspect.Signature
+    arguments: type[BaseModel]
+
+    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+        """Write the arguments as JSON, by parameter; raise `ArgumentsRefused` where they do not fit."""
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+            return self.arguments.model_validate(bound.arguments).model_dump_json(by_alias=False)
+        except (TypeError, ValueError) as error:  # ValidationError is a ValueError
+            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+
+    def load(self, arguments: str) -> dict[str, Any]:
+        """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused` if it no longer fits."""
+        try:
+            loaded = self.arguments.model_validate_json(arguments)
+        except ValueError as error:
+            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+        return {name: getattr(loaded, name) for name in self.signature.parameters}
+
+
+_by_name: dict[str, TaskFunction] = {}
+_by_function: dict[Callable[..., Any], TaskFunction] = {}
+
+
+def task(
+    name: str | None = None,
+    *,
+    attempts: int = 5,
+    timeout: float | None = None,
+    first_pause: float = 1.0,
+    longest_pause: float = 600.0,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as a task function, and leave it as it is.
+
+    `name` is what rows hold: keep it when the function is renamed or moved; by default it is the function's own. The
+    arguments are checked against the annotations, and must survive JSON. Pauses and `timeout` are seconds.
+    """
+    policy = Policy(attempts, timeout, first_pause, longest_pause)
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        entry = _entry(name or function.__name__, function, policy)
+        known = _by_name.setdefault(entry.name, entry)
+        if known is not entry and known.function.__qualname__ != function.__qualname__:
+            raise ValueError(f"two task functions are named {entry.name!r}")
+        _by_name[entry.name] = _by_function[function] = entry
+        return function
+
+    return register
+
+
+def of_function(function: Callable[..., Any]) -> TaskFunction | None:
+    """Find what was registered for this function, if anything was."""
+    try:
+        return _by_function.get(function)
+    except TypeError:  # an unhashable callable
+        return None
+
+
+def of_name(name: str) -> TaskFunction:
+    """Find the task function of this name; raise `UnknownTask` if there is none."""
+    try:
+        return _by_name[name]
+    except KeyError:
+        raise UnknownTask(f"no task function is named {name!r}; deploy one that is, then retry the task") from None
+
+
+def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunction:
+    signature = inspect.signature(function, eval_str=True)
+    fields: dict[str, Any] = {
+        each.name: (
+            Any if each.annotation is each.empty else each.annotation,
+            ... if each.default is each.empty else each.default,
+        )
+        for each in signature.parameters.values()
+    }
+    if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in signature.parameters.values()):
+        raise TypeError(f"{name}: a task function takes no * and ** parameters, because its row holds them by name")
+    model = create_model(name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields)
+    return TaskFunction(name, function, inspect.iscoroutinefunction(function), policy, signature, model)
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])

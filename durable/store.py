@@ -1,0 +1,223 @@
+"""The tasks in the database: enqueue, claim, settle, rescue, and what a person does to them.
+
+A settle is fenced by worker and attempt: what a worker that was thought dead writes late changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from durable.model import SETTLED, WAITING, State
+from durable.retries import MAX_CRASHES, Settlement
+from storage.database import Database
+from storage.group_commit import GroupCommit
+from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, clock, tasks, workers
+
+MICROSECONDS = 1_000_000
+
+_delay = bindparam("delay_us", type_=BigInteger())
+_claimed = bindparam("claimed", type_=Boolean())
+
+_ENQUEUE = tasks.insert().values(
+    attempt=case((_claimed, 1), else_=0),
+    crashes=0,
+    created_at=clock(),
+    run_at=clock() + _delay,
+    started_at=case((_claimed, clock())),
+)
+
+_SETTLE = (
+    update(tasks)
+    .where(
+        tasks.c.id == bindparam("fence_id"),
+        tasks.c.worker == bindparam("fence_worker"),
+        tasks.c.attempt == bindparam("fence_attempt"),
+        IS_RUNNING,
+    )
+    .values(
+        state=bindparam("new_state"),
+        attempt=tasks.c.attempt - bindparam("uncounted"),
+        run_at=clock() + _delay,
+        finished_at=case((bindparam("is_final", type_=Boolean()), clock())),
+        result=bindparam("new_result"),
+        error_kind=bindparam("new_error_kind"),
+        error_message=bindparam("new_error_message"),
+    )
+)
+
+_DUE = (
+    select(tasks.c.id)
+    .where(IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean()), tasks.c.run_at <= clock())
+    .order_by(tasks.c.run_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+
+_CLAIM = (
+    update(tasks)
+    .where(tasks.c.id.in_(select(_DUE.c.id)))
+    .values(
+        state=State.RUNNING,
+        worker=bindparam("claimer"),
+        attempt=tasks.c.attempt + 1,
+        started_at=clock(),
+        finished_at=None,
+    )
+    .returning(*tasks.c)
+)
+
+_crashes = tasks.c.crashes + 1
+_is_poison = _crashes >= MAX_CRASHES
+_RESCUE = (
+    update(tasks)
+    .where(IS_RUNNING, tasks.c.worker.not_in(select(workers.c.id)))
+    .values(
+        state=case((_is_poison, State.DEAD), else_=State.QUEUED),
+        crashes=_crashes,
+        attempt=tasks.c.attempt - 1,  # a crash is counted apart from a failure
+        worker=None,
+        run_at=clock(),
+        finished_at=case((_is_poison, clock())),
+        error_kind=case((_is_poison, "Poison")),
+        error_message=case((_is_poison, f"{MAX_CRASHES} times the process that ran it ended with it")),
+    )
+    .returning(*tasks.c)
+)
+
+_RELEASE = (
+    update(tasks)
+    .where(IS_RUNNING, tasks.c.worker == bindparam("releaser"))
+    .values(state=State.QUEUED, attempt=tasks.c.attempt - 1, worker=None, run_at=clock())
+)
+
+
+class Store:
+    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._commits = GroupCommit(database)
+
+    async def enqueue(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert the rows in one commit, along with what others enqueue at the same moment."""
+        await self._commits.write(_ENQUEUE, rows)
+
+    async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert the rows in the caller's transaction."""
+        await connection.execute(_ENQUEUE, rows)
+
+    async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
+        """Take at most so many due tasks, the longest due first; no other worker gets the same."""
+        values = {"claimer": worker, "lane": in_thread, "most": most}
+        async with self._database.transaction() as connection:
+            return (await connection.execute(_CLAIM, values)).all()
+
+    async def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> None:
+        """Record how the attempt ended, unless it is not the worker's any more."""
+        values = {
+            "fence_id": id,
+            "fence_worker": worker,
+            "fence_attempt": attempt,
+            "new_state": settlement.state,
+            "uncounted": int(settlement.state is State.QUEUED),  # released: the attempt does not count
+            "delay_us": int(settlement.delay * MICROSECONDS),
+            "is_final": settlement.state in SETTLED,
+            "new_result": result,
+            "new_error_kind": settlement.error_kind,
+            "new_error_message": settlement.error_message,
+        }
+        await self._commits.write(_SETTLE, [values])
+
+    async def register(self, worker: str) -> None:
+        """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""
+        await self._execute(workers.insert().values(id=worker, beats=0))
+
+    async def beat(self, worker: str) -> bool:
+        """Tell that the worker lives; False if it was declared dead meanwhile."""
+        return await self._execute(update(workers).where(workers.c.id == worker).values(beats=workers.c.beats + 1)) > 0
+
+    async def beats(self) -> dict[str, int]:
+        """Give every worker's count of beats."""
+        async with self._database.reading() as connection:
+            return {row.id: row.beats for row in await connection.execute(select(workers))}
+
+    async def bury(self, dead: Sequence[str]) -> None:
+        """Forget workers; what they run is to be rescued."""
+        await self._execute(delete(workers).where(workers.c.id.in_(dead)))
+
+    async def rescue(self) -> Sequence[Row[Any]]:
+        """Give back what workers run that are not known any more; return those rows as they are now."""
+        async with self._database.transaction() as connection:
+            return (await connection.execute(_RESCUE)).all()
+
+    async def release(self, worker: str) -> int:
+        """Give back all that the worker still runs, with the attempt not counted, and forget the worker."""
+        async with self._database.transaction() as connection:
+            released = (await connection.execute(_RELEASE, {"releaser": worker})).rowcount
+            await connection.execute(delete(workers).where(workers.c.id == worker))
+            return released
+
+    async def cancelled_under(self, worker: str) -> list[str]:
+        """List the tasks that a person cancelled while the worker ran them, in the last minute."""
+        recent = tasks.c.finished_at > clock() - 60 * MICROSECONDS
+        query = select(tasks.c.id).where(tasks.c.state == State.CANCELLED, recent, tasks.c.worker == worker)
+        async with self._database.reading() as connection:
+            return list((await connection.execute(query)).scalars())
+
+    async def get(self, id: str) -> Row[Any] | None:
+        """Give the task's row."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(tasks).where(tasks.c.id == id))).one_or_none()
+
+    async def page(self, *, state: str | None, name: str | None, limit: int, after: str | None) -> Sequence[Row[Any]]:
+        """List tasks, newest first: ids sort by time."""
+        query = select(tasks).order_by(tasks.c.id.desc()).limit(limit)
+        for column, value in ((tasks.c.state, state), (tasks.c.name, name)):
+            query = query.where(column == value) if value else query
+        query = query.where(tasks.c.id < after) if after else query
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).all()
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel the task; False if it has settled, or is not there."""
+        open_states = [*WAITING, State.RUNNING]
+        change = update(tasks).where(tasks.c.id == id, tasks.c.state.in_(open_states))
+        return await self._execute(change.values(state=State.CANCELLED, finished_at=clock())) > 0
+
+    async def retry(self, id: str) -> bool:
+        """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
+        change = update(tasks).where(tasks.c.id == id, tasks.c.state.in_([State.DEAD, State.CANCELLED]))
+        fresh = {"attempt": 0, "crashes": 0, "worker": None, "error_kind": None, "error_message": None}
+        values = {**fresh, "state": State.QUEUED, "run_at": clock(), "finished_at": None}
+        return await self._execute(change.values(values)) > 0
+
+    async def prune(self, days: float, most: int = 5000) -> int:
+        """Delete at most so many of the tasks that succeeded or were cancelled so many days ago; return how many."""
+        old = tasks.c.finished_at < clock() - int(days * 86_400 * MICROSECONDS)
+        chosen = select(tasks.c.id).where(IS_PRUNED, old).limit(most)
+        return await self._execute(delete(tasks).where(tasks.c.id.in_(chosen)))
+
+    async def count_waiting(self, most: int) -> int:
+        """Count the waiting tasks, but not beyond `most`: a count of millions would cost more than it tells."""
+        some = select(tasks.c.id).where(IS_WAITING).limit(most).subquery()
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+
+    async def oldest_waiting(self) -> float:
+        """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
+        waited = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(IS_WAITING)
+        async with self._database.reading() as connection:
+            return max(0, (await connection.execute(waited)).scalar_one()) / MICROSECONDS
+
+    async def close(self) -> None:
+        """Write what is still to be written."""
+        await self._commits.close()
+
+    async def _execute(self, statement: Executable) -> int:
+        async with self._database.transaction() as connection:
+            result = await connection.execute(statement)
+            assert isinstance(result, CursorResult)
+            return result.rowcount

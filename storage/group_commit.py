@@ -1,0 +1,61 @@
+"""Many writes in one commit: what comes while a commit is under way is written together by the next."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Executable
+
+from storage.database import Database
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class GroupCommit:
+    """Executes statements for many callers at once; each caller goes on when its rows are on disk.
+
+    The rows of one statement from all callers become one `executemany`. A commit that fails fails for all its callers,
+    who may try again: none of their rows is there.
+    """
+
+    def __init__(self, database: Database, most: int = 1000) -> None:
+        self._database = database
+        self._most = most
+        self._gathered: list[tuple[Executable, Rows, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def write(self, statement: Executable, rows: Rows) -> None:
+        """Execute the statement for each of the rows, and return when they are committed.
+
+        Raises `DatabaseUnavailable`. Being cancelled leaves open whether they will be.
+        """
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathered.append((statement, rows, committed))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
+        await committed
+
+    async def close(self) -> None:
+        """Wait until all that was asked for is written, or has failed."""
+        if self._writer is not None:
+            await self._writer
+
+    async def _write_all(self) -> None:
+        while self._gathered:
+            batch, self._gathered = self._gathered[: self._most], self._gathered[self._most :]
+            error = await self._commit(batch)
+            for _, _, committed in batch:
+                if not committed.done():  # its caller may have been cancelled
+                    committed.set_exception(error) if error else committed.set_result(None)
+
+    async def _commit(self, batch: list[tuple[Executable, Rows, asyncio.Future[None]]]) -> Exception | None:
+        by_statement: dict[Executable, list[Mapping[str, Any]]] = {}
+        for statement, rows, _ in batch:
+            by_statement.setdefault(statement, []).extend(rows)
+        try:
+            async with self._database.transaction() as connection:
+                for statement, rows in by_statement.items():
+                    await connection.execute(statement, rows)
+        except Exception as error:
+            return error
+        return None

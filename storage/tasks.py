@@ -1,0 +1,74 @@
+"""The tables of tasks and of the workers that run them, and the database's clock."""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement
+
+from storage.database import metadata
+
+# A time is a count of microseconds since 1970 in UTC, by the clock of the database, so that machines whose clocks
+# differ agree on what is due. Delays can be added to it in either dialect.
+
+
+class clock(ColumnElement[int]):
+    """Now, by the database's clock, in microseconds."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(clock, "sqlite")
+def _sqlite_clock(element: Any, compiler: Any, **options: Any) -> str:
+    return "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
+
+
+@compiles(clock, "postgresql")
+def _postgres_clock(element: Any, compiler: Any, **options: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("arguments", String, nullable=False),  # JSON, by parameter
+    Column("in_thread", Boolean, nullable=False),  # whether its function is a plain `def`
+    Column("carrier", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("attempt", Integer, nullable=False),  # how many have been started, but for those that do not count
+    Column("max_attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("worker", String),  # who runs it, or ran it last
+    Column("created_at", BigInteger, nullable=False),
+    Column("run_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("result", String),  # JSON
+    Column("error_kind", String),
+    Column("error_message", String),
+)
+
+# As text, not as parameters: a planner uses a partial index only where it can see that the condition is the index's.
+IS_WAITING = text("tasks.state IN ('queued', 'retrying')")
+IS_RUNNING = text("tasks.state = 'running'")
+IS_PRUNED = text("tasks.state IN ('succeeded', 'cancelled')")
+
+
+def _index(name: str, condition: str, *columns: Column[Any]) -> Index:
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+# Each index holds only the rows that its question is about, so that a million settled rows cost a claim nothing.
+_index("tasks_waiting", "state IN ('queued', 'retrying')", tasks.c.in_thread, tasks.c.run_at)
+_index("tasks_running", "state = 'running'", tasks.c.worker)
+_index("tasks_pruned", "state IN ('succeeded', 'cancelled')", tasks.c.finished_at)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("beats", BigInteger, nullable=False),  # counted, not timed: no clock can make a live worker look dead
+)

@@ -1,0 +1,108 @@
+"""What can be asked about stored tasks, and what an operator can do to them."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from observing.sw8 import parent_of
+from web import bodies
+from web.operators import admit
+from web.problems import Problem
+
+LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
+SETTLED = {"succeeded", "dead", "cancelled"}
+
+Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
+
+
+class _Wait(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class _Filter(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    state: Literal["queued", "running", "retrying", "succeeded", "dead", "cancelled"] | None = None
+    name: Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    after: Id | None = None
+
+
+async def show(request: Request) -> Response:
+    """Answer how a task stands, after `?wait=` seconds at most if it has not settled before."""
+    wait = min(LONGEST_WAIT, bodies.query(request, _Wait).wait)
+    row, pause = await _row(request), 0.05
+    deadline = asyncio.get_running_loop().time() + wait
+    while row.state not in SETTLED and (left := deadline - asyncio.get_running_loop().time()) > 0:
+        await asyncio.sleep(min(pause, left))
+        row, pause = await _row(request), min(1.0, pause * 2)
+    return JSONResponse(_shown(row))
+
+
+async def index(request: Request) -> Response:
+    """Answer the operator with a page of tasks, the newest first, with their arguments."""
+    admit(request, request.app.state.admin_token)
+    asked = bodies.query(request, _Filter)
+    rows = await request.app.state.store.page(state=asked.state, name=asked.name, limit=asked.limit, after=asked.after)
+    following = None
+    if len(rows) == asked.limit:
+        kept = {name: value for name, value in asked.model_dump().items() if value is not None}
+        following = "/tasks?" + urlencode(kept | {"after": rows[-1].id})
+    tasks = [{**_shown(row), "arguments": json.loads(row.arguments)} for row in rows]
+    return JSONResponse({"tasks": tasks, "next": following})
+
+
+async def cancel(request: Request) -> Response:
+    """Cancel a task that has not settled; one that runs is cut off."""
+    admit(request, request.app.state.admin_token)
+    row = await _row(request)
+    if not await request.app.state.store.cancel(row.id):
+        raise Problem(409, f"The task has settled: it is {(await _row(request)).state}.")
+    request.app.state.engine.cancel(row.id)
+    return JSONResponse(_shown(await _row(request)))
+
+
+async def retry(request: Request) -> Response:
+    """Queue a dead or cancelled task anew, with all its attempts."""
+    admit(request, request.app.state.admin_token)
+    row = await _row(request)
+    if not await request.app.state.store.retry(row.id):
+        raise Problem(409, f"Only dead and cancelled tasks can be retried; this one is {row.state}.")
+    request.app.state.worker.look()
+    return JSONResponse(_shown(await _row(request)), 202, headers={"Location": f"/tasks/{row.id}"})
+
+
+async def _row(request: Request) -> Any:
+    row = await request.app.state.store.get(request.path_params["id"].replace("\0", ""))
+    if row is None:
+        raise Problem(404, "There is no such task: it never was, or it settled long ago and was pruned.")
+    return row
+
+
+def _shown(row: Any) -> dict[str, Any]:
+    parent = parent_of(row.carrier)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": row.state,
+        "attempt": row.attempt,
+        "max_attempts": row.max_attempts,
+        "crashes": row.crashes,
+        **{name: _time(getattr(row, name)) for name in ("created_at", "run_at", "started_at", "finished_at")},
+        "trace_id": parent.trace_id if parent else None,
+        "result": None if row.result is None else json.loads(row.result),
+        "error": None if row.error_kind is None else {"kind": row.error_kind, "message": row.error_message},
+    }
+
+
+def _time(microseconds: int | None) -> str | None:
+    if microseconds is None:
+        return None
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=microseconds)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
