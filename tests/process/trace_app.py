@@ -135,7 +135,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
     yield
-    await app.state.engine.drain(settings.drain_seconds)
+    await app.state.engine.drain(settings.drain_seconds, lambda task: None)
     await tracing.stop()
 
 
