@@ -24,7 +24,7 @@ import tasks
 import tracing
 from durable.attempt import current_task_id
 from durable.engines.local import LocalEngine
-from durable.errors import Overloaded
+from durable.errors import KeyIsUnderWay, KeyReused, Overloaded
 from durable.handoff import after_answer, store
 from durable.store import Store
 from durable.worker import Worker
@@ -183,7 +183,7 @@ def _routes() -> list[Route]:
     """Make the routes: each path answers with and without its trailing slash, under one name in the traces."""
     routes = []
     for path, handlers in ROUTES.items():
-        endpoint = after_answer(_by_method(handlers), tracing.carrier)
+        endpoint = after_answer(_by_method(handlers), tracing.carrier, bodies.whole)
         for spelling in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
             route = Route(spelling, endpoint, methods=list(handlers))
             route.path = path
@@ -234,6 +234,8 @@ app = Starlette(
         HTTPException: problems.answer,
         DatabaseUnavailable: problems.answer_unavailable,
         Overloaded: problems.answer_overloaded,
+        KeyReused: problems.answer_wrong_key,
+        KeyIsUnderWay: problems.answer_key_under_way,
         ClientDisconnect: problems.answer_nobody,
         Exception: problems.answer_bug,
     },

@@ -3,6 +3,8 @@
 DurableError
   ArgumentsRefused   they do not fit the task function, when enqueued or when loaded
   UnknownTask        no task function has this name (any more)
+  KeyReused          an Idempotency-Key came with another request before, or is none
+  KeyIsUnderWay      the first request with this Idempotency-Key has not been answered yet
   Overloaded         too many tasks wait: nothing was accepted, come back after `retry_after` seconds
 """
 
@@ -17,6 +19,14 @@ class ArgumentsRefused(DurableError):
 
 class UnknownTask(DurableError):
     """No task function is registered under this name; deploy one that is, then retry the task."""
+
+
+class KeyReused(DurableError):
+    """The Idempotency-Key cannot be used for this request; the text says why."""
+
+
+class KeyIsUnderWay(DurableError):
+    """The first request with this Idempotency-Key has not been answered yet."""
 
 
 class Overloaded(DurableError):

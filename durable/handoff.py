@@ -17,7 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from durable import registry
+from durable import idempotency, registry
+from durable.errors import KeyIsUnderWay
+from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
 from storage.database import Connection
 
@@ -36,22 +38,25 @@ class Stored(BackgroundTask):
         self.tasks = tasks
 
 
-def after_answer(handler: Handler, carrier_of: Callable[[Request], str]) -> Callable[[Request], Awaitable[Response]]:
+def after_answer(
+    handler: Handler,
+    carrier_of: Callable[[Request], str],
+    read_body: Callable[[Request], Awaitable[bytes]] = Request.body,
+) -> Callable[[Request], Awaitable[Response]]:
     """Wrap a route's handler, so that what its response attaches is stored before the answer and runs after it.
 
     The handler finds in `request.state.task_id` the id that the first of its tasks will have. `carrier_of` gives the
     request's trace context as text. In `request.app.state` the wrapper finds `worker`, which runs stored tasks, and
-    `engine`, which runs any other.
+    `engine`, which runs any other. `read_body` is called for a request with an `Idempotency-Key` only.
     """
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
         request.state.task_id = new_task_id()
         request.state.make_task = _maker(request, carrier_of)
-        response = await _answer(handler, request)
-        if response.background is not None:
-            await _take_over(request, response)
-        return response
+        if "idempotency-key" not in request.headers:
+            return await _answered(handler, request, None)
+        return await _answered_once(handler, request, idempotency.key_of(request, await read_body(request)))
 
     return endpoint
 
@@ -64,9 +69,37 @@ async def store(request: Request, connection: Connection, background: Background
     groups = list(_groups(background, request.state.make_task))
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
-    return BackgroundTasks(
-        [Stored(await request.app.state.worker.accept_within(connection, [task for [task] in groups]))]
-    )
+    return BackgroundTasks([Stored(await _stored(request, connection, [task for [task] in groups]))])
+
+
+async def _stored(request: Request, connection: Connection, tasks: list[Task]) -> list[Task]:
+    if request.state.idempotency_key:
+        await idempotency.reserve(connection, request.state.idempotency_key)
+    stored: list[Task] = await request.app.state.worker.accept_within(connection, tasks)
+    return stored
+
+
+async def _answered(handler: Handler, request: Request, key: Key | None) -> Response:
+    request.state.idempotency_key = key
+    response = await _answer(handler, request)
+    if response.background is not None:
+        await _take_over(request, response, key)
+    return response
+
+
+async def _answered_once(handler: Handler, request: Request, key: Key | None) -> Response:
+    if key is None:
+        return await _answered(handler, request, None)
+    database = request.app.state.database
+    if earlier := await idempotency.earlier_answer(database, key):
+        return earlier
+    try:
+        return await _answered(handler, request, key)
+    except idempotency.SeenBefore:  # at the same moment
+        earlier = await idempotency.earlier_answer(database, key)
+        if earlier is None:
+            raise KeyIsUnderWay("the first request with this Idempotency-Key failed; send it again") from None
+        return earlier
 
 
 async def _answer(handler: Handler, request: Request) -> Response:
@@ -77,10 +110,10 @@ async def _answer(handler: Handler, request: Request) -> Response:
     return result if isinstance(result, Response) else await result
 
 
-async def _take_over(request: Request, response: Response) -> None:
+async def _take_over(request: Request, response: Response, key: Key | None) -> None:
     groups = list(_groups(response.background, request.state.make_task))
     new = [task for [task] in filter(_is_to_be_stored, groups)]
-    stored = {task.id: task for task in (await request.app.state.worker.accept(new) if new else [])}
+    stored = {task.id: task for task in await _accepted(request, new)}
     groups = [[stored.get(task.id, task) for task in group] for group in groups if group]
     tasks = [task for group in groups for task in group]
     if tasks:
@@ -88,6 +121,20 @@ async def _take_over(request: Request, response: Response) -> None:
         response.background = BackgroundTask(_start, request.app.state, groups)
     if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
         response.headers["Location"] = f"/tasks/{tasks[0].id}"
+    if key is not None and any(task.stored for task in tasks):
+        async with request.app.state.database.transaction() as connection:
+            await idempotency.remember(connection, key, response)
+
+
+async def _accepted(request: Request, new: list[Task]) -> list[Task]:
+    if not new:
+        return []
+    if request.state.idempotency_key is None:
+        accepted: list[Task] = await request.app.state.worker.accept(new)
+        return accepted
+    # Not with others' in one commit: a key that another request has would fail theirs as well.
+    async with request.app.state.database.transaction() as connection:
+        return await _stored(request, connection, new)
 
 
 async def _start(state: Any, groups: list[list[Task]]) -> None:

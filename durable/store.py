@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from durable import idempotency
 from durable.model import SETTLED, WAITING, State
 from durable.retries import MAX_CRASHES, Settlement
 from storage.database import Database
@@ -198,6 +199,8 @@ class Store:
         """Delete at most so many of the tasks that succeeded or were cancelled so many days ago; return how many."""
         old = tasks.c.finished_at < clock() - int(days * 86_400 * MICROSECONDS)
         chosen = select(tasks.c.id).where(IS_PRUNED, old).limit(most)
+        async with self._database.transaction() as connection:
+            await idempotency.prune(connection, int(days * 86_400 * MICROSECONDS))
         return await self._execute(delete(tasks).where(tasks.c.id.in_(chosen)))
 
     async def count_waiting(self, most: int) -> int:

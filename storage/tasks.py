@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
@@ -65,6 +65,17 @@ def _index(name: str, condition: str, *columns: Column[Any]) -> Index:
 _index("tasks_waiting", "state IN ('queued', 'retrying')", tasks.c.in_thread, tasks.c.run_at)
 _index("tasks_running", "state = 'running'", tasks.c.worker)
 _index("tasks_pruned", "state IN ('succeeded', 'cancelled')", tasks.c.finished_at)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("key", String, primary_key=True),  # a client's Idempotency-Key
+    Column("fingerprint", String, nullable=False),  # of the request that it came with
+    Column("created_at", BigInteger, nullable=False),
+    Column("status", Integer),  # none until the answer is known
+    Column("headers", String),  # JSON
+    Column("body", LargeBinary),
+)
 
 workers = Table(
     "workers",

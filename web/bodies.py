@@ -87,20 +87,26 @@ async def read(request: Request, model: type[Model]) -> Model:
     """Read the request's JSON body as `model`; raise a `Problem` (400, 408, 413, 415, 422) that says what is wrong."""
     _refuse_other_types(request.headers.get("content-type", ""))
     try:
-        async with asyncio.timeout(READING_SECONDS):
-            body = await _whole(request)
-    except TimeoutError:
-        raise Problem(
-            408, f"The body was not there after {READING_SECONDS:g} s.", headers={"Connection": "close"}
-        ) from None
-    try:
-        value = pydantic_core.from_json(body, allow_inf_nan=False)
+        value = pydantic_core.from_json(await whole(request), allow_inf_nan=False)
     except ValueError as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
     return _checked(model, value)
 
 
-async def _whole(request: Request) -> bytes:
+async def whole(request: Request) -> bytes:
+    """Read the body, of 1 MiB at most and within ten seconds; raise a `Problem`, 408 or 413, for any other."""
+    if not hasattr(request.state, "body"):
+        try:
+            async with asyncio.timeout(READING_SECONDS):
+                request.state.body = await _received(request)
+        except TimeoutError:
+            detail = f"The body was not there after {READING_SECONDS:g} s."
+            raise Problem(408, detail, headers={"Connection": "close"}) from None
+    body: bytes = request.state.body
+    return body
+
+
+async def _received(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk

@@ -71,6 +71,16 @@ def answer_overloaded(request: Request, error: Any) -> Response:
     )
 
 
+def answer_wrong_key(request: Request, error: Exception) -> Response:
+    """Answer that an Idempotency-Key cannot be used for this request."""
+    return _response(422, f"Idempotency-Key: {error}.")
+
+
+def answer_key_under_way(request: Request, error: Exception) -> Response:
+    """Answer that the first request with an Idempotency-Key is still under way."""
+    return _response(409, f"Idempotency-Key: {error}.", headers={"Retry-After": "1"})
+
+
 def answer_nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
     return _response(400, "The client left before its body was whole.")

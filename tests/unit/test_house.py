@@ -27,10 +27,10 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"tracing"},
     "grpc": {"tracing"},
-    "sqlalchemy": {"storage", "durable.store"},
+    "sqlalchemy": {"storage", "durable.store", "durable.idempotency"},
     "asyncpg": {"storage"},
     "celery": {"durable.engines.celery"},
-    "starlette": {"asgi_app", "web", "tracing", "durable.handoff"},
+    "starlette": {"asgi_app", "web", "tracing", "durable.handoff", "durable.idempotency"},
     "uvicorn": {"asgi_app"},
     "httpx": {"effects"},
     "PIL": {"effects"},

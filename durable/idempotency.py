@@ -1,0 +1,85 @@
+"""`Idempotency-Key`: the same key gives the same tasks and the same answer, also while the first is under way.
+
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+The key's row is inserted in the transaction that stores the tasks, so that of two requests with one key the second
+fails there, whichever process it came to, and finds the first one's answer.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from durable.errors import KeyIsUnderWay, KeyReused
+from storage.database import Connection, Database
+from storage.tasks import answers, clock
+
+MAX_KEY = 255  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's key, and what tells the request that it came with from any other."""
+
+    text: str
+    fingerprint: str
+
+
+class SeenBefore(Exception):
+    """Another request with this key was first."""
+
+
+def key_of(request: Request, body: bytes) -> Key | None:
+    """Read the key that the request bears, if it is one that may enqueue; raise `KeyReused` for one that is none."""
+    text = request.headers.get("idempotency-key")
+    if text is None or request.method != "POST":
+        return None
+    if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
+        raise KeyReused(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")
+    told = f"{request.method} {request.url.path.rstrip('/')}\n".encode() + body
+    return Key(text, hashlib.sha256(told).hexdigest())
+
+
+async def earlier_answer(database: Database, key: Key) -> Response | None:
+    """Find the answer to an earlier request with this key.
+
+    Raises `KeyReused` where that was another request, `KeyIsUnderWay` where its answer is not known yet.
+    """
+    async with database.reading() as connection:
+        row = (await connection.execute(select(answers).where(answers.c.key == key.text))).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != key.fingerprint:
+        raise KeyReused("this Idempotency-Key came with another request before; use a new one")
+    if row.status is None:
+        raise KeyIsUnderWay("the first request with this Idempotency-Key is under way; send it again in a moment")
+    response = Response(row.body, row.status)
+    response.raw_headers = [
+        (name.encode("latin-1"), value.encode("latin-1")) for name, value in json.loads(row.headers)
+    ]
+    return response
+
+
+async def reserve(connection: Connection, key: Key) -> None:
+    """Insert the key in the caller's transaction; raise `SeenBefore` where another request has."""
+    values = {"key": key.text, "fingerprint": key.fingerprint, "created_at": clock()}
+    try:
+        await connection.execute(answers.insert().values(values))
+    except IntegrityError:
+        raise SeenBefore from None
+
+
+async def remember(connection: Connection, key: Key, response: Response) -> None:
+    """Keep the answer beside its key."""
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers]
+    values = {"status": response.status_code, "headers": json.dumps(headers), "body": bytes(response.body)}
+    await connection.execute(update(answers).where(answers.c.key == key.text).values(values))
+
+
+async def prune(connection: Connection, microseconds: int) -> None:
+    """Forget the keys that are older."""
+    await connection.execute(delete(answers).where(answers.c.created_at < clock() - microseconds))

@@ -1,0 +1,207 @@
+"""What can be asked about stored tasks, what an operator can do to them, and what an Idempotency-Key promises."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+import asgi_app
+import tasks
+from settings import settings
+from tests.app.test_routes import ADA, drained, ids
+
+pytestmark = pytest.mark.anyio
+
+
+async def settled(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
+    body: dict[str, Any] = (await client.get(f"/tasks/{task_id}?wait=10")).json()
+    return body
+
+
+async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Accept a task that no deploy knows any more."""
+    [task_id] = ids(await client.post("/action"))
+    await settled(client, task_id)
+    async with asgi_app.app.state.database.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL")
+    asgi_app.app.state.worker.look()
+    return task_id
+
+
+async def test_an_accepted_task_has_a_page_that_says_how_it_ended(client: httpx.AsyncClient) -> None:
+    response = await client.post("/action")
+    [task_id] = ids(response)
+    assert response.headers["location"] == f"/tasks/{task_id}"
+    task = await settled(client, task_id)
+    assert list(task) == [
+        *("id", "name", "state", "attempt", "max_attempts", "crashes", "created_at", "run_at", "started_at"),
+        *("finished_at", "trace_id", "result", "error"),
+    ]
+    assert (task["id"], task["name"], task["state"]) == (task_id, "log_action", "succeeded")
+    assert (task["attempt"], task["max_attempts"], task["crashes"], task["error"]) == (1, 5, 0, None)
+    assert task["created_at"] <= task["started_at"] <= task["finished_at"]
+
+
+async def test_waiting_ends_with_the_task_or_with_the_time(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "notify_seconds", 0.5)
+    [task_id] = ids(await client.post("/api/notifications/notify"))
+    assert (await client.get(f"/tasks/{task_id}?wait=0.05")).json()["state"] == "running"
+    assert (await settled(client, task_id))["state"] == "succeeded"
+
+
+async def test_an_answer_with_several_tasks_has_no_location(client: httpx.AsyncClient) -> None:
+    assert "location" not in (await client.post("/complex-action")).headers
+    await drained()
+
+
+@pytest.mark.parametrize("task_id", ["task-1", "nothing", "%00", "task-" + "0" * 500])
+async def test_an_unknown_task_is_not_found(client: httpx.AsyncClient, task_id: str) -> None:
+    assert (await client.get(f"/tasks/{task_id}")).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["wait=-1", "wait=x", "wait=nan", "wait=inf", "until=1"])
+async def test_a_wrong_wait_is_422(client: httpx.AsyncClient, query: str) -> None:
+    assert (await client.get(f"/tasks/task-1?{query}")).status_code == 422
+
+
+async def test_tasks_are_listed_newest_first_in_pages(client: httpx.AsyncClient) -> None:
+    accepted = [ids(await client.post("/process", json={"id": number}))[0] for number in range(3)]
+    await drained()
+    first = (await client.get("/tasks?limit=2&state=succeeded&name=process_item")).json()
+    assert [task["id"] for task in first["tasks"]] == accepted[:0:-1]
+    assert first["tasks"][0]["arguments"] == {"item": {"id": 2}}
+    rest = (await client.get(first["next"])).json()
+    assert [task["id"] for task in rest["tasks"]] == accepted[:1]
+    assert rest["next"] is None
+
+
+@pytest.mark.parametrize("query", ["state=lost", "limit=0", "limit=9999", "after=x", "name=%00", "page=1"])
+async def test_a_wrong_filter_is_422(client: httpx.AsyncClient, query: str) -> None:
+    assert (await client.get(f"/tasks?{query}")).status_code == 422
+
+
+async def test_a_running_task_is_cancelled_and_stays_so(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "sleep_seconds", 60)
+    [task_id] = ids(await client.get("/test"))
+    cancelled = await client.delete(f"/tasks/{task_id}")
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    await drained()
+    assert (await client.delete(f"/tasks/{task_id}")).status_code == 409
+    assert (await client.get(f"/tasks/{task_id}")).json()["state"] == "cancelled"
+
+
+async def test_a_cancelled_task_can_be_retried_and_a_succeeded_one_cannot(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "sleep_seconds", 60)
+        [task_id] = ids(await client.get("/test"))
+        await client.delete(f"/tasks/{task_id}")
+        await drained()
+    assert (await client.post(f"/tasks/{task_id}/retry")).status_code == 202
+    assert (await settled(client, task_id))["state"] == "succeeded"
+    assert (await client.post(f"/tasks/{task_id}/retry")).status_code == 409
+
+
+async def test_a_task_that_no_deploy_knows_is_dead_with_the_reason(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await settled(client, await dead_task(client, monkeypatch))
+    assert (task["state"], task["error"]["kind"]) == ("dead", "UnknownTask")
+    assert "no task function is named 'gone'" in task["error"]["message"]
+
+
+async def test_with_a_token_operators_need_it_and_others_do_not(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_app.app.state, "admin_token", "a secret of some length")
+    [task_id] = ids(await client.post("/action"))
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \xfc".encode("latin-1")}):
+        assert (await client.get("/tasks", headers=headers)).status_code == 401  # type: ignore[arg-type]
+        assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 401  # type: ignore[arg-type]
+    right = {"authorization": "Bearer a secret of some length"}
+    assert (await client.get("/tasks", headers=right)).status_code == 200
+    assert (await client.get(f"/tasks/{task_id}")).status_code == 200
+    await drained()
+
+
+async def test_without_a_token_only_this_machine_is_an_operator(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/tasks")).status_code == 200
+    assert (await client.get("/tasks", headers={"x-forwarded-for": "127.0.0.1"})).status_code == 403
+    transport = httpx.ASGITransport(asgi_app.app, client=("203.0.113.9", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
+        assert (await stranger.get("/tasks")).status_code == 403
+
+
+async def test_the_same_key_gives_the_same_task_and_answer(client: httpx.AsyncClient) -> None:
+    first, again = [await client.post("/async-task/", headers={"idempotency-key": "k1"}) for _ in range(2)]
+    assert (again.status_code, again.content, ids(again)) == (first.status_code, first.content, ids(first))
+    other = await client.post("/async-task/", headers={"idempotency-key": "k2"})
+    assert ids(other) != ids(first)
+    await drained()
+    assert len((await client.get("/tasks")).json()["tasks"]) == 2
+
+
+async def test_a_user_is_added_once_under_one_key(client: httpx.AsyncClient) -> None:
+    answers = [await client.post("/users/", json=ADA, headers={"idempotency-key": "k"}) for _ in range(2)]
+    assert [each.status_code for each in answers] == [201, 201]
+    assert answers[0].content == answers[1].content
+    await drained()
+
+
+async def test_one_key_sent_at_the_same_moment_makes_one_task(client: httpx.AsyncClient) -> None:
+    sending = (client.post("/action", headers={"idempotency-key": "k"}) for _ in range(10))
+    answers = await asyncio.gather(*sending)
+    assert {each.status_code for each in answers} <= {202, 409}
+    assert len({ids(each)[0] for each in answers if each.status_code == 202}) == 1
+    await drained()
+    assert len((await client.get("/tasks")).json()["tasks"]) == 1
+
+
+async def test_a_key_for_another_request_is_422(client: httpx.AsyncClient) -> None:
+    await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
+    assert (await client.post("/process", json={"id": 2}, headers={"idempotency-key": "k"})).status_code == 422
+    assert (await client.post("/action", headers={"idempotency-key": "k"})).status_code == 422
+    await drained()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "\t"])
+async def test_what_is_no_key_is_422(client: httpx.AsyncClient, key: str) -> None:
+    assert (await client.post("/action", headers={"idempotency-key": key})).status_code == 422
+
+
+async def test_a_refused_request_leaves_its_key_free(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/process", json={}, headers={"idempotency-key": "k"})).status_code == 422
+    assert (await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})).status_code == 202
+    await drained()
+
+
+async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_app.app.state.worker, "_max_queued", 0)
+    response = await client.post("/action")
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) > 0
+    assert ids(response) == []
+    assert (await client.get("/tasks")).json()["tasks"] == []
+
+
+async def test_a_user_whose_task_cannot_be_stored_is_not_added(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi_app.app.state.worker, "_max_queued", 0)
+    assert (await client.post("/users/", json=ADA)).status_code == 503
+    assert (await client.get("/users/")).json() == []
+
+
+def test_every_task_function_is_registered() -> None:
+    from durable import registry
+
+    functions = [each for each in vars(tasks).values() if getattr(each, "__module__", "") == "tasks" and callable(each)]
+    assert {each.__name__ for each in functions if registry.of_function(each) is None} == {"demonstrate"}

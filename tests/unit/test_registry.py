@@ -1,0 +1,90 @@
+from typing import Any
+
+import pytest
+
+from durable import registry
+from durable.errors import ArgumentsRefused, UnknownTask
+from durable.model import Policy
+from durable.registry import task
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the application's registry out of this, and this out of it."""
+    monkeypatch.setattr(registry, "_by_name", {})
+    monkeypatch.setattr(registry, "_by_function", {})
+
+
+def greet(name: str, times: int = 1, *, loudly: bool = False) -> None:
+    pass
+
+
+def test_a_registered_function_stays_as_it_is_and_is_found_both_ways() -> None:
+    assert task(attempts=3, timeout=10)(greet) is greet
+    entry = registry.of_function(greet)
+    assert entry is registry.of_name("greet")
+    assert entry is not None
+    assert (entry.function, entry.is_async, entry.policy) == (greet, False, Policy(attempts=3, timeout=10))
+
+
+def test_a_name_may_outlive_its_function() -> None:
+    task("say-hello")(greet)
+    assert registry.of_name("say-hello").function is greet
+    with pytest.raises(UnknownTask, match="no task function is named 'greet'"):
+        registry.of_name("greet")
+
+
+def test_two_functions_cannot_have_one_name() -> None:
+    task("hello")(greet)
+    with pytest.raises(ValueError, match="two task functions are named 'hello'"):
+        task("hello")(lambda: None)
+
+
+def test_what_is_not_registered_is_not_found() -> None:
+    assert registry.of_function(greet) is None
+    assert registry.of_function([]) is None  # type: ignore[arg-type]
+
+
+def test_arguments_survive_their_row() -> None:
+    task()(greet)
+    entry = registry.of_name("greet")
+    text = entry.dump(["Ada \N{PILE OF POO}"], {"loudly": True})
+    assert entry.load(text) == {"name": "Ada \N{PILE OF POO}", "times": 1, "loudly": True}
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [([], {}), ([1], {}), (["a", "b"], {}), (["a"], {"other": 1}), (["a", 1, True], {})]
+)
+def test_arguments_that_do_not_fit_are_refused_when_enqueued(args: list[Any], kwargs: dict[str, Any]) -> None:
+    task()(greet)
+    with pytest.raises(ArgumentsRefused, match=r"^greet: "):
+        registry.of_name("greet").dump(args, kwargs)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"name": 1}', '{"name": "a", "gone": 1}', "[]", "not JSON"])
+def test_arguments_that_no_longer_fit_are_refused_when_loaded(text: str) -> None:
+    task()(greet)
+    with pytest.raises(ArgumentsRefused, match=r"^greet: "):
+        registry.of_name("greet").load(text)
+
+
+def test_an_argument_that_is_not_json_is_refused() -> None:
+    @task()
+    def anything(value: Any) -> None:
+        pass
+
+    with pytest.raises(ArgumentsRefused):
+        registry.of_name("anything").dump([object()], {})
+
+
+def test_a_parameter_added_with_a_default_fits_old_rows() -> None:
+    task()(greet)
+    assert registry.of_name("greet").load('{"name": "a"}') == {"name": "a", "times": 1, "loudly": False}
+
+
+def test_a_task_function_takes_no_star_parameters() -> None:
+    def starry(*args: int) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="by name"):
+        task()(starry)
