@@ -24,6 +24,7 @@ from durable.model import Policy, Task, new_task_id
 from storage.database import Connection
 
 Handler = Callable[[Request], Awaitable[Response] | Response]
+AsyncHandler = Callable[[Request], Awaitable[Response]]
 Background = Callable[[], object]
 
 
@@ -50,13 +51,15 @@ def after_answer(
     `engine`, which runs any other. `read_body` is called for a request with an `Idempotency-Key` only.
     """
 
+    answer = _as_coroutine(handler)
+
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
         request.state.task_id = new_task_id()
         request.state.make_task = _maker(request, carrier_of)
         if "idempotency-key" not in request.headers:
-            return await _answered(handler, request, None)
-        return await _answered_once(handler, request, idempotency.key_of(request, await read_body(request)))
+            return await _answered(answer, request, None)
+        return await _answered_once(answer, request, idempotency.key_of(request, await read_body(request)))
 
     return endpoint
 
@@ -79,15 +82,15 @@ async def _stored(request: Request, connection: Connection, tasks: list[Task]) -
     return stored
 
 
-async def _answered(handler: Handler, request: Request, key: Key | None) -> Response:
+async def _answered(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
     request.state.idempotency_key = key
-    response = await _answer(handler, request)
+    response = await handler(request)
     if response.background is not None:
         await _take_over(request, response, key)
     return response
 
 
-async def _answered_once(handler: Handler, request: Request, key: Key | None) -> Response:
+async def _answered_once(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
     if key is None:
         return await _answered(handler, request, None)
     database = request.app.state.database
@@ -102,12 +105,16 @@ async def _answered_once(handler: Handler, request: Request, key: Key | None) ->
         return earlier
 
 
-async def _answer(handler: Handler, request: Request) -> Response:
+def _as_coroutine(handler: Handler) -> AsyncHandler:
+    """Call a plain function in a thread, as Starlette does."""
     if inspect.iscoroutinefunction(handler):
-        response: Response = await handler(request)
-        return response
-    result = await run_in_threadpool(handler, request)  # as Starlette does with a plain function
-    return result if isinstance(result, Response) else await result
+        return handler
+
+    async def in_thread(request: Request) -> Response:
+        result = await run_in_threadpool(handler, request)
+        return result if isinstance(result, Response) else await result
+
+    return in_thread
 
 
 async def _take_over(request: Request, response: Response, key: Key | None) -> None:

@@ -1,6 +1,8 @@
 """What a task is, what an attempt at it is, and how an attempt can end."""
 
+import functools
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -49,7 +51,13 @@ def new_task_id() -> str:
 
     The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
     """
-    return f"task-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{secrets.token_hex(8)}"
+    microseconds = time.time_ns() // 1000
+    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{secrets.token_hex(8)}"
+
+
+@functools.lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class Policy:
     longest_pause: float = 600.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Task:
     """A unit of work with its arguments, ready to run.
 

@@ -22,15 +22,15 @@ class TaskFunction:
     function: Callable[..., Any]
     is_async: bool
     policy: Policy
-    signature: inspect.Signature
+    positional: tuple[str, ...]
     arguments: type[BaseModel]
 
-    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-        """Write the arguments as JSON, by parameter; raise `ArgumentsRefused` where they do not fit."""
+    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Give the arguments by parameter, as they are and as JSON; raise `ArgumentsRefused` where they do not fit."""
         try:
-            bound = self.signature.bind(*args, **kwargs)
-            return self.arguments.model_validate(bound.arguments).model_dump_json(by_alias=False)
-        except (TypeError, ValueError) as error:  # ValidationError is a ValueError
+            checked = self.arguments.model_validate(self._bound(args, kwargs))
+            return self._by_parameter(checked), checked.model_dump_json()
+        except ValueError as error:  # ValidationError is one
             raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
 
     def load(self, arguments: str) -> dict[str, Any]:
@@ -39,7 +39,18 @@ class TaskFunction:
             loaded = self.arguments.model_validate_json(arguments)
         except ValueError as error:
             raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
-        return {name: getattr(loaded, name) for name in self.signature.parameters}
+        return self._by_parameter(loaded)
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        if len(args) > len(self.positional):
+            raise ValueError(f"takes {len(self.positional)} positional arguments, got {len(args)}")
+        bound = dict(zip(self.positional, args, strict=False))
+        if twice := bound.keys() & kwargs.keys():
+            raise ValueError(f"got {', '.join(sorted(twice))} twice")
+        return {**bound, **kwargs}
+
+    def _by_parameter(self, checked: BaseModel) -> dict[str, Any]:
+        return {name: getattr(checked, name) for name in self.arguments.model_fields}
 
 
 _by_name: dict[str, TaskFunction] = {}
@@ -100,7 +111,8 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
     if any(each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in signature.parameters.values()):
         raise TypeError(f"{name}: a task function takes no * and ** parameters, because its row holds them by name")
     model = create_model(name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields)
-    return TaskFunction(name, function, inspect.iscoroutinefunction(function), policy, signature, model)
+    positional = tuple(each.name for each in signature.parameters.values() if each.kind is not each.KEYWORD_ONLY)
+    return TaskFunction(name, function, inspect.iscoroutinefunction(function), policy, positional, model)
 
 
 def _in_words(error: Exception) -> str:

@@ -299,8 +299,9 @@ def _prepared(task: Task) -> tuple[Task, str]:
     """Turn a request's task into what it will be when it comes back from its row, and its arguments into JSON."""
     entry = registry.of_function(task.function)
     assert entry is not None
-    arguments = entry.dump(task.args, task.kwargs)
-    return replace(task, args=(), kwargs=entry.load(arguments), stored=True), arguments
+    task.kwargs, arguments = entry.dump(task.args, task.kwargs)
+    task.args, task.stored = (), True
+    return task, arguments
 
 
 def _task_of(row: Any) -> Task:

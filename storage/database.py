@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, MetaData, TypeDecorator, event, exc, select, text
+from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.sqlite_writer import Rows, SQLiteWriter
 
 metadata = MetaData()
 
@@ -60,6 +62,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(_with_driver(make_url(url)))
+        self._sqlite = SQLiteWriter(str(self._engine.url.database), STATEMENT_SECONDS) if self._is_sqlite() else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -75,9 +78,19 @@ class Database:
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
 
+    async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
+        """Execute each statement for each of its rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+        if self._sqlite is not None:
+            with _translated():
+                await self._sqlite.write(batch)
+            return
+        async with self.transaction() as connection:
+            for statement, rows in batch.items():
+                await connection.execute(statement, rows)
+
     async def make_tables(self) -> None:
         """Make the tables that are missing, and SQLite's directory; several processes may do so at the same instant."""
-        if self._engine.dialect.name == "sqlite":
+        if self._is_sqlite():
             with _translated():
                 await asyncio.to_thread(_make_sqlite_file, Path(str(self._engine.url.database)))
         async with self.transaction() as connection:
@@ -94,9 +107,14 @@ class Database:
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
+        if self._sqlite is not None:
+            self._sqlite.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self._engine.dispose()
+
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
 
 
 @contextmanager

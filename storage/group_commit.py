@@ -1,14 +1,13 @@
 """Many writes in one commit: what comes while a commit is under way is written together by the next."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Executable
 
 from storage.database import Database
-
-Rows = Sequence[Mapping[str, Any]]
+from storage.sqlite_writer import Rows
 
 
 class GroupCommit:
@@ -53,9 +52,7 @@ class GroupCommit:
         for statement, rows, _ in batch:
             by_statement.setdefault(statement, []).extend(rows)
         try:
-            async with self._database.transaction() as connection:
-                for statement, rows in by_statement.items():
-                    await connection.execute(statement, rows)
+            await self._database.write_together(by_statement)
         except Exception as error:
             return error
         return None

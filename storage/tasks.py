@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, String, Table, text
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from storage.database import metadata
 
@@ -12,11 +12,11 @@ from storage.database import metadata
 # differ agree on what is due. Delays can be added to it in either dialect.
 
 
-class clock(ColumnElement[int]):
+class clock(FunctionElement[int]):
     """Now, by the database's clock, in microseconds."""
 
     type = BigInteger()
-    inherit_cache = True
+    inherit_cache = True  # without it each use would be compiled anew
 
 
 @compiles(clock, "sqlite")

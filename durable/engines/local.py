@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context
 
-import anyio
-
 from durable import attempt as attempts
 from durable.engines import Ended, forgotten
 from durable.model import Attempt, Outcome, Task
@@ -25,7 +23,8 @@ class LocalEngine:
     """
 
     def __init__(self, *, max_running: int, threads: int, timeout: float, surrounding: attempts.Surrounding) -> None:
-        self._slots = {False: anyio.CapacityLimiter(max_running), True: anyio.CapacityLimiter(threads)}
+        self._total = {False: max_running, True: threads}
+        self._slots = {lane: asyncio.Semaphore(total) for lane, total in self._total.items()}
         self._taken = {False: 0, True: 0}  # slots that are held or waited for
         self._timeout = timeout
         self._surrounding = surrounding
@@ -43,7 +42,7 @@ class LocalEngine:
                 self._taken[not task.is_async] += 1
 
     def free(self, *, in_thread: bool) -> int:
-        return max(0, int(self._slots[in_thread].total_tokens) - self._taken[in_thread])
+        return max(0, self._total[in_thread] - self._taken[in_thread])
 
     def stored(self) -> list[str]:
         return [task.id for task, _ in self._unfinished.values() if task.stored]
@@ -62,11 +61,8 @@ class LocalEngine:
                 await self._cut_off(cut_off)
 
     def load(self) -> dict[str, int]:
-        slots = [limiter.statistics() for limiter in self._slots.values()]
-        return {
-            "running": sum(each.borrowed_tokens for each in slots),
-            "waiting": sum(each.tasks_waiting for each in slots),
-        }
+        running = sum(min(self._taken[lane], total) for lane, total in self._total.items())
+        return {"running": running, "waiting": sum(self._taken.values()) - running}
 
     async def _cut_off(self, tell: Callable[[Task], None]) -> None:
         for task, _ in self._unfinished.values():
@@ -82,7 +78,7 @@ class LocalEngine:
 
     async def _run(self, task: Task, ended: Ended) -> Outcome | None:
         try:
-            await self._slots[not task.is_async].acquire_on_behalf_of(task)
+            await self._slots[not task.is_async].acquire()
         except asyncio.CancelledError:
             self._forget(task)
             raise
@@ -110,7 +106,7 @@ class LocalEngine:
         attempt.thread.add_done_callback(give_back)
 
     def _give_back(self, task: Task) -> None:
-        self._slots[not task.is_async].release_on_behalf_of(task)
+        self._slots[not task.is_async].release()
         self._forget(task)
 
     def _forget(self, task: Task) -> None:

@@ -48,8 +48,8 @@ def test_what_is_not_registered_is_not_found() -> None:
 def test_arguments_survive_their_row() -> None:
     task()(greet)
     entry = registry.of_name("greet")
-    text = entry.dump(["Ada \N{PILE OF POO}"], {"loudly": True})
-    assert entry.load(text) == {"name": "Ada \N{PILE OF POO}", "times": 1, "loudly": True}
+    arguments, text = entry.dump(["Ada \N{PILE OF POO}"], {"loudly": True})
+    assert entry.load(text) == arguments == {"name": "Ada \N{PILE OF POO}", "times": 1, "loudly": True}
 
 
 @pytest.mark.parametrize(
