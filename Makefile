@@ -1,0 +1,38 @@
+# make run, make test, make lint, make bench; PYTHON=... names the Python that the environments are built with.
+
+PYTHON ?= python3
+# How often, and for how long, `make bench` measures each row of its table.
+ROUNDS ?= 3
+SECONDS ?= 4
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help run test lint bench
+
+help:
+	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 for bench)'
+
+run: .venv/complete
+	.venv/bin/python asgi_app.py
+
+test: .venv/complete
+	.venv/bin/python -m pytest
+
+lint: .venv/complete
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict .
+
+bench: .venv-bench/complete
+	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS)
+
+# The file `complete` comes last: an environment whose making was interrupted is made anew.
+.venv/complete: requirements.txt
+.venv-bench/complete: requirements.txt requirements-bench.txt
+
+%/complete:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'This needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $*
+	$*/bin/pip install --quiet $(addprefix -r ,$^)
+	@touch $@

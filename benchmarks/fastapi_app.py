@@ -1,0 +1,14 @@
+"""FastAPI's own background tasks, with the same answer and the same task as all the others."""
+
+from fastapi import BackgroundTasks, FastAPI  # type: ignore[import-not-found]  # it is in .venv-bench alone
+
+from benchmarks.apps import ANSWER, nothing
+
+
+async def accept(background: BackgroundTasks) -> dict[str, str]:
+    background.add_task(nothing)
+    return ANSWER
+
+
+app = FastAPI()
+app.add_api_route("/", accept)

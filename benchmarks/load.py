@@ -1,0 +1,55 @@
+"""The load: one run of wrk on loopback, and what it read."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+CONNECTIONS = 64
+CONNECTING_SECONDS = 1  # before the first request; see the script
+SCRIPT = Path(__file__).with_name("load.lua")
+SECONDS_OF = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+class Reading(NamedTuple):
+    """What wrk saw: the answers it counted, those per second, and latencies in milliseconds."""
+
+    requests: int
+    rate: float
+    p50: float
+    p99: float
+
+
+def missing() -> str:
+    """Say what to install when wrk is not there; else nothing."""
+    return "" if shutil.which("wrk") else "wrk is not installed (Debian and Ubuntu: apt-get install wrk)"
+
+
+def run(url: str, seconds: int) -> Reading:
+    """Load `url` over 64 connections for so many seconds; raise RuntimeError if any request failed."""
+    duration = seconds + CONNECTING_SECONDS  # whole seconds, because wrk takes no others
+    command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={duration}s", "--latency"]
+    command += [f"--script={SCRIPT}", url, "--", str(CONNECTIONS), str(CONNECTING_SECONDS * 1000)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
+    if "Socket errors" in told or "Non-2xx" in told:
+        raise RuntimeError(f"some requests failed:\n{told}")
+    requests, lasted = _found(r"(\d+) requests in ([\d.]+)s", told).groups()
+    return Reading(
+        requests=int(requests),
+        rate=int(requests) / (float(lasted) - CONNECTING_SECONDS),
+        p50=_milliseconds("50", told),
+        p99=_milliseconds("99", told),
+    )
+
+
+def _milliseconds(percentile: str, told: str) -> float:
+    match = _found(rf"\s{percentile}%\s+([\d.]+)(us|ms|s|m)", told)
+    return float(match[1]) * SECONDS_OF[match[2]] * 1000
+
+
+def _found(pattern: str, told: str) -> re.Match[str]:
+    match = re.search(pattern, told)
+    if match is None:
+        raise RuntimeError(f"wrk said something else:\n{told}")
+    return match
