@@ -15,7 +15,11 @@ from starlette.types import Receive, Scope, Send
 import tracing
 from durable.engines.local import LocalEngine
 from durable.handoff import after_answer
+from durable.registry import task
+from durable.store import Store
+from durable.worker import Worker
 from settings import settings
+from storage.database import Database
 
 ANSWER = {"status": "processing"}
 
@@ -34,6 +38,19 @@ async def sleep() -> None:
     await asyncio.sleep(3600)
 
 
+# The same two, stored: registered task functions become rows.
+
+
+@task("nothing")
+async def stored_nothing() -> None:
+    await nothing()
+
+
+@task("sleep")
+async def stored_sleep() -> None:
+    await sleep()
+
+
 async def no_task(request: Request) -> Response:
     return JSONResponse(ANSWER)
 
@@ -44,6 +61,14 @@ async def with_task(request: Request) -> Response:
 
 async def with_sleep(request: Request) -> Response:
     return JSONResponse(ANSWER, background=BackgroundTask(sleep))
+
+
+async def with_stored_task(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_nothing))
+
+
+async def with_stored_sleep(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_sleep))
 
 
 async def with_bare_sleep(request: Request) -> Response:
@@ -79,15 +104,28 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         timeout=settings.request_timeout,
         surrounding=tracing.attempt_span,
     )
+    database = Database(settings.database_url)
+    worker = app.state.worker = Worker(
+        Store(database), engine, max_queued=settings.max_queued, keep_days=settings.keep_days
+    )
+    await database.make_tables()
+    await worker.begin()
     yield
-    await engine.drain(settings.drain_seconds)
+    await worker.drain(settings.drain_seconds)
     await tracing.stop()
 
 
 bare = Starlette(routes=_routes(no_task, with_bare_sleep))
 in_memory = Starlette(routes=_routes(with_task, with_sleep))
-ours = Starlette(
-    routes=_routes(after_answer(with_task, tracing.carrier), after_answer(with_sleep, tracing.carrier)),
-    middleware=[Middleware(tracing.RequestTracing)],
-    lifespan=lifespan,
-)
+
+
+def _ours(accept: Handler, go_to_sleep: Handler) -> Starlette:
+    return Starlette(
+        routes=_routes(after_answer(accept, tracing.carrier), after_answer(go_to_sleep, tracing.carrier)),
+        middleware=[Middleware(tracing.RequestTracing)],
+        lifespan=lifespan,
+    )
+
+
+ours = _ours(with_task, with_sleep)
+durable = _ours(with_stored_task, with_stored_sleep)

@@ -24,7 +24,8 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("ours, untraced", "benchmarks.apps:ours"),
+    Row("ours in memory, untraced", "benchmarks.apps:ours"),
+    Row("ours durable, untraced", "benchmarks.apps:durable"),
     Row("a bare asyncio task", "benchmarks.apps:bare"),
     Row("Starlette's in-memory task, which holds its request open", "benchmarks.apps:in_memory", holds=True),
 )

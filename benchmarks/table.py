@@ -31,8 +31,10 @@ ROWS = (
     Row("raw ASGI, no task", "benchmarks.apps:raw"),
     Row("Starlette, no task", "benchmarks.apps:bare"),
     Row("FastAPI, one in-memory task", "benchmarks.fastapi_app:app"),
-    Row("ours, untraced", "benchmarks.apps:ours"),
-    Row("ours, traced", "benchmarks.apps:ours", segments=2),
+    Row("ours in memory, untraced", "benchmarks.apps:ours"),
+    Row("ours in memory, traced", "benchmarks.apps:ours", segments=2),
+    Row("ours durable (SQLite, fsync at each commit), untraced", "benchmarks.apps:durable"),
+    Row("ours durable (SQLite, fsync at each commit), traced", "benchmarks.apps:durable", segments=2),
     Row("the agent's own plugin, one in-memory task", "benchmarks.apps:in_memory", ("sw-python", "run", "uvicorn"), 1),
 )
 
