@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -36,6 +37,8 @@ from storage.database import Database, DatabaseUnavailable
 from web import bodies, problems, task_routes
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
+
+log = logging.getLogger("service")
 
 HEALTH_SECONDS = 2.0  # platforms call the health check with short patience
 
@@ -204,6 +207,8 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     tracing.start()
+    if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
+        log.warning("THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL")
     app.state.admin_token = settings.admin_token
     app.state.database = database = Database(settings.database_url)
     app.state.store = Store(database)

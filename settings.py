@@ -80,6 +80,10 @@ class Settings(BaseModel):
     ] = "INFO"
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
 
+    # Heroku and Render say so themselves; with SQLite there, a line at the start warns that the disk forgets.
+    dyno: Annotated[str | None, Field(description="Heroku's name for this process")] = None
+    render: Annotated[str | None, Field(description="true on Render")] = None
+
     # The agent starts only when this is set.
     sw_agent_collector_backend_services: Annotated[str | None, Field(description="host:port of SkyWalking's OAP")] = (
         None

@@ -51,8 +51,8 @@ def test_every_curl_answers_what_the_readme_says(url: str) -> None:
 
 
 def _table() -> dict[str, str]:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", README, re.MULTILINE)
-    return dict(rows)
+    rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| (?:`([^`]*)`)? *\|", README, re.MULTILINE)
+    return {name: default for names, default in rows for name in re.findall("[A-Z_]+", names)}
 
 
 def test_every_setting_is_in_the_table_and_no_other() -> None:

@@ -33,6 +33,8 @@ WRONG = {
 
 # Any text will do for these: a key, a name, a path.
 FREE = {
+    "DYNO",
+    "RENDER",
     "SENDGRID_API_KEY",
     "MAILGUN_API_KEY",
     "MAILGUN_DOMAIN",
