@@ -1,0 +1,208 @@
+"""The store's verbs, on both databases: nothing is claimed twice, and what comes too late changes nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from durable.model import State, new_task_id
+from durable.retries import Settlement
+from durable.store import Store
+from storage.database import Database
+
+pytestmark = pytest.mark.anyio
+
+SUCCEEDED = Settlement(State.SUCCEEDED)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    await database.make_tables()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    store = Store(database)
+    await store.register("a")
+    await store.register("b")
+    yield store
+    await store.close()
+
+
+def row(**changed: Any) -> dict[str, Any]:
+    return {
+        "id": new_task_id(),
+        "name": "nothing",
+        "arguments": "{}",
+        "in_thread": False,
+        "carrier": "",
+        "max_attempts": 5,
+        "state": State.QUEUED,
+        "worker": None,
+        "claimed": False,
+        "delay_us": 0,
+    } | changed
+
+
+async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
+    rows = [row(**changed) for _ in range(count)]
+    await store.enqueue(rows)
+    return [each["id"] for each in rows]
+
+
+async def claimed(store: Store, worker: str = "a", most: int = 100, *, in_thread: bool = False) -> list[str]:
+    return [each.id for each in await store.claim(worker, in_thread=in_thread, most=most)]
+
+
+async def state(store: Store, id: str) -> tuple[str, int, int]:
+    found = await store.get(id)
+    assert found is not None
+    return found.state, found.attempt, found.crashes
+
+
+async def test_a_claim_takes_the_longest_due_first_and_no_more_than_asked_for(store: Store) -> None:
+    ids = [(await enqueued(store))[0] for _ in range(3)]
+    assert sorted(await claimed(store, most=2)) == ids[:2]
+    assert await claimed(store) == ids[2:]
+    assert await claimed(store) == []
+
+
+async def test_a_claim_takes_from_its_own_lane_only(store: Store) -> None:
+    [plain] = await enqueued(store, in_thread=True)
+    assert await claimed(store) == []
+    assert await claimed(store, in_thread=True) == [plain]
+
+
+async def test_a_task_for_later_is_not_claimed_before(store: Store) -> None:
+    await enqueued(store, delay_us=3_600_000_000)
+    [due] = await enqueued(store)
+    assert await claimed(store) == [due]
+
+
+async def test_of_many_claims_at_once_none_gets_what_another_has(store: Store, database: Database) -> None:
+    ids = await enqueued(store, 200)
+    others = [Store(database) for _ in range(4)]
+    claims = await asyncio.gather(*(claimed(each, f"w{number}", 20) for number, each in enumerate(others * 5)))
+    taken = [id for claim in claims for id in claim]
+    assert len(taken) == len(set(taken))
+    assert set(taken) <= set(ids)
+
+
+async def test_a_settled_task_says_how_it_ended(store: Store) -> None:
+    [id] = await enqueued(store)
+    await claimed(store)
+    await store.settle(id, "a", 1, Settlement(State.DEAD, error_kind="ValueError", error_message="no"), None)
+    found = await store.get(id)
+    assert found is not None
+    assert (found.state, found.attempt, found.error_kind, found.error_message) == ("dead", 1, "ValueError", "no")
+    assert found.finished_at >= found.started_at >= found.created_at
+
+
+@pytest.mark.parametrize(("worker", "attempt"), [("b", 1), ("a", 2)])
+async def test_a_settle_by_another_worker_or_attempt_changes_nothing(store: Store, worker: str, attempt: int) -> None:
+    [id] = await enqueued(store)
+    await claimed(store)
+    await store.settle(id, worker, attempt, SUCCEEDED, None)
+    assert await state(store, id) == ("running", 1, 0)
+
+
+async def test_a_settle_after_a_persons_cancel_changes_nothing(store: Store) -> None:
+    [id] = await enqueued(store)
+    await claimed(store)
+    assert await store.cancel(id)
+    assert await store.cancelled_under("a") == [id]
+    await store.settle(id, "a", 1, SUCCEEDED, None)
+    assert (await state(store, id))[0] == "cancelled"
+
+
+async def test_a_retry_is_due_after_its_pause_and_counts_its_attempts(store: Store) -> None:
+    first, second = await enqueued(store, 2)
+    await claimed(store)
+    await store.settle(first, "a", 1, Settlement(State.RETRYING, delay=0), None)
+    await store.settle(second, "a", 1, Settlement(State.RETRYING, delay=3600), None)
+    assert await claimed(store) == [first]
+    assert await state(store, first) == ("running", 2, 0)
+
+
+async def test_a_rescue_gives_back_what_forgotten_workers_ran_and_leaves_the_others(store: Store) -> None:
+    [mine, other] = [(await enqueued(store))[0] for _ in range(2)]
+    assert await claimed(store, "a", 1) == [mine]
+    assert await claimed(store, "b", 1) == [other]
+    await store.bury(["a"])
+    assert [each.id for each in await store.rescue()] == [mine]
+    assert await state(store, mine) == ("queued", 0, 1)
+    assert await state(store, other) == ("running", 1, 0)
+    assert await store.rescue() == []
+
+
+async def test_the_third_crash_makes_a_task_dead(store: Store) -> None:
+    [id] = await enqueued(store)
+    for worker in ("w1", "w2", "w3"):
+        await store.register(worker)
+        assert await claimed(store, worker) == [id]
+        await store.bury([worker])
+        await store.rescue()
+    found = await store.get(id)
+    assert found is not None
+    assert (found.state, found.crashes, found.error_kind) == ("dead", 3, "Poison")
+    assert await claimed(store) == []
+
+
+async def test_what_is_released_is_due_at_once_and_its_attempt_not_counted(store: Store) -> None:
+    [id] = await enqueued(store)
+    await claimed(store)
+    assert await store.release("a") == 1
+    assert await state(store, id) == ("queued", 0, 0)
+    assert await claimed(store, "b") == [id]
+    assert await state(store, id) == ("running", 1, 0)
+
+
+async def test_a_buried_workers_beat_tells_it_so(store: Store) -> None:
+    assert await store.beat("a")
+    assert await store.beats() == {"a": 1, "b": 0}
+    await store.bury(["a"])
+    assert not await store.beat("a")
+
+
+async def test_a_person_retries_dead_and_cancelled_tasks_and_no_others(store: Store) -> None:
+    [id] = await enqueued(store)
+    assert not await store.retry(id)
+    await store.cancel(id)
+    assert await store.retry(id)
+    assert not await store.cancel(new_task_id())
+    assert await claimed(store) == [id]
+
+
+async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store) -> None:
+    done, dead, waiting = [(await enqueued(store))[0] for _ in range(3)]
+    await claimed(store, most=2)
+    await store.settle(done, "a", 1, SUCCEEDED, None)
+    await store.settle(dead, "a", 1, Settlement(State.DEAD), None)
+    assert await store.prune(1) == 0
+    assert await store.prune(0) == 1
+    assert await store.get(done) is None
+    assert (await state(store, dead))[0] == "dead"
+    assert (await state(store, waiting))[0] == "queued"
+
+
+async def test_waiting_tasks_are_counted_up_to_a_bound(store: Store) -> None:
+    await enqueued(store, 5)
+    assert await store.count_waiting(100) == 5
+    assert await store.count_waiting(3) == 3
+    assert await store.oldest_waiting() >= 0
+
+
+async def test_many_enqueue_at_once_and_all_are_there(store: Store) -> None:
+    ids = [id for batch in await asyncio.gather(*(enqueued(store, 3) for _ in range(100))) for id in batch]
+    assert len(await claimed(store, most=1000)) == len(set(ids)) == 300
+
+
+async def test_one_bad_row_fails_its_own_commit_and_not_the_next(store: Store) -> None:
+    [id] = await enqueued(store)
+    with pytest.raises(Exception, match=r"(?i)unique|constraint"):
+        await store.enqueue([row(id=id)])
+    assert len(await enqueued(store)) == 1
