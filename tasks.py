@@ -11,7 +11,9 @@ from typing import Any
 
 import anyio
 
+from durable.attempt import current_task_id
 from durable.registry import task
+from durable.retries import GiveUp, RetryAfter
 from effects import discord, images, mail
 from settings import settings
 
@@ -64,19 +66,29 @@ async def process_item(item: dict[str, Any]) -> None:
 @task()
 async def send_welcome_mail(email: str, username: str) -> None:
     """Welcome a new user by mail, over the first service that is configured; with none the mail is logged."""
-    welcome = mail.welcome(username, email, settings.mail_from)
+    try:
+        await _send(mail.welcome(username, email, settings.mail_from))
+    except mail.MailRefused as refusal:
+        if refusal.permanent:
+            raise GiveUp(f"the mail was refused: {refusal}") from None
+        raise
+
+
+async def _send(letter: mail.Mail) -> None:
     timeout = settings.request_timeout
+    # The task's id, so that a mail which arrives twice can be recognised.
+    message_id = f"<{current_task_id.get()}@{letter.sender_address.rpartition('@')[2]}>"
     if settings.smtp_url:
-        await mail.send_smtp(welcome, settings.smtp_url, timeout=timeout)
-    elif settings.sendgrid_api_key:
-        await mail.send_sendgrid(welcome, settings.sendgrid_api_key, base_url=settings.sendgrid_url, timeout=timeout)
-    elif settings.mailgun_api_key and settings.mailgun_domain:
-        key, domain = settings.mailgun_api_key, settings.mailgun_domain
-        await mail.send_mailgun(welcome, key, domain, base_url=settings.mailgun_url, timeout=timeout)
+        await mail.send_smtp(letter, settings.smtp_url, timeout=timeout, message_id=message_id)
+    elif key := settings.sendgrid_api_key:
+        await mail.send_sendgrid(letter, key, base_url=settings.sendgrid_url, timeout=timeout, message_id=message_id)
+    elif (key := settings.mailgun_api_key) and (domain := settings.mailgun_domain):
+        url = settings.mailgun_url
+        await mail.send_mailgun(letter, key, domain, base_url=url, timeout=timeout, message_id=message_id)
     else:
-        log.info("no mail service is set up; mail to %s, %s: %r", welcome.to, welcome.subject, welcome.text)
+        log.info("no mail service is set up; mail to %s, %s: %r", letter.to, letter.subject, letter.text)
         return
-    log.info("mail sent to %s", welcome.to)
+    log.info("mail sent to %s", letter.to)
 
 
 @task()
@@ -86,17 +98,23 @@ async def announce_on_discord(username: str) -> None:
     if settings.discord_webhook_url is None:
         log.info("no Discord webhook is set up; message: %s", message)
         return
-    await discord.post(settings.discord_webhook_url, message, timeout=settings.request_timeout)
+    try:
+        await discord.post(settings.discord_webhook_url, message, timeout=settings.request_timeout)
+    except discord.DiscordRateLimited as limit:
+        raise RetryAfter(limit.retry_after, str(limit)) from None
     log.info("message posted to Discord")
 
 
 @task()
 async def process_image(job_id: str, image_url: str, operations: Sequence[images.Operation]) -> None:
     """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
-    data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
-    result, extension = await anyio.to_thread.run_sync(
-        images.process, data, operations, limiter=pictures_at_once, abandon_on_cancel=True
-    )
+    try:
+        data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
+        result, extension = await anyio.to_thread.run_sync(
+            images.process, data, operations, limiter=pictures_at_once, abandon_on_cancel=True
+        )
+    except (images.ImageRefused, images.ImageTooLarge, images.NotAnImage) as refusal:
+        raise GiveUp(str(refusal)) from None
     await anyio.to_thread.run_sync(images.keep, settings.images_dir, job_id, result, extension)
     log.info("image of %d bytes became %d bytes of %s", len(data), len(result), extension)
 

@@ -33,7 +33,7 @@ BEAT_SECONDS = 2.0
 DEAD_SECONDS = 10.0  # a worker silent for so long is dead: five missed beats
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 PRUNE_SECONDS = 60.0
-RELEASE_SECONDS = 2.0  # for the last words to the database
+LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
 MAX_RESULT = 256 * 1024  # characters of a result's JSON that a row keeps
 RETRY_AFTER_SECONDS = 30  # what a client is told when nothing has settled lately
 LANES = (False, True)  # coroutines, and plain functions, which run in threads
@@ -250,13 +250,15 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Claim no more, give what runs so many seconds, and give the rest back to be run elsewhere at once."""
         loops, self._loops = self._loops, []
-        claiming, *beating = loops or [asyncio.create_task(asyncio.sleep(0))]
+        if not loops:
+            return
+        claiming, beating = loops
         claiming.cancel()
+        await asyncio.wait([claiming], timeout=LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
         await self._engine.drain(seconds, _tell_of_cut_off)
-        for beat in beating:
-            beat.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        beating.cancel()  # not before: a worker that drains is alive
+        await asyncio.wait([beating], timeout=LOOP_SECONDS)  # its connection must not be closed under it
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._store.close()
