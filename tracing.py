@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ FLUSH_SECONDS = 3
 UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
+UNTRACED = nullcontext()
 UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
 URL_LENGTH, LINE_LENGTH = 1_000, 64_000  # characters of a tag and of a log line that are sent
 AGENTS_LAYOUT = "%(asctime)s [%(threadName)s] %(levelname)s %(name)s - %(message)s"
@@ -242,13 +243,13 @@ def _agents_carrier(sky: Any, parent: Parent, correlation: dict[str, str] | None
 # --- an attempt at a task ---
 
 
-@contextmanager
-def attempt_span(attempt: Attempt) -> Iterator[None]:
+def attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
     """Surround an attempt with a segment of its own, under the request that its carrier names."""
-    sky = _sky
-    if sky is None:
-        yield
-        return
+    return _attempt_span(_sky, attempt) if _sky else UNTRACED
+
+
+@contextmanager
+def _attempt_span(sky: Any, attempt: Attempt) -> Iterator[None]:
     before = sky.get_spans()
     span = _guarded(_start_attempt_span, sky, attempt)
     try:

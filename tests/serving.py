@@ -1,5 +1,8 @@
 """A real uvicorn in a process of its own, to be asked, watched and stopped by a test."""
 
+import asyncio
+import http.client
+import json
 import os
 import re
 import signal
@@ -7,9 +10,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from sqlalchemy import text
+
+from storage.database import Database
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -112,3 +124,66 @@ def start(
     environ.update(variables)
     words = [str(BIN / command[0]), *command[1:], *([app] if app else []), *(["--port", "0"] if app else []), *args]
     return Server(words, environ)
+
+
+def until(condition: Callable[[], T], seconds: float) -> T:
+    """Ask until the condition holds, and return what it gave; raise AssertionError if it does not within so long."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s; the last answer was {answer!r}"
+        time.sleep(0.05)
+    return answer
+
+
+def sql(database_url: str, statement: str, **values: object) -> list[Any]:
+    """Execute the statement in a transaction of its own, beside the service's, and return the rows that it gives."""
+
+    async def execute() -> list[Any]:
+        database = Database(database_url)
+        is_read = statement.startswith("SELECT")
+        try:
+            async with database.reading() if is_read else database.transaction() as connection:
+                result = await connection.execute(text(statement), values)
+                return list(result.all()) if result.returns_rows else []
+        finally:
+            await database.close()
+
+    return asyncio.run(execute())
+
+
+class Load:
+    """Clients that post one request after another, each over its own kept connection, until they are stopped.
+
+    `accepted` holds the ids of the tasks whose answer was a 2xx, `statuses` counts the answers. A client whose
+    connection breaks stops by itself.
+    """
+
+    def __init__(self, url: str, path: str, body: object = None, clients: int = 8) -> None:
+        self.accepted: list[str] = []
+        self.statuses: Counter[int] = Counter()
+        self._netloc, self._path, self._body = urlsplit(url).netloc, path, json.dumps(body)
+        self._is_stopped = threading.Event()
+        self._threads = [threading.Thread(target=self._post, daemon=True) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> list[str]:
+        """Let the clients end with the answer that they wait for, and return the ids of what was accepted."""
+        self._is_stopped.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        return self.accepted
+
+    def _post(self) -> None:
+        connection = http.client.HTTPConnection(self._netloc, timeout=20)
+        with suppress(OSError, http.client.HTTPException):
+            while not self._is_stopped.is_set():
+                connection.request("POST", self._path, self._body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                ids = response.headers.get("task-id", "")
+                self.statuses[response.status] += 1  # the answer's head has come: from here on it is a promise
+                if response.status < 300:
+                    self.accepted.extend(ids.split(", "))
+                response.read()
+        connection.close()
