@@ -21,8 +21,10 @@ import re
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -44,6 +46,7 @@ T = TypeVar("T")
 FLUSH_SECONDS = 3
 UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+BATCH, BATCH_SECONDS = 200, 10.0  # segments in one call, below 4 MB even if all failed; how long a call may take
 ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
 UNTRACED = nullcontext()
 UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
@@ -315,8 +318,10 @@ def _load() -> Any:
     if config.agent_asyncio_enhancement and "skywalking.agent" not in sys.modules:  # which looks at it on import
         config.agent_asyncio_enhancement = False
         log.warning("SW_AGENT_ASYNCIO_ENHANCEMENT is ignored, because the agent fails on the first spans with it")
+    from skywalking import trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
+    from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection
     from skywalking.trace import ID, context
     from skywalking.trace.carrier import Carrier
     from skywalking.trace.segment import SegmentRef
@@ -333,6 +338,8 @@ def _load() -> Any:
         agent=agent,
         config=config,
         sw_logging=sw_logging,
+        trace=trace,
+        SegmentCollection=SegmentCollection,
     )
 
 
@@ -347,7 +354,10 @@ def _start_agent(sky: Any) -> None:
         config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi"]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
+    # uuid1 asks a daemon that is hardly ever there, for some 6 us, four times a request; any 32 hex digits will do.
+    sky.trace.uuid = SimpleNamespace(uuid1=uuid.uuid4)
     _scrub_what_leaves(sky)
+    _send_in_batches(sky)
     _make_log_reporter_harmless(sky)
     # What the lifespan itself does is no request and no task: on its stack, this keeps its calls from being orphans.
     sky.NoopSpan(sky.NoopContext()).start()
@@ -424,6 +434,27 @@ def _scrub_what_leaves(sky: Any) -> None:
 
     sky.agent.archive_segment = lambda segment: _guarded(send_segment, segment)
     sky.agent.archive_log = lambda data: _guarded(send_log, data)
+
+
+def _send_in_batches(sky: Any) -> None:
+    """Send segments by the hundred in one call each, where the agent streams them one by one and drops most under load.
+
+    What a collector did not take is kept, and sent again before anything else.
+    """
+    reporter: Any = getattr(getattr(sky.agent, "_SkyWalkingAgent__protocol", None), "traces_reporter", None)
+    if not hasattr(reporter, "report_stub"):  # another protocol than gRPC
+        return
+    unsent: list[Any] = []
+
+    def report(segments: Iterator[Any]) -> None:
+        while True:
+            unsent.extend(islice(segments, BATCH - len(unsent)))
+            if not unsent:
+                return
+            reporter.report_stub.collectInSync(sky.SegmentCollection(segments=unsent), timeout=BATCH_SECONDS)
+            unsent.clear()
+
+    reporter.report = report
 
 
 def _scrub(sky: Any, span: Any) -> None:
