@@ -91,6 +91,7 @@ class Task:
     attempt: int = 1
     run_at: datetime | None = None  # not before; at once if there is none
     stored: bool = False
+    worker: str = ""  # whose claim it runs under; a settle under any other is refused
 
 
 @dataclass(slots=True, eq=False)

@@ -3,7 +3,7 @@
 A settle is fenced by worker and attempt: what a worker that was thought dead writes late changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, select, update
@@ -88,10 +88,18 @@ _RESCUE = (
     .returning(*tasks.c)
 )
 
-_RELEASE = (
+_HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
+_RELEASED = {"state": State.QUEUED, "attempt": tasks.c.attempt - 1, "worker": None, "run_at": clock()}
+_RELEASE = update(tasks).where(*_HELD).values(_RELEASED)
+
+_latest = case((tasks.c.started_at > tasks.c.created_at, tasks.c.started_at), else_=tasks.c.created_at)
+_ahead = _latest - clock()  # how far the clock was set back since, if it was
+_PULL_BACK = (
     update(tasks)
-    .where(IS_RUNNING, tasks.c.worker == bindparam("releaser"))
-    .values(state=State.QUEUED, attempt=tasks.c.attempt - 1, worker=None, run_at=clock())
+    .where(IS_WAITING, _ahead > 60 * MICROSECONDS)
+    .values(
+        run_at=tasks.c.run_at - _ahead, created_at=tasks.c.created_at - _ahead, started_at=tasks.c.started_at - _ahead
+    )
 )
 
 
@@ -157,9 +165,28 @@ class Store:
     async def release(self, worker: str) -> int:
         """Give back all that the worker still runs, with the attempt not counted, and forget the worker."""
         async with self._database.transaction() as connection:
-            released = (await connection.execute(_RELEASE, {"releaser": worker})).rowcount
+            released = (await connection.execute(_RELEASE, {"holder": worker})).rowcount
             await connection.execute(delete(workers).where(workers.c.id == worker))
             return released
+
+    async def held_by(self, worker: str) -> set[str]:
+        """List the tasks that run under the worker's claim, as the database sees it."""
+        query = select(tasks.c.id).where(IS_RUNNING, tasks.c.worker == worker)
+        async with self._database.reading() as connection:
+            return set((await connection.execute(query)).scalars())
+
+    async def give_back(self, worker: str, ids: Collection[str]) -> None:
+        """Queue tasks again that the worker holds without knowing of them, with the attempt not counted."""
+        await self._execute(update(tasks).where(tasks.c.id.in_(ids), *_HELD).values(_RELEASED), {"holder": worker})
+
+    async def now(self) -> int:
+        """Ask the database for its clock, in microseconds."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(clock()))).scalar_one()
+
+    async def pull_back(self) -> int:
+        """Make due what was queued before the clock was set back, when it would have been; return how many."""
+        return await self._execute(_PULL_BACK)
 
     async def cancelled_under(self, worker: str) -> list[str]:
         """List the tasks that a person cancelled while the worker ran them, in the last minute."""
@@ -219,8 +246,8 @@ class Store:
         """Write what is still to be written."""
         await self._commits.close()
 
-    async def _execute(self, statement: Executable) -> int:
+    async def _execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
         async with self._database.transaction() as connection:
-            result = await connection.execute(statement)
+            result = await connection.execute(statement, values)
             assert isinstance(result, CursorResult)
             return result.rowcount

@@ -19,7 +19,7 @@ from typing import Any
 
 from durable import registry
 from durable.engines import Engine
-from durable.errors import DurableError, Overloaded
+from durable.errors import Overloaded
 from durable.model import Attempt, Outcome, State, Task
 from durable.rate import Rate
 from durable.retries import Settlement, settlement
@@ -32,6 +32,7 @@ POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be notice
 BEAT_SECONDS = 2.0
 DEAD_SECONDS = 10.0  # a worker silent for so long is dead: five missed beats
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
+CLOCK_SECONDS = 60  # a clock that goes back by less is nobody's hand
 PRUNE_SECONDS = 60.0
 LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
 MAX_RESULT = 256 * 1024  # characters of a result's JSON that a row keeps
@@ -55,12 +56,17 @@ class Worker:
         self._is_backlog = False  # the last claim could have taken more
         self._seen: dict[str, tuple[int, float]] = {}  # every worker's beats, and when they last changed
         self._rate = Rate()
+        self._looked_at = 0.0
+        self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
+        self._clock_ahead = 0  # by how much the database's clock is ahead of this process's monotonic one
         self._pruned_at = time.monotonic()
         self._loops: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
         """Make this worker known, and start to claim."""
         await self._store.register(self.identity)
+        await self._store.pull_back()
+        self._clock_ahead = await self._database_is_ahead()
         self._loops = [
             asyncio.create_task(_for_ever(self._claim, self._until_more)),
             asyncio.create_task(_for_ever(self._beat, lambda: asyncio.sleep(BEAT_SECONDS))),
@@ -123,6 +129,7 @@ class Worker:
         lane = not task.is_async
         if not self._loops or self._free(lane) <= 0:
             return False
+        task.worker = self.identity
         self._promised[task.id] = task, time.monotonic()
         self._promises[lane] += 1
         return True
@@ -169,18 +176,20 @@ class Worker:
             rows = await self._store.claim(self.identity, in_thread=lane, most=most) if most > 0 else []
             self._waiting = max(0, self._waiting - len(rows))
             self._is_backlog |= len(rows) >= most
-            for row in rows:
-                await self._begin_attempt(row)
+            unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
+            for row, error in unfit:
+                log.error("%s %s is dead: %s", row.name, row.id, error)
+                dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
+                await self._store.settle(row.id, row.worker, row.attempt, dead, None)
 
-    async def _begin_attempt(self, row: Any) -> None:
+    def _begin_attempt(self, row: Any) -> Exception | None:
+        """Start what was claimed; return why that cannot be."""
         try:
             task = _task_of(row)
-        except DurableError as error:
-            log.error("%s %s is dead: %s", row.name, row.id, error)
-            dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
-            await self._store.settle(row.id, self.identity, row.attempt, dead, None)
-        else:
-            self._engine.start([[task]], self._settle)
+        except Exception as error:  # a type of an argument may raise anything
+            return error
+        self._engine.start([[task]], self._settle)
+        return None
 
     async def _settle(self, attempt: Attempt) -> None:
         """Record the outcome, however long the database is away; what was released stays for `release` or a rescue."""
@@ -196,7 +205,7 @@ class Worker:
 
     async def _is_settled(self, task: Task, outcome: Settlement, result: str | None) -> bool:
         try:
-            await self._store.settle(task.id, self.identity, task.attempt, outcome, result)
+            await self._store.settle(task.id, task.worker, task.attempt, outcome, result)
         except DatabaseUnavailable:
             return False
         if outcome.state is State.RETRYING:
@@ -216,14 +225,40 @@ class Worker:
             self._more.set()
         for id in await self._store.cancelled_under(self.identity):
             self._engine.cancel(id)
+        await self._give_back_strays()
+        await self._follow_the_clock()
         self._waiting = await self._store.count_waiting(self._max_queued + 1)
         self._start_forgotten()
         if time.monotonic() - self._pruned_at > PRUNE_SECONDS:
             self._pruned_at = time.monotonic()
             await self._store.prune(self._keep_days)
 
+    async def _give_back_strays(self) -> None:
+        # A commit whose answer was lost leaves rows that run under this worker's claim, and that it has never heard of.
+        # Once could be a task that starts or ends at this moment.
+        strays = await self._store.held_by(self.identity) - {*self._engine.stored(), *self._promised}
+        if twice := strays & self._strays:
+            log.warning("%d tasks were claimed without this worker's knowing; they are given back", len(twice))
+            await self._store.give_back(self.identity, twice)
+            self._more.set()
+        self._strays = strays - twice
+
+    async def _follow_the_clock(self) -> None:
+        ahead = await self._database_is_ahead()
+        if ahead < self._clock_ahead - CLOCK_SECONDS * MICROSECONDS:
+            count = await self._store.pull_back()
+            log.warning("the database's clock was set back; %d waiting tasks are due by the new time", count)
+            self._more.set()
+        self._clock_ahead = ahead
+
+    async def _database_is_ahead(self) -> int:
+        return await self._store.now() - int(time.monotonic() * MICROSECONDS)
+
     async def _bury_the_dead(self) -> None:
         now, beats = time.monotonic(), await self._store.beats()
+        if now - self._looked_at > 2 * BEAT_SECONDS:
+            self._seen = {}  # this worker could not look, and so has seen no silence
+        self._looked_at = now
         self._seen = {
             id: self._seen[id] if self._seen.get(id, (-1,))[0] == count else (count, now) for id, count in beats.items()
         }
@@ -320,6 +355,7 @@ def _task_of(row: Any) -> Task:
         policy=replace(entry.policy, attempts=row.max_attempts),
         attempt=row.attempt,
         stored=True,
+        worker=row.worker,
     )
 
 

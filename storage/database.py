@@ -43,6 +43,11 @@ UNAVAILABLE = (
 )
 
 
+# SQLSTATEs: no connection, no resources or a full disk, a person's or a shutdown's interference, a system's error, and
+# a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
+AWAY_STATES = ("08", "53", "57", "58", "25006")
+
+
 class DatabaseUnavailable(Exception):
     """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
 
@@ -121,11 +126,18 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except exc.IntegrityError:
-        raise
-    except UNAVAILABLE as error:
+    except (*UNAVAILABLE, exc.DBAPIError) as error:
+        if isinstance(error, exc.DBAPIError) and not _is_the_databases_fault(error):
+            raise
         reason = str(getattr(error, "orig", None) or error) or f"no answer in time ({type(error).__name__})"
         raise DatabaseUnavailable(reason) from error
+
+
+def _is_the_databases_fault(error: exc.DBAPIError) -> bool:
+    if isinstance(error, UNAVAILABLE) or error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(getattr(error.orig, "__cause__", None), UNAVAILABLE) or state.startswith(AWAY_STATES)
 
 
 def _with_driver(url: URL) -> URL:

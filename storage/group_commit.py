@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from storage.database import Database
+from storage.database import Database, DatabaseUnavailable
 from storage.sqlite_writer import Rows
 
 
@@ -37,12 +37,14 @@ class GroupCommit:
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""
         if self._writer is not None:
-            await self._writer
+            await asyncio.shield(self._writer)
 
     async def _write_all(self) -> None:
         while self._gathered:
             batch, self._gathered = self._gathered[: self._most], self._gathered[self._most :]
             error = await self._commit(batch)
+            if isinstance(error, DatabaseUnavailable):  # who came meanwhile would wait as long, for the same
+                batch, self._gathered = batch + self._gathered, []
             for _, _, committed in batch:
                 if not committed.done():  # its caller may have been cancelled
                     committed.set_exception(error) if error else committed.set_result(None)

@@ -29,7 +29,7 @@ class LocalEngine:
         self._timeout = timeout
         self._surrounding = surrounding
         self._sequences: set[asyncio.Task[None]] = set()
-        self._unfinished: dict[str, tuple[Task, asyncio.Task[None]]] = {}
+        self._unfinished: dict[Task, asyncio.Task[None]] = {}
 
     def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
         for sequence in sequences:
@@ -38,18 +38,18 @@ class LocalEngine:
             self._sequences.add(running)
             running.add_done_callback(self._sequences.discard)
             for task in sequence:
-                self._unfinished[task.id] = task, running
+                self._unfinished[task] = running
                 self._taken[not task.is_async] += 1
 
     def free(self, *, in_thread: bool) -> int:
         return max(0, self._total[in_thread] - self._taken[in_thread])
 
     def stored(self) -> list[str]:
-        return [task.id for task, _ in self._unfinished.values() if task.stored]
+        return [task.id for task in self._unfinished if task.stored]
 
     def cancel(self, id: str) -> None:
-        if id in self._unfinished:
-            self._unfinished[id][1].cancel()
+        for running in [running for task, running in self._unfinished.items() if task.id == id]:
+            running.cancel()
 
     async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
         if not self._sequences:
@@ -65,7 +65,7 @@ class LocalEngine:
         return {"running": running, "waiting": sum(self._taken.values()) - running}
 
     async def _cut_off(self, tell: Callable[[Task], None]) -> None:
-        for task, _ in self._unfinished.values():
+        for task in self._unfinished:
             tell(task)
         for sequence in self._sequences:
             sequence.cancel()
@@ -96,7 +96,7 @@ class LocalEngine:
             self._give_back(attempt.task)
             return
         # What the thread still does is nobody's attempt any more, but the slot is the thread's.
-        self._unfinished.pop(attempt.task.id, None)
+        self._unfinished.pop(attempt.task, None)
         loop = asyncio.get_running_loop()
 
         def give_back(_: object) -> None:
@@ -110,5 +110,5 @@ class LocalEngine:
         self._forget(task)
 
     def _forget(self, task: Task) -> None:
-        self._unfinished.pop(task.id, None)
+        self._unfinished.pop(task, None)
         self._taken[not task.is_async] -= 1

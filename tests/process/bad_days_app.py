@@ -1,0 +1,244 @@
+"""The real service on a bad day: tasks that misbehave, and failpoints that kill it or fail it at a chosen step.
+
+`POST /do/{name}` attaches the task of that name, with the body as its keyword arguments. These variables set the day:
+`DIARY` is the file that `keeps_a_diary` writes to; `DIE_ONCE` a step (see `DEATHS`) at which the process kills itself,
+unless the file `DIED` exists; `FAIL_ONCE` a call (see `FAILURES`) that fails once; `DEAD_SECONDS` quickens the heart.
+"""
+
+import asyncio
+import functools
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import Engine, event
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+import asgi_app
+from durable import registry, worker
+from durable.attempt import current_task_id
+from durable.registry import task
+from durable.retries import GiveUp, RetryAfter
+from durable.store import Store
+from storage.database import DatabaseUnavailable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DIARY = Path(os.environ.get("DIARY", os.devnull))
+
+
+def die() -> None:
+    """End this process as the kernel ends one that has used up the memory: nothing in it runs any more."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(word: str) -> None:
+    """Append a line at once and whole, also where several processes write."""
+    # The monotonic clock counts from the machine's start, so that the times of several processes compare.
+    line = f"{word} {current_task_id.get()} {os.getpid()} {time.monotonic()}\n"
+    diary = os.open(DIARY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(diary, line.encode())
+    os.close(diary)
+
+
+def starts() -> int:
+    """Count how often this task was begun."""
+    return DIARY.read_text().count(f"start {current_task_id.get()}")
+
+
+# --- tasks ---
+
+
+@task()
+async def keeps_a_diary(seconds: float = 0.0) -> int:
+    note("start")
+    if is_doomed("while running"):
+        die()
+    await asyncio.sleep(seconds)
+    note("end")
+    return os.getpid()
+
+
+@task()
+def keeps_a_diary_in_a_thread(seconds: float = 0.0) -> int:
+    note("start")
+    threading.Event().wait(seconds)
+    note("end")
+    return os.getpid()
+
+
+@task(attempts=3, first_pause=0.01)
+async def raises() -> None:
+    note("start")
+    raise ValueError("as asked")
+
+
+@task(attempts=3, first_pause=0.01)
+async def raises_until_the_third() -> str:
+    note("start")
+    if starts() < 3:
+        raise ValueError("as asked")
+    return "third time lucky"
+
+
+@task(attempts=2, timeout=0.2, first_pause=0.01)
+async def hangs() -> None:
+    note("start")
+    await asyncio.Event().wait()
+
+
+@task(attempts=2, first_pause=0.01)
+async def exits() -> None:
+    sys.exit(3)
+
+
+@task(attempts=2, first_pause=0.01)
+def exits_in_a_thread() -> None:
+    sys.exit(3)
+
+
+@task()
+def takes_its_process_down() -> None:
+    note("start")
+    if starts() == 2:
+        os._exit(1)
+    die()
+
+
+@task()
+async def returns(what: str) -> Any:
+    return {"an object": object(), "nan": float("nan"), "bytes": b"\xff", "json": {"a": [1, None, "ü"]}}[what]
+
+
+@task()
+async def measures(text: str) -> int:
+    return len(text)
+
+
+@task(attempts=2)
+async def asks_for_time(seconds: float) -> str:
+    note("start")
+    if starts() < 2:
+        raise RetryAfter(seconds, "the other side is busy")
+    return "in time"
+
+
+@task(attempts=5)
+async def gives_up() -> None:
+    note("start")
+    raise GiveUp("the address does not exist")
+
+
+# --- failpoints ---
+
+
+def is_doomed(step: str) -> bool:
+    """Tell whether this step is the process's last, which it is once in a test."""
+    if os.environ.get("DIE_ONCE") != step:
+        return False
+    died = Path(os.environ["DIED"])
+    if died.exists():
+        return False
+    died.touch()
+    return True
+
+
+def die_in_the_commit_of(step: str, mark: str) -> None:
+    """Die between a statement that has `mark` in it and its COMMIT, whoever gives them to the database."""
+    marked: set[int] = set()
+
+    def see(connection: object, statement: str) -> None:
+        if mark in statement:
+            marked.add(id(connection))
+        if statement == "COMMIT" and id(connection) in marked and is_doomed(step):
+            die()
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect_to_sqlite(*args, **kwargs)
+        connection.set_trace_callback(functools.partial(see, connection))  # called before each statement
+        return connection
+
+    connect_to_sqlite = sqlite3.connect
+    sqlite3.connect = connect  # type: ignore[assignment]  # it has overloads
+    event.listen(Engine, "before_cursor_execute", lambda at, cursor, statement, *others: see(at.engine, statement))
+    event.listen(Engine, "commit", lambda at: see(at.engine, "COMMIT"))
+
+
+def die_around(step: str, method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[P, Awaitable[R]]:
+    """Wrap a method, so that the process dies just before or just after it."""
+
+    @functools.wraps(method)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if before and is_doomed(step):
+            die()
+        result = await method(*args, **kwargs)
+        if not before and is_doomed(step):
+            die()
+        return result
+
+    return wrapped
+
+
+def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[P, Awaitable[R]]:
+    """Wrap a method, so that once the database seems to be away just before it, or before its answer has arrived."""
+    left = [DatabaseUnavailable("a failpoint cut the connection")]
+
+    @functools.wraps(method)
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if before and left:
+            raise left.pop()
+        result = await method(*args, **kwargs)
+        if left and result != []:  # a claim that found nothing is not the one
+            raise left.pop()
+        return result
+
+    return wrapped
+
+
+DEATHS: dict[str, Callable[[str], object]] = {
+    "before the commit": lambda step: die_in_the_commit_of(step, "INSERT INTO tasks"),
+    "after the commit, before the answer": lambda step: wrap("enqueue", die_around(step, Store.enqueue, before=False)),
+    "while running": lambda step: None,  # `keeps_a_diary` looks itself
+    "between work and settle": lambda step: wrap("settle", die_around(step, Store.settle, before=True)),
+    "while settling": lambda step: die_in_the_commit_of(step, " result="),
+    "after settling": lambda step: wrap("settle", die_around(step, Store.settle, before=False)),
+}
+
+FAILURES: dict[str, Callable[[], object]] = {
+    "the answer to an enqueue is lost": lambda: wrap("enqueue", fail_around(Store.enqueue, before=False)),
+    "the answer to a claim is lost": lambda: wrap("claim", fail_around(Store.claim, before=False)),
+    "the answer to a settle is lost": lambda: wrap("settle", fail_around(Store.settle, before=False)),
+    "a settle is refused": lambda: wrap("settle", fail_around(Store.settle, before=True)),
+}
+
+
+def wrap(name: str, method: object) -> None:
+    setattr(Store, name, method)
+
+
+if doom := os.environ.get("DIE_ONCE"):
+    DEATHS[doom](doom)
+if failure := os.environ.get("FAIL_ONCE"):
+    FAILURES[failure]()
+if silence := os.environ.get("DEAD_SECONDS"):
+    worker.DEAD_SECONDS, worker.BEAT_SECONDS = float(silence), float(silence) / 5
+
+
+async def do(request: Request) -> Response:
+    function = registry.of_name(request.path_params["name"]).function
+    return PlainTextResponse("ok", 202, background=BackgroundTask(function, **await request.json()))
+
+
+asgi_app.ROUTES["/do/{name}"] = {"POST": do}
+asgi_app.app.router.routes[:] = asgi_app._routes()
+
+app = asgi_app.app

@@ -1,0 +1,258 @@
+"""kill -9 at every step and under load: what was accepted is done, by the next process or by the other one."""
+
+import os
+import random
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.serving import Load, Server, sql, until
+
+# The fixture `database_url` is a coroutine, which needs to know where to run.
+pytestmark = pytest.mark.usefixtures("anyio_backend")
+
+Serve = Callable[..., Server]
+BAD_DAYS = "tests.process.bad_days_app:app"
+RESCUE_SECONDS = 15.0  # ten of silence, a beat, and the work
+QUICK = "1"  # seconds of silence after which a worker is dead, where the test is not about them
+
+
+@dataclass
+class Run:
+    """A line "start" of the diary and the line "end" that belongs to it, if there is one."""
+
+    task: str
+    pid: int
+    began: float
+    ended: float | None = None
+
+
+def runs(diary: Path) -> list[Run]:
+    found: dict[tuple[str, int, int], Run] = {}
+    counts: dict[tuple[str, int, str], int] = defaultdict(int)
+    for word, task, pid, moment in (line.split() for line in diary.read_text().splitlines()):
+        number = counts[task, int(pid), word] = counts[task, int(pid), word] + 1
+        if word == "start":
+            found[task, int(pid), number] = Run(task, int(pid), float(moment))
+        else:
+            found[task, int(pid), number].ended = float(moment)
+    return list(found.values())
+
+
+def by_task(every: list[Run]) -> dict[str, list[Run]]:
+    grouped: dict[str, list[Run]] = defaultdict(list)
+    for each in sorted(every, key=lambda run: run.began):
+        grouped[each.task].append(each)
+    return grouped
+
+
+def states(database_url: str, accepted: list[str]) -> dict[str, str]:
+    """Give the states of those tasks, and "lost" for what has no row."""
+    rows = {row.id: row.state for row in sql(database_url, "SELECT id, state FROM tasks")}
+    return {id: rows.get(id, "lost") for id in accepted}
+
+
+def all_succeeded(database_url: str, accepted: list[str], seconds: float) -> None:
+    def unfinished() -> dict[str, str]:
+        return {id: state for id, state in states(database_url, accepted).items() if state != "succeeded"}
+
+    deadline = time.monotonic() + seconds
+    while left := unfinished():
+        assert time.monotonic() < deadline, f"{len(left)} of {len(accepted)} did not succeed: {list(left.items())[:5]}"
+        time.sleep(0.1)
+
+
+def one_row(database_url: str, id: str) -> Any:
+    rows = sql(database_url, "SELECT * FROM tasks WHERE id = :id", id=id)
+    return rows[0] if rows else None
+
+
+# --- under load ---
+
+
+def kill_after(load: Load, answers: int, server: Server) -> None:
+    until(lambda: len(load.accepted) >= answers, 20)
+    server.kill()
+
+
+def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Serve, database_url: str) -> None:
+    accepted: list[str] = []
+    for _ in range(4):
+        server = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.2")
+        load = Load(server.url, "/api/notifications/notify")
+        kill_after(load, random.randint(1, 1000), server)
+        accepted += load.stop()
+    serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.2")
+    all_succeeded(database_url, accepted, 2 * RESCUE_SECONDS)
+    [(second_runs,)] = sql(database_url, "SELECT count(*) FROM tasks WHERE crashes > 0")
+    [(attempts,)] = sql(database_url, "SELECT max(attempt) FROM tasks")
+    print(f"{len(accepted)} accepted in 4 lives, {second_runs} of the tasks were run a second time, none is lost")
+    assert len(set(accepted)) == len(accepted)
+    assert attempts == 1  # a crash is no failure
+    assert second_runs > 0  # or nothing was under way, and this has shown nothing
+
+
+# --- at every step ---
+
+# For each step: whether the client is answered, how often the work is begun, how often it is done, and the crashes.
+STEPS = {
+    "before the commit": (False, 0, 0, 0),
+    "after the commit, before the answer": (False, 1, 1, 1),
+    "while running": (True, 2, 1, 1),
+    "between work and settle": (True, 2, 2, 1),
+    "while settling": (True, 2, 2, 1),
+    "after settling": (True, 1, 1, 0),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_this_step_loses_nothing_that_was_promised(
+    serve: Serve, tmp_path: Path, database_url: str, step: str
+) -> None:
+    is_answered, begun, done, crashes = STEPS[step]
+    diary, died = tmp_path / "diary", tmp_path / "died"
+    diary.touch()
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    first = serve(**day, DIE_ONCE=step, DIED=f"{died}")
+    try:
+        answer = httpx.post(f"{first.url}/do/keeps_a_diary", json={})
+    except httpx.TransportError:
+        answer = None
+    first.process.wait(10)
+    assert first.process.returncode == -signal.SIGKILL
+    assert (answer is not None) == is_answered
+    second = serve(**day)
+    assert httpx.get(f"{second.url}/health").status_code == 200
+    stored = [row.id for row in sql(database_url, "SELECT id FROM tasks")]
+    assert len(stored) == (0 if step == "before the commit" else 1)
+    assert answer is None or answer.headers["task-id"] in stored
+    all_succeeded(database_url, stored, 10)
+    assert [(row.attempt, row.crashes) for row in sql(database_url, "SELECT attempt, crashes FROM tasks")] == [
+        (1, crashes) for _ in stored
+    ]
+    every = runs(diary)
+    assert (len(every), len([run for run in every if run.ended])) == (begun, done)
+
+
+# --- one of two ---
+
+
+def never_at_the_same_time(diary: Path, killed: dict[int, float]) -> None:
+    """Assert that no two runs of a task overlap; one that was killed ended when its process was."""
+    for task, mine in by_task(runs(diary)).items():
+        for earlier, later in pairwise(mine):
+            end = earlier.ended if earlier.ended is not None else killed[earlier.pid]
+            assert end <= later.began, f"{task} ran twice at the same time: {earlier} and {later}"
+
+
+def test_the_other_worker_takes_over_what_the_killed_one_held(serve: Serve, tmp_path: Path, database_url: str) -> None:
+    diary = tmp_path / "diary"
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
+    doomed, other = serve(**day), serve(**day)
+    loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in (doomed, other)]
+    until(lambda: all(len(load.accepted) > 20 for load in loads), 20)
+    doomed.kill()
+    killed_at = time.monotonic()
+    assert not loads[1].statuses.keys() - {202}
+    accepted = [id for load in loads for id in load.stop()]
+    all_succeeded(database_url, accepted, killed_at + RESCUE_SECONDS - time.monotonic())
+    never_at_the_same_time(diary, {doomed.pid: killed_at})
+    crashed = {row.id for row in sql(database_url, "SELECT id FROM tasks WHERE crashes > 0")}
+    again = {id for id, mine in by_task(runs(diary)).items() if len(mine) > 1}
+    print(f"{len(accepted)} accepted by two, {len(again)} of them run a second time, none is lost")
+    assert again
+    assert again <= crashed
+
+
+def test_a_killed_process_of_several_is_replaced_and_loses_nothing(serve: Serve, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    database_url = f"sqlite:///{tmp_path}/service.db"
+    server = serve(app=BAD_DAYS, args=["--workers", "2"], DIARY=f"{diary}", DEAD_SECONDS="2")
+    url = server.url
+    pid = int(server.wait_for_log(r"(?s)Started server process \[\d+\].*Started server process \[(\d+)\]")[1])
+    server.wait_for_log(r"(?s)(Application startup complete.*){2}")
+    load = Load(url, "/do/keeps_a_diary", {"seconds": 0.3})
+    until(lambda: pid in {run.pid for run in runs(diary)} if diary.exists() else False, 10)
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+    accepted = load.stop()
+    all_succeeded(database_url, accepted, killed_at + RESCUE_SECONDS - time.monotonic())
+    never_at_the_same_time(diary, {pid: killed_at})
+    server.wait_for_log(r"(?s)(Application startup complete.*){3}")
+
+
+def test_without_a_kill_no_task_is_run_twice_by_two_workers(serve: Serve, tmp_path: Path, database_url: str) -> None:
+    diary = tmp_path / "diary"
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
+    # So few slots that most tasks wait in the database, where both workers reach for them.
+    servers = [serve(**day, MAX_RUNNING="3") for _ in range(2)]
+    loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.01}, clients=8) for each in servers]
+    until(lambda: all(len(load.accepted) > 150 for load in loads), 20)
+    accepted = [id for load in loads for id in load.stop()]
+    all_succeeded(database_url, accepted, 30)
+    mine = by_task(runs(diary))
+    assert sorted(mine) == sorted(accepted)
+    assert [run for run in mine.values() if len(run) > 1] == []
+    assert {run.pid for run in runs(diary)} == {each.pid for each in servers}
+
+
+def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": QUICK}
+    frozen, other = serve(**day), serve(**day)
+    assert httpx.get(f"{other.url}/health").status_code == 200
+    id = httpx.post(f"{frozen.url}/do/keeps_a_diary", json={"seconds": 0.5}).headers["task-id"]
+    frozen.wait_for_log("keeps_a_diary started")
+    frozen.process.send_signal(signal.SIGSTOP)
+    all_succeeded(database_url, [id], 10)
+    frozen.process.send_signal(signal.SIGCONT)
+    frozen.wait_for_log("declared dead; it drops what it runs")
+    after = httpx.post(f"{frozen.url}/do/keeps_a_diary", json={}).headers["task-id"]
+    all_succeeded(database_url, [after], 10)
+    row = one_row(database_url, id)
+    assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
+    assert one_row(database_url, after).crashes == 0
+
+
+# --- SIGTERM ---
+
+
+def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(serve: Serve, database_url: str) -> None:
+    first = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="60", DRAIN_SECONDS="0.5")
+    load = Load(first.url, "/api/notifications/notify")
+    until(lambda: len(load.accepted) > 100, 10)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.stop() < 10
+    accepted = load.stop()
+    assert set(states(database_url, accepted).values()) == {"queued"}
+    assert sql(database_url, "SELECT id FROM workers") == []
+    second = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.1")
+    assert httpx.get(f"{second.url}/health").status_code == 200
+    all_succeeded(database_url, accepted, 4)
+    assert sql(database_url, "SELECT DISTINCT attempt, crashes FROM tasks") == [(1, 0)]
+
+
+def test_what_ends_within_the_drain_is_not_run_again(serve: Serve, tmp_path: Path, database_url: str) -> None:
+    diary = tmp_path / "diary"
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
+    first = serve(**day)
+    load = Load(first.url, "/do/keeps_a_diary", {"seconds": 0.5})
+    until(lambda: len(load.accepted) > 100, 10)
+    assert first.stop() < 10
+    accepted = load.stop()
+    # What had no slot, or came last, may wait for the next process; what was begun has ended.
+    assert all(run.ended for run in runs(diary))
+    assert set(states(database_url, accepted).values()) <= {"succeeded", "queued"}
+    second = serve(**day)
+    assert httpx.get(f"{second.url}/health").status_code == 200
+    all_succeeded(database_url, accepted, 5)
+    assert sorted(run.task for run in runs(diary)) == sorted(accepted)
