@@ -1,7 +1,7 @@
 """SQLite's group commits, in two visits to a thread: one that waits for the write lock, and one for the disk.
 
 Through SQLAlchemy's asyncio extension a commit takes some eight visits, and each row some 20 µs of parameters: 1.4 ms
-for a lone commit where this takes 0.5. The rows are written on the event loop's thread, into memory only: in the other
+for a lone commit where this takes 0.4. The rows are written on the event loop's thread, into memory only: in the other
 thread each row would let go of the interpreter's lock, and wait for it again.
 """
 
