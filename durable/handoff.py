@@ -72,14 +72,15 @@ async def store(request: Request, connection: Connection, background: Background
     groups = list(_groups(background, request.state.make_task))
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
-    return BackgroundTasks([Stored(await _stored(request, connection, [task for [task] in groups]))])
+    tasks = [task for [task] in groups]
+    await _store_within(connection, request, tasks)
+    return BackgroundTasks([Stored(tasks)])
 
 
-async def _stored(request: Request, connection: Connection, tasks: list[Task]) -> list[Task]:
+async def _store_within(connection: Connection, request: Request, tasks: list[Task]) -> None:
     if request.state.idempotency_key:
         await idempotency.reserve(connection, request.state.idempotency_key)
-    stored: list[Task] = await request.app.state.worker.accept_within(connection, tasks)
-    return stored
+    await request.app.state.worker.accept_within(connection, tasks)
 
 
 async def _answered(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
@@ -118,10 +119,9 @@ def _as_coroutine(handler: Handler) -> AsyncHandler:
 
 
 async def _take_over(request: Request, response: Response, key: Key | None) -> None:
-    groups = list(_groups(response.background, request.state.make_task))
-    new = [task for [task] in filter(_is_to_be_stored, groups)]
-    stored = {task.id: task for task in await _accepted(request, new)}
-    groups = [[stored.get(task.id, task) for task in group] for group in groups if group]
+    groups = [group for group in _groups(response.background, request.state.make_task) if group]
+    if new := [task for [task] in filter(_is_to_be_stored, groups)]:
+        await _store(request, new)
     tasks = [task for group in groups for task in group]
     if tasks:
         response.headers["Task-Id"] = ", ".join(task.id for task in tasks)
@@ -133,15 +133,13 @@ async def _take_over(request: Request, response: Response, key: Key | None) -> N
             await idempotency.remember(connection, key, response)
 
 
-async def _accepted(request: Request, new: list[Task]) -> list[Task]:
-    if not new:
-        return []
+async def _store(request: Request, tasks: list[Task]) -> None:
     if request.state.idempotency_key is None:
-        accepted: list[Task] = await request.app.state.worker.accept(new)
-        return accepted
+        await request.app.state.worker.accept(tasks)
+        return
     # Not with others' in one commit: a key that another request has would fail theirs as well.
     async with request.app.state.database.transaction() as connection:
-        return await _stored(request, connection, new)
+        await _store_within(connection, request, tasks)
 
 
 async def _start(state: Any, groups: list[list[Task]]) -> None:

@@ -83,8 +83,8 @@ class Worker:
 
     # --- a request's tasks ---
 
-    async def accept(self, tasks: Sequence[Task]) -> list[Task]:
-        """Store the tasks in one commit, and return them as they will run.
+    async def accept(self, tasks: Sequence[Task]) -> None:
+        """Store the tasks in one commit.
 
         Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored.
         """
@@ -97,14 +97,12 @@ class Worker:
                 self._keep_promise(task.id)
             raise
         self._waiting += sum(not row["claimed"] for row in rows)
-        return [task for task, _ in prepared]
 
-    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> list[Task]:
+    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
         prepared = self._prepared(tasks)
         await self._store.enqueue_within(connection, [self._row(task, text, False) for task, text in prepared])
         self._waiting += len(prepared)
-        return [task for task, _ in prepared]
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Start those tasks that have a slot, and look for one for the others: their answer has gone."""
@@ -112,7 +110,7 @@ class Worker:
             if self._keep_promise(task.id):
                 self._engine.start([[task]], self._settle)
             else:
-                self._more.set()
+                self.look()
 
     def look(self) -> None:
         """Look for tasks at once: somebody knows of one."""

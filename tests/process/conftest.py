@@ -1,4 +1,4 @@
-"""The fixture that starts real servers and ends them with their test."""
+"""Real servers and a real collector, which end with their test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import serving
+from tests.collector import Collector
 
 
 @pytest.fixture
@@ -19,3 +20,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as collector:
+        yield collector

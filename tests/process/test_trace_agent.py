@@ -16,12 +16,6 @@ Serve = Callable[..., Server]
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as collector:
-        yield collector
-
-
-@pytest.fixture
 def nobody() -> Iterator[str]:
     """An address where nobody listens, and nobody else can for as long as the test runs."""
     with socket.socket() as bound:

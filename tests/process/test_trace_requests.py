@@ -3,7 +3,7 @@
 import base64
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -13,12 +13,6 @@ from tests.serving import Server
 
 Serve = Callable[..., Server]
 PIECES = "tests.process.trace_app:app"
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as collector:
-        yield collector
 
 
 @pytest.fixture

@@ -19,12 +19,6 @@ PIECES = "tests.process.trace_app:app"
 
 
 @pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as collector:
-        yield collector
-
-
-@pytest.fixture
 def traced(serve: Serve, collector: Collector) -> Serve:
     def start(**options: object) -> Server:
         return serve(**{"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address, **options})

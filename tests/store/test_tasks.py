@@ -17,14 +17,6 @@ SUCCEEDED = Settlement(State.SUCCEEDED)
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    await database.make_tables()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
     store = Store(database)
     await store.register("a")

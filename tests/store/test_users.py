@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,14 +13,6 @@ pytestmark = pytest.mark.anyio
 async def add(database: Database, email: str, username: str) -> users.User:
     async with users.adding(database, email, username) as (_, user):
         return user
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    await database.make_tables()
-    yield database
-    await database.close()
 
 
 async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
