@@ -33,12 +33,9 @@ class Settlement:
 
 
 def settlement(attempt: Attempt, random_share: Callable[[], float] = random.random) -> Settlement:
-    """Decide what becomes of the task."""
-    match attempt.outcome:
-        case Outcome.SUCCEEDED:
-            return Settlement(State.SUCCEEDED)
-        case Outcome.RELEASED:
-            return Settlement(State.QUEUED)
+    """Decide what becomes of the task after an attempt that was not released."""
+    if attempt.outcome is Outcome.SUCCEEDED:
+        return Settlement(State.SUCCEEDED)
     state, delay = _after_failure(attempt, random_share)
     return Settlement(state, delay, type(attempt.error).__name__, _message(attempt))
 

@@ -20,6 +20,7 @@ MICROSECONDS = 1_000_000
 
 _delay = bindparam("delay_us", type_=BigInteger())
 _claimed = bindparam("claimed", type_=Boolean())
+_is_final = bindparam("is_final", type_=Boolean())
 
 _ENQUEUE = tasks.insert().values(
     attempt=case((_claimed, 1), else_=0),
@@ -39,9 +40,8 @@ _SETTLE = (
     )
     .values(
         state=bindparam("new_state"),
-        attempt=tasks.c.attempt - bindparam("uncounted"),
-        run_at=clock() + _delay,
-        finished_at=case((bindparam("is_final", type_=Boolean()), clock())),
+        run_at=case((_is_final, tasks.c.run_at), else_=clock() + _delay),
+        finished_at=case((_is_final, clock())),
         result=bindparam("new_result"),
         error_kind=bindparam("new_error_kind"),
         error_message=bindparam("new_error_message"),
@@ -131,7 +131,6 @@ class Store:
             "fence_worker": worker,
             "fence_attempt": attempt,
             "new_state": settlement.state,
-            "uncounted": int(settlement.state is State.QUEUED),  # released: the attempt does not count
             "delay_us": int(settlement.delay * MICROSECONDS),
             "is_final": settlement.state in SETTLED,
             "new_result": result,

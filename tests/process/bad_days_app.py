@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 import asgi_app
-from durable import registry, worker
+from durable import heartbeat, registry
 from durable.attempt import current_task_id
 from durable.registry import task
 from durable.retries import GiveUp, RetryAfter
@@ -230,7 +230,7 @@ if doom := os.environ.get("DIE_ONCE"):
 if failure := os.environ.get("FAIL_ONCE"):
     FAILURES[failure]()
 if silence := os.environ.get("DEAD_SECONDS"):
-    worker.DEAD_SECONDS, worker.BEAT_SECONDS = float(silence), float(silence) / 5
+    heartbeat.DEAD_SECONDS, heartbeat.BEAT_SECONDS = float(silence), float(silence) / 5
 
 
 async def do(request: Request) -> Response:

@@ -17,10 +17,6 @@ def test_success_settles() -> None:
     assert settlement(ended(Outcome.SUCCEEDED)) == Settlement(State.SUCCEEDED)
 
 
-def test_what_a_shutdown_cut_off_is_queued_again() -> None:
-    assert settlement(ended(Outcome.RELEASED)) == Settlement(State.QUEUED)
-
-
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CANCELLED])
 def test_a_failure_with_attempts_left_is_tried_again_and_says_why(outcome: Outcome) -> None:
     settled = settlement(ended(outcome, ValueError("no"), number=4), lambda: 1.0)

@@ -1,0 +1,119 @@
+"""How a worker stays known, and what the living do for the dead: heartbeat, rescue, and the clock they agree on.
+
+No wall clock is asked: a worker counts its beats in the database, and every other watches the counts by its own
+monotonic clock.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Collection
+
+from durable.store import MICROSECONDS, Store
+
+log = logging.getLogger("tasks")
+
+BEAT_SECONDS = 2.0
+DEAD_SECONDS = 10.0  # a worker silent for so long is dead: five missed beats
+CLOCK_SECONDS = 60  # a clock that goes back by less is nobody's hand
+PRUNE_SECONDS = 60.0
+
+
+class Heartbeat:
+    """One worker's heartbeat: `identity` is what its claims bear.
+
+    `held` lists the ids of the tasks that the worker runs, or is about to; `cancel` cuts one off; `found` is called
+    when there is something to claim that nobody has told the worker of.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        held: Callable[[], Collection[str]],
+        cancel: Callable[[str], None],
+        found: Callable[[], None],
+        keep_days: float,
+    ) -> None:
+        self.identity = _new_identity()
+        self._store = store
+        self._held = held
+        self._cancel = cancel
+        self._found = found
+        self._keep_days = keep_days
+        self._seen: dict[str, tuple[int, float]] = {}  # every worker's beats, and when they last changed
+        self._looked_at = 0.0
+        self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
+        self._clock_ahead = 0  # by how much the database's clock is ahead of this process's monotonic one
+        self._pruned_at = time.monotonic()
+
+    async def begin(self) -> None:
+        """Make this worker known."""
+        await self._store.register(self.identity)
+        await self._store.pull_back()
+        self._clock_ahead = await self._database_is_ahead()
+
+    async def beat(self) -> None:
+        """Tell that this worker lives, and do what is to be done every two seconds."""
+        if not await self._store.beat(self.identity):
+            await self._be_reborn()
+        await self._bury_the_dead()
+        for row in await self._store.rescue():
+            log.warning("%s %s was rescued from a dead worker and is %s", row.name, row.id, row.state)
+            self._found()
+        for id in await self._store.cancelled_under(self.identity):
+            self._cancel(id)
+        await self._give_back_strays()
+        await self._follow_the_clock()
+        if time.monotonic() - self._pruned_at > PRUNE_SECONDS:
+            self._pruned_at = time.monotonic()
+            await self._store.prune(self._keep_days)
+
+    async def _give_back_strays(self) -> None:
+        # A commit whose answer was lost leaves rows that run under this worker's claim, and that it has never heard of.
+        # Once could be a task that starts or ends at this moment.
+        strays = await self._store.held_by(self.identity) - set(self._held())
+        if twice := strays & self._strays:
+            log.warning("%d tasks were claimed without this worker's knowing; they are given back", len(twice))
+            await self._store.give_back(self.identity, twice)
+            self._found()
+        self._strays = strays - twice
+
+    async def _follow_the_clock(self) -> None:
+        ahead = await self._database_is_ahead()
+        if ahead < self._clock_ahead - CLOCK_SECONDS * MICROSECONDS:
+            count = await self._store.pull_back()
+            log.warning("the database's clock was set back; %d waiting tasks are due by the new time", count)
+            self._found()
+        self._clock_ahead = ahead
+
+    async def _database_is_ahead(self) -> int:
+        return await self._store.now() - int(time.monotonic() * MICROSECONDS)
+
+    async def _bury_the_dead(self) -> None:
+        now, beats = time.monotonic(), await self._store.beats()
+        if now - self._looked_at > 2 * BEAT_SECONDS:
+            self._seen = {}  # this worker could not look, and so has seen no silence
+        self._looked_at = now
+        self._seen = {
+            id: self._seen[id] if self._seen.get(id, (-1,))[0] == count else (count, now) for id, count in beats.items()
+        }
+        dead = [id for id, (_, since) in self._seen.items() if now - since > DEAD_SECONDS and id != self.identity]
+        if dead:
+            log.warning("silent for %g s, and so dead: %s", DEAD_SECONDS, ", ".join(dead))
+            await self._store.bury(dead)
+
+    async def _be_reborn(self) -> None:
+        """Start anew after others have given this worker's tasks away: two must not run one task."""
+        log.error("this worker was silent for %g s and declared dead; it drops what it runs", DEAD_SECONDS)
+        for id in self._held():
+            self._cancel(id)
+        self.identity = _new_identity()
+        await self._store.register(self.identity)
+
+
+def _new_identity() -> str:
+    # Host and pid are for people. The random part makes it new at every start: platforms use host names again.
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,0 +1,45 @@
+"""What becomes of a claimed row: it is settled, however long the database is away, or refused."""
+
+import asyncio
+import logging
+from typing import Any
+
+from durable.model import Attempt, Outcome, State, Task
+from durable.retries import Settlement, settlement
+from durable.rows import result_of
+from durable.store import Store
+from storage.database import DatabaseUnavailable
+
+log = logging.getLogger("tasks")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach the database
+
+
+async def settle(store: Store, attempt: Attempt) -> bool:
+    """Record the outcome, and return True; one that was released stays for whoever releases or rescues its row."""
+    if attempt.outcome is Outcome.RELEASED:
+        return False
+    outcome, result, pause = settlement(attempt), result_of(attempt), FIRST_PAUSE
+    while not await _is_settled(store, attempt.task, outcome, result):
+        await asyncio.sleep(pause)
+        pause = min(LONGEST_PAUSE, pause * 2)
+    return True
+
+
+async def refuse(store: Store, row: Any, error: Exception) -> None:
+    """Keep a claimed row that does not fit the code, as dead with the reason."""
+    log.error("%s %s is dead: %s", row.name, row.id, error)
+    dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
+    await store.settle(row.id, row.worker, row.attempt, dead, None)
+
+
+async def _is_settled(store: Store, task: Task, outcome: Settlement, result: str | None) -> bool:
+    try:
+        await store.settle(task.id, task.worker, task.attempt, outcome, result)
+    except DatabaseUnavailable:
+        return False
+    if outcome.state is State.RETRYING:
+        log.info("%s will be tried again in %.1f s", task.name, outcome.delay)
+    elif outcome.state is State.DEAD:
+        log.error("%s is dead after %d attempts: %s", task.name, task.attempt, outcome.error_message)
+    return True
