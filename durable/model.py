@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -86,7 +86,7 @@ class Task:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     carrier: str = ""
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: float = field(default_factory=time.time)  # in seconds since 1970
     policy: Policy = Policy()
     attempt: int = 1
     run_at: datetime | None = None  # not before; at once if there is none
@@ -102,7 +102,7 @@ class Attempt:
     """
 
     task: Task
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: float = field(default_factory=time.time)
     outcome: Outcome | None = None
     error: BaseException | None = None
     result: Any = None
@@ -115,4 +115,4 @@ class Attempt:
     @property
     def waited(self) -> float:
         """The seconds between the task's creation and this attempt's start."""
-        return max(0.0, (self.started_at - self.task.created_at).total_seconds())
+        return max(0.0, self.started_at - self.task.created_at)

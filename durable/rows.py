@@ -2,8 +2,9 @@
 
 import json
 import logging
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from durable import registry
@@ -47,7 +48,7 @@ def row_of(task: Task, arguments: str) -> dict[str, Any]:
 def task_of(row: Any) -> Task:
     """Make the claimed row a task; raise `UnknownTask`, `ArgumentsRefused`, or what a type of an argument raises."""
     entry = registry.of_name(row.name)
-    due_for = timedelta(microseconds=max(0, row.started_at - row.run_at))
+    due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
     return Task(
         row.id,
         row.name,
@@ -55,7 +56,7 @@ def task_of(row: Any) -> Task:
         entry.is_async,
         kwargs=entry.load(row.arguments),
         carrier=row.carrier,
-        created_at=datetime.now(UTC) - due_for,
+        created_at=time.time() - due_for,
         policy=replace(entry.policy, attempts=row.max_attempts),
         attempt=row.attempt,
         stored=True,

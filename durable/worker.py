@@ -8,13 +8,14 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from durable import heartbeat
 from durable.engines import Engine
 from durable.errors import Overloaded
 from durable.heartbeat import Heartbeat
+from durable.loop import Loop
 from durable.model import Attempt, Task
 from durable.rate import Rate
 from durable.rows import row_of, store_arguments, task_of
@@ -42,18 +43,16 @@ class Worker:
         self._waiting = 0  # tasks that wait in the database, as last counted and heard of since
         self._promised: dict[str, tuple[Task, float]] = {}  # they have a slot, and start when their answers have gone
         self._promises = Counter[bool]()  # of each lane
-        self._more = asyncio.Event()  # there may be something to claim
         self._is_backlog = False  # the last claim could have taken more
         self._rate = Rate()
-        self._loops: list[asyncio.Task[None]] = []
+        self._claiming = Loop(self._claim, POLL_SECONDS)
+        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and start to claim."""
         await self._heartbeat.begin()
-        self._loops = [
-            asyncio.create_task(_for_ever(self._claim, self._until_more)),
-            asyncio.create_task(_for_ever(self._beat, lambda: asyncio.sleep(heartbeat.BEAT_SECONDS))),
-        ]
+        self._claiming.begin()
+        self._beating.begin()
 
     async def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run, for how long the oldest has been due (s), and how many settle a second."""
@@ -99,7 +98,7 @@ class Worker:
 
     def look(self) -> None:
         """Look for tasks at once: somebody knows of one."""
-        self._more.set()
+        self._claiming.wake()
 
     def _refuse_excess(self, count: int) -> None:
         excess = self._waiting + count - self._max_queued
@@ -109,7 +108,7 @@ class Worker:
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
-        if self._loops and self._free(lane) > 0:
+        if self._claiming.is_running() and self._free(lane) > 0:
             task.worker = self._heartbeat.identity
             self._promised[task.id] = task, time.monotonic()
             self._promises[lane] += 1
@@ -126,15 +125,7 @@ class Worker:
 
     # --- claim and settle ---
 
-    async def _until_more(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._more.wait()
-        except TimeoutError:
-            return
-
     async def _claim(self) -> None:
-        self._more.clear()
         self._is_backlog = False
         for lane in LANES:
             most = self._free(lane)
@@ -158,7 +149,7 @@ class Worker:
         if await settle(self._store, attempt):
             self._rate.count()
         if self._is_backlog:
-            self._more.set()
+            self.look()
 
     # --- heartbeat ---
 
@@ -183,16 +174,12 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Claim no more, give what runs so many seconds, and give the rest back to be run elsewhere at once."""
-        loops, self._loops = self._loops, []
-        if not loops:
+        if not self._beating.is_running():
             return
-        claiming, beating = loops
-        claiming.cancel()
-        await asyncio.wait([claiming], timeout=LOOP_SECONDS)  # what it claims at this moment is to be drained as well
+        await self._claiming.end(LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
         await self._engine.drain(seconds, _tell_of_cut_off)
-        beating.cancel()  # not before: a worker that drains is alive
-        await asyncio.wait([beating], timeout=LOOP_SECONDS)  # its connection must not be closed under it
+        await self._beating.end(LOOP_SECONDS)  # not before: a worker that drains is alive
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._store.close()
@@ -207,21 +194,3 @@ class Worker:
 def _tell_of_cut_off(task: Task) -> None:
     fate = "given back, to be run again" if task.stored else "lost, because it lived in memory only"
     log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)
-
-
-async def _for_ever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Repeat the step, whatever it raises: a loop that has died is the worst that can happen to a queue."""
-    is_away = False
-    while True:
-        try:
-            await step()
-            if is_away:
-                log.info("the database is back")
-            is_away = False
-        except DatabaseUnavailable as error:
-            if not is_away:
-                log.warning("the database is unavailable, trying again: %s", error)
-            is_away = True
-        except Exception:
-            log.exception("a step of the worker failed; it goes on")
-        await pause()
