@@ -8,7 +8,7 @@ connection that it came in on.
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +28,9 @@ AsyncHandler = Callable[[Request], Awaitable[Response]]
 Background = Callable[[], object]
 
 
+HANDING = "durable.handing"  # where a request's scope keeps it
+
+
 class InOrder(BackgroundTasks):
     """Tasks that run one after another, in memory only: each starts when the one before has ended, however it ended."""
 
@@ -37,6 +40,49 @@ class Stored(BackgroundTask):
 
     def __init__(self, tasks: list[Task]) -> None:
         self.tasks = tasks
+
+
+class _Handing:
+    """A request whose tasks are handed over: the first of them has the id that the handler knows."""
+
+    __slots__ = ("carrier_of", "id", "key", "request")
+
+    def __init__(self, request: Request, carrier_of: Callable[[Request], str]) -> None:
+        self.request = request
+        self.carrier_of = carrier_of
+        self.id = new_task_id()
+        self.key: Key | None = None
+        # What request.state.task_id would do, without making the object behind it for every request.
+        request.scope.setdefault("state", {})["task_id"] = self.id
+        request.scope[HANDING] = self
+
+    def make_task(self, part: Background) -> Task:
+        id, self.id = self.id, ""
+        id = id or new_task_id()
+        carrier = self.carrier_of(self.request)
+        if type(part) is not BackgroundTask:  # Starlette awaits whatever it is
+            return Task(id, _name(part), part, is_async=True, carrier=carrier)
+        if entry := registry.of_function(part.func):
+            name, policy = entry.name, entry.policy
+        else:
+            name, policy = _name(part.func), Policy()
+        return Task(id, name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy)
+
+
+class _Start:
+    """The background that a response has in place of the handler's: it starts the tasks, and returns at once."""
+
+    __slots__ = ("groups", "state")
+
+    def __init__(self, state: Any, groups: list[list[Task]]) -> None:
+        self.state = state
+        self.groups = groups
+
+    async def __call__(self) -> None:
+        if stored := [task for group in self.groups for task in group if task.stored]:
+            self.state.worker.start(stored)
+        if in_memory := [group for group in self.groups if not group[0].stored]:
+            self.state.engine.start(in_memory)
 
 
 def after_answer(
@@ -55,11 +101,12 @@ def after_answer(
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
-        request.state.task_id = new_task_id()
-        request.state.make_task = _maker(request, carrier_of)
-        if "idempotency-key" not in request.headers:
-            return await _answered(answer, request, None)
-        return await _answered_once(answer, request, idempotency.key_of(request, await read_body(request)))
+        handing = _Handing(request, carrier_of)
+        if idempotency.is_asked_for(request):
+            handing.key = idempotency.key_of(request, await read_body(request))
+        if handing.key is not None:
+            return await _answered_once(answer, handing, handing.key)
+        return await _answered(answer, handing)
 
     return endpoint
 
@@ -69,36 +116,34 @@ async def store(request: Request, connection: Connection, background: Background
 
     Raises what `Worker.accept` raises, and ValueError for what no `@task` has registered.
     """
-    groups = list(_groups(background, request.state.make_task))
+    handing: _Handing = request.scope[HANDING]
+    groups = _groups(background, handing)
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
     tasks = [task for [task] in groups]
-    await _store_within(connection, request, tasks)
+    await _store_within(connection, handing, tasks)
     return BackgroundTasks([Stored(tasks)])
 
 
-async def _store_within(connection: Connection, request: Request, tasks: list[Task]) -> None:
-    if request.state.idempotency_key:
-        await idempotency.reserve(connection, request.state.idempotency_key)
-    await request.app.state.worker.accept_within(connection, tasks)
+async def _store_within(connection: Connection, handing: _Handing, tasks: list[Task]) -> None:
+    if handing.key is not None:
+        await idempotency.reserve(connection, handing.key)
+    await handing.request.app.state.worker.accept_within(connection, tasks)
 
 
-async def _answered(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
-    request.state.idempotency_key = key
-    response = await handler(request)
+async def _answered(handler: AsyncHandler, handing: _Handing) -> Response:
+    response = await handler(handing.request)
     if response.background is not None:
-        await _take_over(request, response, key)
+        await _take_over(handing, response)
     return response
 
 
-async def _answered_once(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
-    if key is None:
-        return await _answered(handler, request, None)
-    database = request.app.state.database
+async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> Response:
+    database = handing.request.app.state.database
     if earlier := await idempotency.earlier_answer(database, key):
         return earlier
     try:
-        return await _answered(handler, request, key)
+        return await _answered(handler, handing)
     except idempotency.SeenBefore:  # at the same moment
         earlier = await idempotency.earlier_answer(database, key)
         if earlier is None:
@@ -118,83 +163,57 @@ def _as_coroutine(handler: Handler) -> AsyncHandler:
     return in_thread
 
 
-async def _take_over(request: Request, response: Response, key: Key | None) -> None:
-    groups = [group for group in _groups(response.background, request.state.make_task) if group]
-    if new := [task for [task] in filter(_is_to_be_stored, groups)]:
-        await _store(request, new)
+async def _take_over(handing: _Handing, response: Response) -> None:
+    groups = _groups(response.background, handing)
     tasks = [task for group in groups for task in group]
-    if tasks:
-        response.headers["Task-Id"] = ", ".join(task.id for task in tasks)
-        response.background = BackgroundTask(_start, request.app.state, groups)
+    if not tasks:
+        return
+    if new := [group[0] for group in groups if _is_to_be_stored(group)]:
+        await _store(handing, new)
+    ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
+    response.raw_headers.append((b"task-id", ids.encode()))
     if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
-        response.headers["Location"] = f"/tasks/{tasks[0].id}"
-    if key is not None and any(task.stored for task in tasks):
-        async with request.app.state.database.transaction() as connection:
-            await idempotency.remember(connection, key, response)
+        response.headers["Location"] = f"/tasks/{ids}"
+    response.background = _Start(handing.request.app.state, groups)  # type: ignore[assignment]  # Starlette awaits it
+    if handing.key is not None and any(task.stored for task in tasks):
+        async with handing.request.app.state.database.transaction() as connection:
+            await idempotency.remember(connection, handing.key, response)
 
 
-async def _store(request: Request, tasks: list[Task]) -> None:
-    if request.state.idempotency_key is None:
-        await request.app.state.worker.accept(tasks)
+async def _store(handing: _Handing, tasks: list[Task]) -> None:
+    state = handing.request.app.state
+    if handing.key is None:
+        await state.worker.accept(tasks)
         return
     # Not with others' in one commit: a key that another request has would fail theirs as well.
-    async with request.app.state.database.transaction() as connection:
-        await _store_within(connection, request, tasks)
-
-
-async def _start(state: Any, groups: list[list[Task]]) -> None:
-    if stored := [task for group in groups for task in group if task.stored]:
-        state.worker.start(stored)
-    state.engine.start([group for group in groups if not group[0].stored])
+    async with state.database.transaction() as connection:
+        await _store_within(connection, handing, tasks)
 
 
 def _is_to_be_stored(group: list[Task]) -> bool:
     return len(group) == 1 and not group[0].stored and registry.of_function(group[0].function) is not None
 
 
-def _groups(background: Background | None, make_task: Callable[[Background], Task]) -> Iterator[list[Task]]:
-    """Yield the tasks in lists: one list's tasks run in order, the lists side by side.
+def _groups(background: Background | None, handing: _Handing) -> list[list[Task]]:
+    """List the tasks in lists: one list's tasks run in order, the lists side by side.
 
     What is Starlette's own is taken apart, however it is nested; anything else stays whole.
     """
     match background:
         case None:
-            return
+            return []
         case Stored(tasks=tasks):
-            yield from ([task] for task in tasks)
+            return [[task] for task in tasks]
         case InOrder(tasks=parts):
-            yield [task for part in parts for group in _groups(part, make_task) for task in group]
+            in_order = [task for part in parts for group in _groups(part, handing) for task in group]
+            return [in_order] if in_order else []
         case BackgroundTasks(tasks=parts) if type(background) is BackgroundTasks:
-            for part in parts:
-                yield from _groups(part, make_task)
+            return [group for part in parts for group in _groups(part, handing)]
         case _:
-            yield [make_task(background)]
-
-
-def _maker(request: Request, carrier_of: Callable[[Request], str]) -> Callable[[Background], Task]:
-    """Return what makes tasks of a request: the first has the id that the handler knows."""
-    ids = _ids(request.state.task_id)
-
-    def make_task(part: Background) -> Task:
-        carrier = carrier_of(request)
-        if type(part) is not BackgroundTask:  # Starlette awaits whatever it is
-            return Task(next(ids), _name(part), part, is_async=True, carrier=carrier)
-        if entry := registry.of_function(part.func):
-            name, policy = entry.name, entry.policy
-        else:
-            name, policy = _name(part.func), Policy()
-        return Task(next(ids), name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy)
-
-    return make_task
+            return [[handing.make_task(background)]]
 
 
 def _name(function: object) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
-
-
-def _ids(first: str) -> Iterator[str]:
-    yield first
-    while True:
-        yield new_task_id()

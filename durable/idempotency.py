@@ -18,6 +18,7 @@ from durable.errors import KeyIsUnderWay, KeyReused
 from storage.database import Connection, Database
 from storage.tasks import answers, clock
 
+HEADER = b"idempotency-key"
 MAX_KEY = 255  # characters
 
 
@@ -33,11 +34,15 @@ class SeenBefore(Exception):
     """Another request with this key was first."""
 
 
-def key_of(request: Request, body: bytes) -> Key | None:
-    """Read the key that the request bears, if it is one that may enqueue; raise `KeyReused` for one that is none."""
-    text = request.headers.get("idempotency-key")
-    if text is None or request.method != "POST":
-        return None
+def is_asked_for(request: Request) -> bool:
+    """Tell whether the request is one that may enqueue, and bears a key."""
+    scope = request.scope
+    return scope["method"] == "POST" and any(name == HEADER for name, _ in scope["headers"])
+
+
+def key_of(request: Request, body: bytes) -> Key:
+    """Read the key that the request bears; raise `KeyReused` for one that is none."""
+    text = request.headers[HEADER.decode()]
     if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
         raise KeyReused(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")
     told = f"{request.method} {request.url.path.rstrip('/')}\n".encode() + body
