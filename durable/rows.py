@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from durable import registry
-from durable.model import Attempt, State, Task
+from durable.model import Attempt, Task
 from durable.store import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -38,9 +38,7 @@ def row_of(task: Task, arguments: str) -> dict[str, Any]:
         "in_thread": not task.is_async,
         "carrier": task.carrier,
         "max_attempts": task.policy.attempts,
-        "state": State.RUNNING if task.worker else State.QUEUED,
         "worker": task.worker or None,
-        "claimed": bool(task.worker),
         "delay_us": int(delay * MICROSECONDS),
     }
 

@@ -6,45 +6,54 @@ A settle is fenced by worker and attempt: what a worker that was thought dead wr
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, select, update
+from sqlalchemy import Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from durable import idempotency
-from durable.model import SETTLED, WAITING, State
+from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES, Settlement
 from storage.database import Database
 from storage.group_commit import GroupCommit
+from storage.many_rows import number_of_given, of_given, parameters
 from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, clock, tasks, workers
 
 MICROSECONDS = 1_000_000
 
-_delay = bindparam("delay_us", type_=BigInteger())
-_claimed = bindparam("claimed", type_=Boolean())
-_is_final = bindparam("is_final", type_=Boolean())
+_is_claimed = of_given("worker").is_not(None)
+_due = clock() + number_of_given("delay_us")
+_NEW = {
+    "id": of_given("id"),
+    "name": of_given("name"),
+    "arguments": of_given("arguments"),
+    "in_thread": of_given("in_thread", Boolean()),
+    "carrier": of_given("carrier"),
+    "max_attempts": number_of_given("max_attempts"),
+    "worker": of_given("worker"),
+    "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
+    "attempt": case((_is_claimed, 1), else_=0),
+    "crashes": literal(0),
+    "created_at": clock(),
+    "run_at": _due,
+    "started_at": case((_is_claimed, clock())),
+}
+_ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
 
-_ENQUEUE = tasks.insert().values(
-    attempt=case((_claimed, 1), else_=0),
-    crashes=0,
-    created_at=clock(),
-    run_at=clock() + _delay,
-    started_at=case((_claimed, clock())),
-)
-
+_is_final = of_given("state") != State.RETRYING
 _SETTLE = (
     update(tasks)
     .where(
-        tasks.c.id == bindparam("fence_id"),
-        tasks.c.worker == bindparam("fence_worker"),
-        tasks.c.attempt == bindparam("fence_attempt"),
+        tasks.c.id == of_given("id"),
+        tasks.c.worker == of_given("worker"),
+        tasks.c.attempt == number_of_given("attempt"),
         IS_RUNNING,
     )
     .values(
-        state=bindparam("new_state"),
-        run_at=case((_is_final, tasks.c.run_at), else_=clock() + _delay),
+        state=of_given("state"),
+        run_at=case((_is_final, tasks.c.run_at), else_=_due),
         finished_at=case((_is_final, clock())),
-        result=bindparam("new_result"),
-        error_kind=bindparam("new_error_kind"),
-        error_message=bindparam("new_error_message"),
+        result=of_given("result"),
+        error_kind=of_given("error_kind"),
+        error_message=of_given("error_message"),
     )
 )
 
@@ -116,7 +125,7 @@ class Store:
 
     async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows in the caller's transaction."""
-        await connection.execute(_ENQUEUE, rows)
+        await connection.execute(_ENQUEUE, parameters(rows))
 
     async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
         """Take at most so many due tasks, the longest due first; no other worker gets the same."""
@@ -126,18 +135,17 @@ class Store:
 
     async def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> None:
         """Record how the attempt ended, unless it is not the worker's any more."""
-        values = {
-            "fence_id": id,
-            "fence_worker": worker,
-            "fence_attempt": attempt,
-            "new_state": settlement.state,
+        row = {
+            "id": id,
+            "worker": worker,
+            "attempt": attempt,
+            "state": settlement.state,
             "delay_us": int(settlement.delay * MICROSECONDS),
-            "is_final": settlement.state in SETTLED,
-            "new_result": result,
-            "new_error_kind": settlement.error_kind,
-            "new_error_message": settlement.error_message,
+            "result": result,
+            "error_kind": settlement.error_kind,
+            "error_message": settlement.error_message,
         }
-        await self._commits.write(_SETTLE, [values])
+        await self._commits.write(_SETTLE, [row])
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""

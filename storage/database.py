@@ -15,7 +15,8 @@ from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, e
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from storage.sqlite_writer import Rows, SQLiteWriter
+from storage.many_rows import Rows, parameters
+from storage.sqlite_writer import SQLiteWriter
 
 metadata = MetaData()
 
@@ -84,14 +85,15 @@ class Database:
                 yield await connection.execution_options(reading=True)
 
     async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
-        """Execute each statement for each of its rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+        """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+        ready = {statement: parameters(rows) for statement, rows in batch.items()}
         if self._sqlite is not None:
             with _translated():
-                await self._sqlite.write(batch)
+                await self._sqlite.write(ready)
             return
         async with self.transaction() as connection:
-            for statement, rows in batch.items():
-                await connection.execute(statement, rows)
+            for statement, given in ready.items():
+                await connection.execute(statement, given)
 
     async def make_tables(self) -> None:
         """Make the tables that are missing, and SQLite's directory; several processes may do so at the same instant."""

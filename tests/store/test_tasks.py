@@ -33,9 +33,7 @@ def row(**changed: Any) -> dict[str, Any]:
         "in_thread": False,
         "carrier": "",
         "max_attempts": 5,
-        "state": State.QUEUED,
         "worker": None,
-        "claimed": False,
         "delay_us": 0,
     } | changed
 
