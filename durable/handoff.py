@@ -104,7 +104,6 @@ def after_answer(
         handing = _Handing(request, carrier_of)
         if idempotency.is_asked_for(request):
             handing.key = idempotency.key_of(request, await read_body(request))
-        if handing.key is not None:
             return await _answered_once(answer, handing, handing.key)
         return await _answered(answer, handing)
 
@@ -169,7 +168,7 @@ async def _take_over(handing: _Handing, response: Response) -> None:
     if not tasks:
         return
     if new := [group[0] for group in groups if _is_to_be_stored(group)]:
-        await _store(handing, new)
+        await (_store_with_key(handing, new) if handing.key else handing.request.app.state.worker.accept(new))
     ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
     response.raw_headers.append((b"task-id", ids.encode()))
     if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
@@ -180,13 +179,9 @@ async def _take_over(handing: _Handing, response: Response) -> None:
             await idempotency.remember(connection, handing.key, response)
 
 
-async def _store(handing: _Handing, tasks: list[Task]) -> None:
-    state = handing.request.app.state
-    if handing.key is None:
-        await state.worker.accept(tasks)
-        return
+async def _store_with_key(handing: _Handing, tasks: list[Task]) -> None:
     # Not with others' in one commit: a key that another request has would fail theirs as well.
-    async with state.database.transaction() as connection:
+    async with handing.request.app.state.database.transaction() as connection:
         await _store_within(connection, handing, tasks)
 
 

@@ -32,10 +32,13 @@ class Settlement:
     error_message: str | None = None
 
 
+SUCCEEDED = Settlement(State.SUCCEEDED)
+
+
 def settlement(attempt: Attempt, random_share: Callable[[], float] = random.random) -> Settlement:
     """Decide what becomes of the task after an attempt that was not released."""
     if attempt.outcome is Outcome.SUCCEEDED:
-        return Settlement(State.SUCCEEDED)
+        return SUCCEEDED
     state, delay = _after_failure(attempt, random_share)
     return Settlement(state, delay, type(attempt.error).__name__, _message(attempt))
 

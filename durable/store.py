@@ -3,7 +3,7 @@
 A settle is fenced by worker and attempt: what a worker that was thought dead writes late changes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, literal, select, update
@@ -119,9 +119,9 @@ class Store:
         self._database = database
         self._commits = GroupCommit(database)
 
-    async def enqueue(self, rows: Sequence[dict[str, Any]]) -> None:
+    def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
-        await self._commits.write(_ENQUEUE, rows)
+        return self._commits.write(_ENQUEUE, rows)
 
     async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows in the caller's transaction."""
@@ -133,7 +133,7 @@ class Store:
         async with self._database.transaction() as connection:
             return (await connection.execute(_CLAIM, values)).all()
 
-    async def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> None:
+    def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> Awaitable[None]:
         """Record how the attempt ended, unless it is not the worker's any more."""
         row = {
             "id": id,
@@ -145,7 +145,7 @@ class Store:
             "error_kind": settlement.error_kind,
             "error_message": settlement.error_message,
         }
-        await self._commits.write(_SETTLE, [row])
+        return self._commits.write(_SETTLE, [row])
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""

@@ -23,16 +23,16 @@ class GroupCommit:
         self._gathered: list[tuple[Executable, Rows, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def write(self, statement: Executable, rows: Rows) -> None:
-        """Execute the statement for the `given` rows, and return when they are committed.
+    def write(self, statement: Executable, rows: Rows) -> asyncio.Future[None]:
+        """Execute the statement for the `given` rows; what it returns is done when they are committed.
 
-        Raises `DatabaseUnavailable`. Being cancelled leaves open whether they will be.
+        Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open whether they will be.
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.append((statement, rows, committed))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
-        await committed
+        return committed
 
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""
