@@ -44,7 +44,9 @@ async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseExcep
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a task function must not end the service
-        return _outcome_of(error, attempt, this), error
+        if attempt.outcome is Outcome.TIMED_OUT and this.uncancel() == 0:
+            return Outcome.TIMED_OUT, _timeout_error(error)
+        return _outcome_of(error, this), error
     finally:
         timer.cancel()
     if attempt.outcome is Outcome.TIMED_OUT:  # which it has swallowed
@@ -57,9 +59,13 @@ def _cut_off(attempt: Attempt, running: "asyncio.Task[Any]") -> None:
     running.cancel()
 
 
-def _outcome_of(error: BaseException, attempt: Attempt, this: "asyncio.Task[Any]") -> Outcome:
-    if attempt.outcome is Outcome.TIMED_OUT and this.uncancel() == 0:
-        return Outcome.TIMED_OUT
+def _timeout_error(cause: BaseException) -> BaseException:
+    error = TimeoutError("it was cut off at its time limit")
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
+
+
+def _outcome_of(error: BaseException, this: "asyncio.Task[Any]") -> Outcome:
     if isinstance(error, asyncio.CancelledError):
         return Outcome.RELEASED if this.cancelling() else Outcome.CANCELLED
     return Outcome.FAILED

@@ -1,6 +1,7 @@
 """What a task is, what an attempt at it is, and how an attempt can end."""
 
 import functools
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,19 @@ def new_task_id() -> str:
     The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
     """
     microseconds = time.time_ns() // 1000
-    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{secrets.token_hex(8)}"
+    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{_unguessable()}"
+
+
+def _unguessable() -> str:
+    # By the hundred: each call asks the system, and lets go of the interpreter's lock for it.
+    if not _unused:
+        digits = secrets.token_hex(8 * 128)
+        _unused.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
+    return _unused.pop()
+
+
+_unused: list[str] = []
+os.register_at_fork(after_in_child=_unused.clear)
 
 
 @functools.lru_cache(maxsize=2)

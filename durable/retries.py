@@ -63,8 +63,6 @@ def pause(attempt: Attempt, random_share: Callable[[], float] = random.random) -
 
 
 def _message(attempt: Attempt) -> str:
-    if attempt.outcome is Outcome.TIMED_OUT:
-        return "it was cut off at its time limit"
     try:
         return str(attempt.error)[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "")
     except Exception:

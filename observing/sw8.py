@@ -4,6 +4,7 @@ https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-header
 """
 
 import base64
+import functools
 import re
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ def correlation_of(header: str, most: int, longest: int) -> dict[str, str]:
     return found if fits else {}
 
 
+@functools.lru_cache(maxsize=1024)
 def _decoded(text: str) -> str:
     decoded = base64.b64decode(text, validate=True).decode()
     if len(decoded) > 512 or not decoded.isprintable():
@@ -67,5 +69,6 @@ def written(parent: Parent) -> str:
     return "-".join(["1", *(str(field) if isinstance(field, int) else _encoded(field) for field in parent)])
 
 
+@functools.lru_cache(maxsize=1024)  # service, instance and endpoint come with every request
 def _encoded(text: str) -> str:
     return base64.b64encode(encodable(text).encode()).decode()
