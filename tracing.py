@@ -37,6 +37,7 @@ from observing import agent_log
 from observing.failure import in_words, kind_of, message_of, stack_of
 from observing.redaction import encodable, without_secrets
 from observing.root_span import RootSpan, new_id
+from observing.segment_queue import SegmentQueue
 from observing.sw8 import Parent, correlation_of, written
 from settings import settings
 
@@ -459,6 +460,12 @@ def _send_in_batches(sky: Any) -> None:
     reporter: Any = getattr(getattr(sky.agent, "_SkyWalkingAgent__protocol", None), "traces_reporter", None)
     if not hasattr(reporter, "report_stub"):  # another protocol than gRPC
         return
+    waiting, sky.agent._SkyWalkingAgent__segment_queue = (
+        sky.agent._SkyWalkingAgent__segment_queue,
+        SegmentQueue(sky.config.agent_trace_reporter_max_buffer_size),
+    )
+    while not waiting.empty():
+        sky.agent.archive_segment(waiting.get())
     unsent: list[Any] = []
 
     def report(segments: Iterator[Any]) -> None:
