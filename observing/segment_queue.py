@@ -1,4 +1,4 @@
-"""Segments that wait to be sent, read by the clock: waking the sending thread for each of them costs more than it does."""
+"""Segments that wait to be sent, read by the clock: to wake the thread that sends for each costs more than the rest."""
 
 import time
 from collections import deque

@@ -34,7 +34,8 @@ def parent_of(sw8: str) -> Parent | None:
     if match is None:
         return None
     try:
-        trace_id, segment_id, service, instance, endpoint, address = map(_decoded, match.group(1, 2, 4, 5, 6, 7))
+        trace_id, segment_id = _decoded(match[1]), _decoded(match[2])
+        service, instance, endpoint, address = _decoded_place(*match.group(4, 5, 6, 7))
     except ValueError:
         return None
     whole = _ID.fullmatch(trace_id) and _ID.fullmatch(segment_id) and service and instance and endpoint
@@ -56,7 +57,6 @@ def correlation_of(header: str, most: int, longest: int) -> dict[str, str]:
     return found if fits else {}
 
 
-@functools.lru_cache(maxsize=1024)
 def _decoded(text: str) -> str:
     decoded = base64.b64decode(text, validate=True).decode()
     if len(decoded) > 512 or not decoded.isprintable():
@@ -66,9 +66,19 @@ def _decoded(text: str) -> str:
 
 def written(parent: Parent) -> str:
     """Write a span as `parent_of` reads it."""
-    return "-".join(["1", *(str(field) if isinstance(field, int) else _encoded(field) for field in parent)])
+    ids = f"{_encoded(parent.trace_id)}-{_encoded(parent.segment_id)}-{parent.span_id}"
+    return f"1-{ids}-{_place(parent.service, parent.instance, parent.endpoint, parent.address)}"
 
 
-@functools.lru_cache(maxsize=1024)  # service, instance and endpoint come with every request
+@functools.lru_cache(maxsize=256)  # a service has few endpoints
+def _place(*fields: str) -> str:
+    return "-".join(map(_encoded, fields))
+
+
+@functools.lru_cache(maxsize=256)
+def _decoded_place(*fields: str) -> tuple[str, ...]:
+    return tuple(map(_decoded, fields))
+
+
 def _encoded(text: str) -> str:
     return base64.b64encode(encodable(text).encode()).decode()
