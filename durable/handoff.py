@@ -9,8 +9,9 @@ connection that it came in on.
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ParamSpec
 
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +24,8 @@ from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
 from storage.database import Connection
 
+P = ParamSpec("P")
+
 Handler = Callable[[Request], Awaitable[Response] | Response]
 AsyncHandler = Callable[[Request], Awaitable[Response]]
 Background = Callable[[], object]
@@ -33,6 +36,18 @@ HANDING = "durable.handing"  # where a request's scope keeps it
 
 class InOrder(BackgroundTasks):
     """Tasks that run one after another, in memory only: each starts when the one before has ended, however it ended."""
+
+
+class Later(BackgroundTask):
+    """A call of a registered task function that is not to run before `run_at`; it is noticed within half a second."""
+
+    def __init__(self, run_at: datetime, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        if run_at.tzinfo is None:
+            raise ValueError("run_at must say its time zone: datetime.now(UTC) + timedelta(hours=1)")
+        if registry.of_function(function) is None:
+            raise ValueError(f"{_name(function)} is no registered task function, and only those are kept for later")
+        super().__init__(function, *args, **kwargs)
+        self.run_at = run_at
 
 
 class Stored(BackgroundTask):
@@ -60,13 +75,14 @@ class _Handing:
         id, self.id = self.id, ""
         id = id or new_task_id()
         carrier = self.carrier_of(self.request)
-        if type(part) is not BackgroundTask:  # Starlette awaits whatever it is
+        if type(part) is not BackgroundTask and type(part) is not Later:  # Starlette awaits whatever it is
             return Task(id, _name(part), part, is_async=True, carrier=carrier)
         if entry := registry.of_function(part.func):
             name, policy = entry.name, entry.policy
         else:
             name, policy = _name(part.func), Policy()
-        return Task(id, name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy)
+        run_at = part.run_at if type(part) is Later else None
+        return Task(id, name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy, run_at=run_at)
 
 
 class _Start:

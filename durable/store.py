@@ -18,6 +18,7 @@ from storage.many_rows import number_of_given, of_given, parameters
 from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, clock, tasks, workers
 
 MICROSECONDS = 1_000_000
+LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 
 _is_claimed = of_given("worker").is_not(None)
 _due = clock() + number_of_given("delay_us")
@@ -77,6 +78,11 @@ _CLAIM = (
         finished_at=None,
     )
     .returning(*tasks.c)
+)
+
+# Asked for each lane, because the index begins with it: so it is one look at a million rows.
+_WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
+    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
 )
 
 _crashes = tasks.c.crashes + 1
@@ -237,17 +243,21 @@ class Store:
             await idempotency.prune(connection, int(days * 86_400 * MICROSECONDS))
         return await self._execute(delete(tasks).where(tasks.c.id.in_(chosen)))
 
-    async def count_waiting(self, most: int) -> int:
-        """Count the waiting tasks, but not beyond `most`: a count of millions would cost more than it tells."""
-        some = select(tasks.c.id).where(IS_WAITING).limit(most).subquery()
+    async def count_due(self, most: int) -> int:
+        """Count the tasks that wait for a free slot, but not beyond `most`: to count millions costs more than it tells.
+
+        Those that are for later, or wait for their next attempt, keep nobody waiting.
+        """
+        some = select(tasks.c.id).where(IS_WAITING, tasks.c.in_thread.in_(LANES), tasks.c.run_at <= clock())
+        count = select(func.count()).select_from(some.limit(most).subquery())
         async with self._database.reading() as connection:
-            return (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+            return (await connection.execute(count)).scalar_one()
 
     async def oldest_waiting(self) -> float:
         """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
-        waited = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(IS_WAITING)
         async with self._database.reading() as connection:
-            return max(0, (await connection.execute(waited)).scalar_one()) / MICROSECONDS
+            waited = [(await connection.execute(_WAITED, {"lane": lane})).scalar_one() for lane in LANES]
+        return max(0, *waited) / MICROSECONDS
 
     async def close(self) -> None:
         """Write what is still to be written."""

@@ -20,7 +20,7 @@ from durable.model import Attempt, Task
 from durable.rate import Rate
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
-from durable.store import Store
+from durable.store import LANES, Store
 from storage.database import Connection, DatabaseUnavailable
 
 log = logging.getLogger("tasks")
@@ -29,7 +29,6 @@ POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be notice
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
 RETRY_AFTER_SECONDS = 30  # what a client is told when nothing has settled lately
-LANES = (False, True)  # coroutines, and plain functions, which run in threads
 
 
 class Worker:
@@ -57,7 +56,7 @@ class Worker:
     async def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run, for how long the oldest has been due (s), and how many settle a second."""
         return {
-            "queued": await self._store.count_waiting(self._max_queued),
+            "queued": await self._store.count_due(self._max_queued),
             "running": self._engine.load()["running"],
             "oldest_waiting": round(await self._store.oldest_waiting(), 3),
             "rate": round(self._rate.per_second(), 1),
@@ -80,7 +79,7 @@ class Worker:
             for task in tasks:
                 self._keep_promise(task.id)
             raise
-        self._waiting += sum(not task.worker for task in tasks)
+        self._waiting += sum(not task.worker and task.run_at is None for task in tasks)
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
@@ -108,7 +107,7 @@ class Worker:
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
-        if self._claiming.is_running() and self._free(lane) > 0:
+        if task.run_at is None and self._claiming.is_running() and self._free(lane) > 0:
             task.worker = self._heartbeat.identity
             self._promised[task.id] = task, time.monotonic()
             self._promises[lane] += 1
@@ -155,7 +154,7 @@ class Worker:
 
     async def _beat(self) -> None:
         await self._heartbeat.beat()
-        self._waiting = await self._store.count_waiting(self._max_queued + 1)
+        self._waiting = await self._store.count_due(self._max_queued + 1)
         self._start_forgotten()
 
     def _held(self) -> set[str]:

@@ -1,17 +1,27 @@
 """What can be asked about stored tasks, what an operator can do to them, and what an Idempotency-Key promises."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 import asgi_app
 import tasks
+from durable.handoff import Later, after_answer
 from settings import settings
 from tests.app.test_routes import ADA, drained, ids
 
 pytestmark = pytest.mark.anyio
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def settled(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -55,6 +65,23 @@ async def test_waiting_ends_with_the_task_or_with_the_time(
 async def test_an_answer_with_several_tasks_has_no_location(client: httpx.AsyncClient) -> None:
     assert "location" not in (await client.post("/complex-action")).headers
     await drained()
+
+
+async def test_a_task_for_later_waits_in_the_database_until_it_is_due(client: httpx.AsyncClient) -> None:
+    async def remind(request: Request) -> Response:
+        return PlainTextResponse("ok", 202, background=Later(now() + timedelta(seconds=1), tasks.log_action, "later"))
+
+    app = Starlette(routes=[Route("/", after_answer(remind, lambda request: ""))])
+    app.state = asgi_app.app.state
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as other_client:
+        asked_at = now()
+        [task_id] = ids(await other_client.get("/"))
+    waiting = (await client.get(f"/tasks/{task_id}")).json()
+    assert (waiting["state"], waiting["attempt"]) == ("queued", 0)
+    assert timedelta(seconds=0.9) < datetime.fromisoformat(waiting["run_at"]) - asked_at < timedelta(seconds=5)
+    done = await settled(client, task_id)
+    assert done["state"] == "succeeded"
+    assert done["started_at"] >= done["run_at"] == waiting["run_at"]
 
 
 @pytest.mark.parametrize("task_id", ["task-1", "nothing", "%00", "task-" + "0" * 500])

@@ -179,10 +179,11 @@ async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store
     assert (await state(store, waiting))[0] == "queued"
 
 
-async def test_waiting_tasks_are_counted_up_to_a_bound(store: Store) -> None:
+async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_all(store: Store) -> None:
     await enqueued(store, 5)
-    assert await store.count_waiting(100) == 5
-    assert await store.count_waiting(3) == 3
+    await enqueued(store, 5, delay_us=3_600_000_000)
+    assert await store.count_due(100) == 5
+    assert await store.count_due(3) == 3
     assert await store.oldest_waiting() >= 0
 
 
