@@ -1,6 +1,7 @@
 """The applications that are measured against each other: the same answer, the same task."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,8 @@ from durable.store import Store
 from durable.worker import Worker
 from settings import settings
 from storage.database import Database
+
+logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 ANSWER = {"status": "processing"}
 
