@@ -1,4 +1,4 @@
-"""The servers that other queues need: each started on a free port in a directory of its own, and stopped afterwards."""
+"""What is started on free ports and stopped afterwards: the service, and the servers that other queues need."""
 
 import os
 import shutil
@@ -32,6 +32,16 @@ class Kind(NamedTuple):
         if shutil.which(self.program, path=PATH):
             return ""
         return f"{self.program} is not installed (Debian: apt-get install {self.package})"
+
+
+@contextmanager
+def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Server]:
+    """Serve the application on a database in this directory."""
+    server = serving.start(directory, app=app, args=["--no-access-log"], **variables)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @contextmanager
