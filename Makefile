@@ -1,9 +1,10 @@
 # make run, make test, make lint, make bench; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
-# How often, and for how long, `make bench` measures each row of its table.
+# How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
 ROUNDS ?= 3
 SECONDS ?= 4
+ONLY ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -24,7 +25,7 @@ lint: .venv/complete
 	.venv/bin/mypy --strict .
 
 bench: .venv-bench/complete
-	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS)
+	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt

@@ -27,13 +27,13 @@ PATIENCE_SECONDS = 120
 class Done(NamedTuple):
     """The tasks that succeeded since a moment, their first start and their last end (us)."""
 
-    count: int
+    tasks: int
     first: int | None
     last: int | None
 
     @property
     def rate(self) -> float:
-        return self.count / ((self.last or 0) - (self.first or 0)) * 1e6
+        return self.tasks / ((self.last or 0) - (self.first or 0)) * 1e6
 
 
 def measure(rows: int, seconds: int) -> Iterator[str]:
@@ -46,25 +46,27 @@ def measure(rows: int, seconds: int) -> Iterator[str]:
         with ExitStack() as stack:
             running = [stack.enter_context(servers.service(Path(each), APP, **LIMITS)) for each in (empty, full)]
             without, beside = _idle(running)
-            yield f"  idle for {IDLE_SECONDS:.0f} s: grew by {beside:.1f} MiB, without them by {without:.1f} MiB"
+            yield f"  idle for {IDLE_SECONDS:.0f} s: {beside:.1f} MiB resident, {without:.1f} MiB without them"
             yield f"  accepting: {_accepting(running, seconds)}"
         yield f"  {SMALL:,} rows that are due now: {_worked_off(Path(full)):,.0f} tasks/s"
         yield f"all of the {rows:,} due now: {_all_due(Path(full), seconds)}"
-    yield from goals.compare({"backlog": small, "idle growth": beside - without})
+    yield from goals.compare({"backlog": small, "waiting rows": beside - without})
 
 
 def _worked_off(directory: Path) -> float:
     asyncio.run(apps.queue(_url(directory), SMALL))
     since = time.time()
     with servers.service(directory, APP, **LIMITS):
-        return serving.until(lambda: _all_done(directory, since), PATIENCE_SECONDS).rate
+        serving.until(lambda: _done(directory, since).tasks == SMALL, PATIENCE_SECONDS)
+    return _done(directory, since).rate
 
 
 def _idle(running: list[serving.Server]) -> list[float]:
-    """Give the MiB by which each has grown while nothing was asked of it."""
-    before = [resident_kib(server.pid) for server in running if server.port]  # it listens: its start is over
+    """Give the MiB that each holds after its start, with nothing asked of it."""
+    ports = [server.port for server in running]  # they listen
+    assert all(ports)
     time.sleep(IDLE_SECONDS)
-    return [(resident_kib(server.pid) - kib) / 1024 for server, kib in zip(running, before, strict=True)]
+    return [resident_kib(server.pid) / 1024 for server in running]
 
 
 def _accepting(running: list[serving.Server], seconds: int) -> str:
@@ -83,7 +85,7 @@ def _all_due(directory: Path, seconds: int) -> str:
         connection.execute("UPDATE tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')")
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
-        serving.until(lambda: _done(directory, since).count, PATIENCE_SECONDS)
+        serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
         before = resident_kib(server.pid) / 1024
         time.sleep(seconds)
         done, after = _done(directory, since), resident_kib(server.pid) / 1024
@@ -105,11 +107,6 @@ def _fill(directory: Path, rows: int) -> None:
                 connection.executemany(insert, copies)
         with connection:
             connection.execute("DELETE FROM tasks WHERE id = ?", (row["id"],))
-
-
-def _all_done(directory: Path, since: float) -> Done | None:
-    done = _done(directory, since)
-    return done if done.count == SMALL else None
 
 
 def _done(directory: Path, since: float) -> Done:

@@ -41,15 +41,12 @@ async def _accept(port: int, path: str) -> None:
 
 def _aftermath(database_url: str, diary: Path, killed_us: float) -> Iterator[str]:
     query = "SELECT count(*), max(finished_at), sum(crashes > 0) FROM tasks WHERE state = 'succeeded'"
-    counted = serving.until(lambda: _all_succeeded(serving.sql(database_url, query)[0]), PATIENCE_SECONDS)
-    _, last, crashed = counted
+    serving.until(lambda: serving.sql(database_url, query)[0][0] == TASKS, PATIENCE_SECONDS)
+    _, last, crashed = serving.sql(database_url, query)[0]
     started, ended = _counts(diary, "start"), _counts(diary, "end")
     yield f"the last of all {TASKS:,} succeeded {(last - killed_us) / 1e6:.2f} s after the kill"
-    yield f"rescued: {crashed}; started twice: {_twice(started)}; ended twice: {_twice(ended)}; lost: {TASKS - len(ended)}"
-
-
-def _all_succeeded(row: tuple[int, int, int]) -> tuple[int, int, int] | None:
-    return row if row[0] == TASKS else None
+    lost = TASKS - len(ended)
+    yield f"rescued: {crashed}; started twice: {_twice(started)}; ended twice: {_twice(ended)}; lost: {lost}"
 
 
 def _ends(diary: Path) -> tuple[int, int]:

@@ -50,9 +50,8 @@ def measure(tasks: int) -> Iterator[str]:
 def _kib_of_a_sleeper(row: Row, tasks: int) -> float:
     # The agent is not there, and neither is a limit that would keep a task waiting or end its sleep.
     limits = {"MAX_RUNNING": "100000", "REQUEST_TIMEOUT": "3600"}
-    with tempfile.TemporaryDirectory() as directory:
-        with servers.service(Path(directory), row.app, **limits) as server:
-            return asyncio.run(_growth(row, server, tasks)) / tasks
+    with tempfile.TemporaryDirectory() as directory, servers.service(Path(directory), row.app, **limits) as server:
+        return asyncio.run(_growth(row, server, tasks)) / tasks
 
 
 async def _growth(row: Row, server: serving.Server, tasks: int) -> float:

@@ -107,7 +107,8 @@ def serving_row(row: Row, collector: Collector | None = None) -> Iterator[servin
         stack.callback(app.kill)
         if row.worker:
             app.wait_for_log("startup complete")  # it makes the tables that a worker may need
-            worker = serving.start(directory, app="", command=row.worker, **variables)
+            # Not every command line looks for modules where it was started.
+            worker = serving.start(directory, app="", command=row.worker, PYTHONPATH=str(serving.ROOT), **variables)
             stack.callback(worker.kill)
             time.sleep(SETTLING_SECONDS)
             if worker.process.poll() is not None:

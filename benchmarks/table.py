@@ -58,30 +58,38 @@ def measure(rounds: int, seconds: int) -> Iterator[str]:
         return
     missing = {row.needs.missing() for row in ROWS if row.needs}
     rows = [row for row in ROWS if not (row.needs and row.needs.missing())]
-    references, pairs = _measured(rows, rounds, seconds)
+    references, pairs, failures = _measured(rows, rounds, seconds)
     yield (
         "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us "
         "| segments received | failed |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     yield _line(REFERENCE, [Pair(result, result, result) for result in references])
-    yield from (_line(row, pairs[row]) for row in rows)
+    yield from (_line(row, measured) for row, measured in pairs.items() if measured)
     yield from (f"left out: {complaint}" for complaint in sorted(missing - {""}))
+    yield from failures
     yield from _complaints(pairs)
     yield from goals.compare(_seen(pairs))
 
 
-def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs]:
+def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs, list[str]]:
+    failures = []
     pairs: Pairs = {row: [] for row in rows}
     with serving_row(REFERENCE) as reference:
         load.run(reference.url, WARM_UP_SECONDS)
         references = [_loaded(reference, seconds)]
         for turn in range(rounds):
             for row in rows[turn % len(rows) :] + rows[: turn % len(rows)]:
-                own = _result(row, seconds)
+                try:
+                    own = _result(row, seconds)
+                except (AssertionError, RuntimeError) as error:
+                    if row.needs is None:
+                        raise
+                    failures.append(f"{row.name} ({row.fsync}) failed: {error}")  # another's row costs no other its own
+                    continue
                 references.append(_loaded(reference, seconds))
                 pairs[row].append(Pair(own, *references[-2:]))
-    return references, pairs
+    return references, pairs, failures
 
 
 def _result(row: Row, seconds: int) -> Result:
@@ -152,7 +160,7 @@ def _complaints(pairs: Pairs) -> Iterator[str]:
 
 
 def _seen(pairs: Pairs) -> dict[str, float]:
-    ratio = {row: median(pair.ratio("rate") for pair in measured) for row, measured in pairs.items()}
+    ratio = {row: median(pair.ratio("rate") for pair in measured) for row, measured in pairs.items() if measured}
     queues, celery = ([ratio[row] for row in group if row in ratio] for group in (QUEUES, CELERY))
     received = median(pair.own.received or 0.0 for pair in pairs[TRACED])
     against = {
