@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help run test lint bench
 
 help:
-	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 for bench)'
+	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench)'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py

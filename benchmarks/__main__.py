@@ -4,6 +4,8 @@ import argparse
 import os
 import platform
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would stay
     print(_machine())
     for name in options.only or PARTS:
         title, measure = PARTS[name]

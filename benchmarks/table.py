@@ -22,7 +22,7 @@ class Result(NamedTuple):
     """One measurement of one application.
 
     `cpu` is what the process that answers used for a request, in microseconds; `received` is the share of the segments
-    that the collector received; `complaints` are the warnings and errors that the process wrote.
+    that the collector received; `complaints` are the warnings and errors that the process wrote meanwhile.
     """
 
     requests: int
@@ -102,8 +102,7 @@ def _result(row: Row, seconds: int) -> Result:
         result = _loaded(server, seconds)
         made = row.segments * result.requests
         # What was under way when wrk stopped counting is not in its count, but may be in the collector's.
-        received = min(1.0, (_all_received(collector) - before) / made)
-        return result._replace(received=received, complaints=tuple(COMPLAINT.findall(server.log())))
+        return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
 
 
 def _warm(server: serving.Server, seconds: int) -> Result:
@@ -112,10 +111,10 @@ def _warm(server: serving.Server, seconds: int) -> Result:
 
 
 def _loaded(server: serving.Server, seconds: int) -> Result:
-    before = _cpu_seconds(server.pid)
+    before, said = _cpu_seconds(server.pid), len(server.log())
     reading = load.run(server.url, seconds)
     cpu = (_cpu_seconds(server.pid) - before) / max(1, reading.requests) * 1e6
-    return Result(*reading, cpu, complaints=tuple(COMPLAINT.findall(server.log())))
+    return Result(*reading, cpu, complaints=tuple(COMPLAINT.findall(server.log()[said:])))
 
 
 def _cpu_seconds(pid: int) -> float:
