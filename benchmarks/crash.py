@@ -29,7 +29,7 @@ def measure() -> Iterator[str]:
         ended, running = _ends(diary)
         yield f"{TASKS:,} tasks accepted; at the kill {ended:,} had ended and {running:,} ran"
         with servers.service(directory, APP, MAX_RUNNING=MAX_RUNNING) as server:
-            assert server.port
+            server.wait_for_log("startup complete")
             yield f"listening again {time.monotonic() - killed:.2f} s after the kill"
             yield from _aftermath(f"sqlite:///{directory}/service.db", diary, killed_us)
 

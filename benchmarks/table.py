@@ -95,7 +95,8 @@ def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result],
 def _result(row: Row, seconds: int) -> Result:
     if not row.segments:
         with serving_row(row) as server:
-            return _warm(server, seconds)
+            load.run(server.url, WARM_UP_SECONDS)
+            return _loaded(server, seconds)
     with Collector() as collector, serving_row(row, collector) as server:
         load.run(server.url, WARM_UP_SECONDS)
         before = _all_received(collector)
@@ -103,11 +104,6 @@ def _result(row: Row, seconds: int) -> Result:
         made = row.segments * result.requests
         # What was under way when wrk stopped counting is not in its count, but may be in the collector's.
         return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
-
-
-def _warm(server: serving.Server, seconds: int) -> Result:
-    load.run(server.url, WARM_UP_SECONDS)
-    return _loaded(server, seconds)
 
 
 def _loaded(server: serving.Server, seconds: int) -> Result:
