@@ -1,8 +1,11 @@
 """The applications that are measured against each other: the same answer, the same task."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -13,17 +16,22 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
+from durable.attempt import current_task_id
 from durable.engines.local import LocalEngine
 from durable.handoff import after_answer
+from durable.model import Task, new_task_id
 from durable.registry import task
 from durable.store import Store
 from durable.worker import Worker
 from settings import settings
 from storage.database import Database
 
+logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
 ANSWER = {"status": "processing"}
 
 asleep = 0  # so that a measurement can check that all its tasks sleep
+started: list[int] = []  # when each task that tells began, by the clock that all processes share (ns)
 kept: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
 
@@ -38,7 +46,12 @@ async def sleep() -> None:
     await asyncio.sleep(3600)
 
 
-# The same two, stored: registered task functions become rows.
+async def tell() -> None:
+    """Tell when it started."""
+    started.append(time.monotonic_ns())
+
+
+# The same, stored: registered task functions become rows.
 
 
 @task("nothing")
@@ -49,6 +62,24 @@ async def stored_nothing() -> None:
 @task("sleep")
 async def stored_sleep() -> None:
     await sleep()
+
+
+@task("tell")
+async def stored_tell() -> None:
+    await tell()
+
+
+@task("doze")
+async def stored_doze(diary: str) -> None:
+    """Sleep for 50 ms, and write down each start and each end, which a database may hear of or not."""
+    _write_down(diary, "start")
+    await asyncio.sleep(0.05)
+    _write_down(diary, "end")
+
+
+def _write_down(diary: str, word: str) -> None:
+    with Path(diary).open("a") as lines:
+        lines.write(f"{word} {current_task_id.get()}\n")
 
 
 async def no_task(request: Request) -> Response:
@@ -71,6 +102,18 @@ async def with_stored_sleep(request: Request) -> Response:
     return JSONResponse(ANSWER, background=BackgroundTask(stored_sleep))
 
 
+async def with_tell(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(tell))
+
+
+async def with_stored_tell(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_tell))
+
+
+async def with_stored_doze(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_doze, request.query_params["diary"]))
+
+
 async def with_bare_sleep(request: Request) -> Response:
     kept.add(asyncio.create_task(sleep()))
     return JSONResponse(ANSWER)
@@ -78,6 +121,10 @@ async def with_bare_sleep(request: Request) -> Response:
 
 async def count_asleep(request: Request) -> Response:
     return JSONResponse({"asleep": asleep})
+
+
+async def list_started(request: Request) -> Response:
+    return JSONResponse({"started": started})
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,25 +136,24 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+TOLD = [Route("/asleep", count_asleep), Route("/started", list_started)]
 
 
-def _routes(accept: Handler, go_to_sleep: Handler) -> list[Route]:
-    return [Route("/", accept), Route("/sleep", go_to_sleep), Route("/asleep", count_asleep)]
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start()
-    engine = app.state.engine = LocalEngine(
+def _worker(database: Database) -> tuple[LocalEngine, Worker]:
+    engine = LocalEngine(
         max_running=settings.max_running,
         threads=settings.task_threads,
         timeout=settings.request_timeout,
         surrounding=tracing.attempt_span,
     )
+    return engine, Worker(Store(database), engine, max_queued=settings.max_queued, keep_days=settings.keep_days)
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    tracing.start()
     database = Database(settings.database_url)
-    worker = app.state.worker = Worker(
-        Store(database), engine, max_queued=settings.max_queued, keep_days=settings.keep_days
-    )
+    app.state.engine, app.state.worker = _, worker = _worker(database)
     await database.make_tables()
     await worker.begin()
     yield
@@ -115,17 +161,27 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     await tracing.stop()
 
 
-bare = Starlette(routes=_routes(no_task, with_bare_sleep))
-in_memory = Starlette(routes=_routes(with_task, with_sleep))
+async def queue(database_url: str, count: int) -> None:
+    """Queue tasks that do nothing, as a service does that has no free slot."""
+    database = Database(database_url)
+    await database.make_tables()
+    _, worker = _worker(database)  # one that has not begun has no slots
+    await worker.accept([Task(new_task_id(), "nothing", stored_nothing, is_async=True) for _ in range(count)])
+    await database.close()
 
 
-def _ours(accept: Handler, go_to_sleep: Handler) -> Starlette:
-    return Starlette(
-        routes=_routes(after_answer(accept, tracing.carrier), after_answer(go_to_sleep, tracing.carrier)),
-        middleware=[Middleware(tracing.RequestTracing)],
-        lifespan=lifespan,
-    )
+def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
+    return Starlette(routes=[Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell), *TOLD])
 
 
-ours = _ours(with_task, with_sleep)
-durable = _ours(with_stored_task, with_stored_sleep)
+def _ours(handlers: Mapping[str, Handler]) -> Starlette:
+    routes = [Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()]
+    return Starlette(routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan)
+
+
+bare = _plain(no_task, with_bare_sleep)
+in_memory = _plain(with_task, with_sleep)
+ours = _ours({"/": with_task, "/sleep": with_sleep})
+durable = _ours(
+    {"/": with_stored_task, "/sleep": with_stored_sleep, "/tell": with_stored_tell, "/doze": with_stored_doze}
+)
