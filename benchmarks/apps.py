@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -16,17 +15,16 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
+from asgi_app import lifespan
 from durable.attempt import current_task_id
-from durable.engines.local import LocalEngine
 from durable.handoff import after_answer
 from durable.model import Task, new_task_id
 from durable.registry import task
+from durable.rows import row_of, store_arguments
 from durable.store import Store
-from durable.worker import Worker
-from settings import settings
 from storage.database import Database
 
-logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+logging.getLogger().setLevel(logging.WARNING)  # or the lines of each attempt would be what is measured
 
 ANSWER = {"status": "processing"}
 
@@ -139,34 +137,12 @@ Handler = Callable[[Request], Awaitable[Response]]
 TOLD = [Route("/asleep", count_asleep), Route("/started", list_started)]
 
 
-def _worker(database: Database) -> tuple[LocalEngine, Worker]:
-    engine = LocalEngine(
-        max_running=settings.max_running,
-        threads=settings.task_threads,
-        timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
-    )
-    return engine, Worker(Store(database), engine, max_queued=settings.max_queued, keep_days=settings.keep_days)
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start()
-    database = Database(settings.database_url)
-    app.state.engine, app.state.worker = _, worker = _worker(database)
-    await database.make_tables()
-    await worker.begin()
-    yield
-    await worker.drain(settings.drain_seconds)
-    await tracing.stop()
-
-
 async def queue(database_url: str, count: int) -> None:
     """Queue tasks that do nothing, as a service does that has no free slot."""
     database = Database(database_url)
     await database.make_tables()
-    _, worker = _worker(database)  # one that has not begun has no slots
-    await worker.accept([Task(new_task_id(), "nothing", stored_nothing, is_async=True) for _ in range(count)])
+    new = [Task(new_task_id(), "nothing", stored_nothing, is_async=True) for _ in range(count)]
+    await Store(database).enqueue([row_of(task, store_arguments(task)) for task in new])
     await database.close()
 
 
