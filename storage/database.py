@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, select, text
+from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -24,7 +24,6 @@ Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
-CHECK_SECONDS = 2.0  # for the health check, which platforms call with short patience
 CLOSING_SECONDS = 1.0
 TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
 
@@ -104,13 +103,6 @@ class Database:
             if connection.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
             await connection.run_sync(metadata.create_all)
-
-    async def is_reachable(self) -> bool:
-        with suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(CHECK_SECONDS), self.reading() as connection:
-                await connection.execute(select(1))
-                return True
-        return False
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""

@@ -34,7 +34,9 @@ async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) 
     [task_id] = ids(await client.post("/action"))
     await settled(client, task_id)
     async with asgi_app.app.state.database.transaction() as connection:
-        await connection.exec_driver_sql("UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL")
+        await connection.exec_driver_sql(
+            "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
+        )
     asgi_app.app.state.worker.look()
     return task_id
 
