@@ -266,21 +266,30 @@ def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
         enough = [len(load.accepted) + count for load in loads]
         until(lambda: all(len(load.accepted) >= end for load, end in zip(loads, enough, strict=True)), 30)
 
+    def beats() -> int:
+        return int(sql(database_url, "SELECT sum(beats) FROM workers")[0][0])
+
     diary = tmp_path / "diary"
-    with Proxy(database_url) as proxy:
-        day = {"app": BAD_DAYS, "DATABASE_URL": proxy.url, "DIARY": f"{diary}", "DEAD_SECONDS": "3"}
-        servers = [serve(**day), serve(**day)]
+    with Proxy(database_url) as first, Proxy(database_url) as second:
+        day = {"app": BAD_DAYS, "DIARY": f"{diary}", "DEAD_SECONDS": "3"}
+        servers = [serve(**day, DATABASE_URL=proxy.url) for proxy in (first, second)]
         assert all(map(is_up, servers))
         long = [httpx.post(f"{each.url}/do/keeps_a_diary", json={"seconds": 12}) for each in servers]
         loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in servers]
         more(50)
-        proxy.freeze()
+        first.freeze()
+        before = beats()
+        until(lambda: beats() >= before + 2, 10)  # the other has seen its last beat
+        second.freeze()
         end = time.monotonic() + 8  # longer than a statement waits, and than a dead worker is silent
         while time.monotonic() < end:
             assert not [each for each in servers if is_up(each)]
-        if is_cut:
-            proxy.cut()
-        proxy.thaw()
+        before = beats()
+        for proxy in (second, first):
+            if is_cut:
+                proxy.cut()
+            proxy.thaw()
+            until(lambda: beats() >= before + 2, 10)  # the one is back a bit earlier, and looks at the other
         until(lambda: all(map(is_up, servers)), 10)
         more(50)
         accepted = [each.headers["task-id"] for each in long] + [id for load in loads for id in load.stop()]
