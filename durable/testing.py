@@ -93,6 +93,7 @@ class TaskKit:
 
         A task that failed is due after the longest pause that its backoff may choose: nothing is left to chance.
         """
+        await self._hold_back_later()
         ran = await self.engine.run()
         while await self.worker.claim():
             for attempt in await self.engine.run():
@@ -107,6 +108,7 @@ class TaskKit:
 
     async def set_clock(self, moment: datetime) -> None:
         """Set the clock; one that is set back makes nothing wait that was due."""
+        await self._hold_back_later()
         self.now = moment
         due_at, now = tasks.c.run_at - HELD_BACK, _microseconds(moment)
         due = update(tasks).where(IS_WAITING, due_at.between(0, now))
@@ -121,6 +123,7 @@ class TaskKit:
 
     async def due_at(self, id: str) -> datetime | None:
         """Tell when the task will be due by the kit's clock; None if it waits for no moment to come."""
+        await self._hold_back_later()
         held_back = (await self.row(id)).run_at - HELD_BACK
         return EPOCH + held_back * MICROSECOND if held_back >= 0 else None
 
@@ -128,6 +131,12 @@ class TaskKit:
         if moment > self.now:
             held = HELD_BACK + _microseconds(moment)
             await self._execute(update(tasks).where(tasks.c.id == id, IS_WAITING).values(run_at=held))
+
+    async def _hold_back_later(self) -> None:
+        # What a route attached for later is due by the database's clock, so long after its creation.
+        is_later = (IS_WAITING, tasks.c.attempt == 0, tasks.c.run_at > clock(), tasks.c.run_at < HELD_BACK)
+        due_at = _microseconds(self.now) + tasks.c.run_at - tasks.c.created_at
+        await self._execute(update(tasks).where(*is_later).values(run_at=HELD_BACK + due_at))
 
     async def _execute(self, statement: Executable) -> None:
         async with self.database.transaction() as connection:

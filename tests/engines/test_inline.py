@@ -19,7 +19,7 @@ from starlette.routing import Route
 from durable.attempt import current_task_id
 from durable.engines.inline import InlineEngine
 from durable.errors import ArgumentsRefused, UnknownTask
-from durable.handoff import after_answer
+from durable.handoff import Later, after_answer
 from durable.model import Attempt, Outcome, Task, new_task_id
 from durable.registry import task
 from durable.retries import GiveUp, RetryAfter
@@ -262,6 +262,25 @@ async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> Non
     assert sorted(done) == ["in memory", "in memory", "stored", "stored"]
     assert {attempt.task.id for attempt in attempts} >= {*ids}
     assert (await kit.row(ids[0])).state == "succeeded"
+
+
+async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(kit: TaskKit) -> None:
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=Later(datetime.now(UTC) + timedelta(hours=1), notes, "later"))
+
+    await kit.set_clock(datetime(2030, 1, 1, tzinfo=UTC))
+    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])])
+    kit.put_on(app.state)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        id = (await client.post("/")).headers["task-id"]
+    assert await kit.drain() == []
+    due_at = await kit.due_at(id)
+    assert due_at is not None
+    assert timedelta(minutes=59) < due_at - kit.now <= timedelta(hours=1)
+    await kit.set_clock(due_at - timedelta(microseconds=1))
+    assert await kit.drain() == []
+    await kit.advance(1)
+    assert [attempt.task.id for attempt in await kit.drain()] == [id]
 
 
 async def test_a_kit_brings_its_own_database_and_takes_it_along() -> None:
