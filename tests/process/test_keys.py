@@ -67,9 +67,9 @@ def test_a_route_that_stored_its_tasks_itself_is_answered_in_a_minute(
     refused = again()
     assert (refused.status_code, refused.headers["retry-after"]) == (409, "1")
     id = one_task_succeeds(database_url)
-    sql(database_url, "UPDATE answers SET created_at = created_at - 59000000")
+    sql(database_url, "UPDATE answers SET created_at = created_at - 40000000")
     assert again().status_code == 409
-    sql(database_url, "UPDATE answers SET created_at = created_at - 1000000")
+    sql(database_url, "UPDATE answers SET created_at = created_at - 20000000")
     answers = [again(), again()]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert {answer.headers["task-id"] for answer in answers} == {id}
