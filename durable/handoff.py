@@ -8,6 +8,7 @@ connection that it came in on.
 
 import functools
 import inspect
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -22,7 +23,9 @@ from durable import idempotency, registry
 from durable.errors import KeyIsUnderWay
 from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
-from storage.database import Connection
+from storage.database import Connection, DatabaseUnavailable
+
+log = logging.getLogger("tasks")
 
 P = ParamSpec("P")
 
@@ -136,14 +139,10 @@ async def store(request: Request, connection: Connection, background: Background
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
     tasks = [task for [task] in groups]
-    await _store_within(connection, handing, tasks)
-    return BackgroundTasks([Stored(tasks)])
-
-
-async def _store_within(connection: Connection, handing: _Handing, tasks: list[Task]) -> None:
     if handing.key is not None:
-        await idempotency.reserve(connection, handing.key)
-    await handing.request.app.state.worker.accept_within(connection, tasks)
+        await idempotency.reserve(connection, handing.key, [task.id for task in tasks])
+    await request.app.state.worker.accept_within(connection, tasks)
+    return BackgroundTasks([Stored(tasks)])
 
 
 async def _answered(handler: AsyncHandler, handing: _Handing) -> Response:
@@ -183,22 +182,39 @@ async def _take_over(handing: _Handing, response: Response) -> None:
     tasks = [task for group in groups for task in group]
     if not tasks:
         return
-    if new := [group[0] for group in groups if _is_to_be_stored(group)]:
-        await (_store_with_key(handing, new) if handing.key else handing.request.app.state.worker.accept(new))
+    new = [group[0] for group in groups if _is_to_be_stored(group)]
     ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
     response.raw_headers.append((b"task-id", ids.encode()))
-    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
+    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and (new or tasks[0].stored):
         response.headers["Location"] = f"/tasks/{ids}"
     response.background = _Start(handing.request.app.state, groups)  # type: ignore[assignment]  # Starlette awaits it
-    if handing.key is not None and any(task.stored for task in tasks):
-        async with handing.request.app.state.database.transaction() as connection:
-            await idempotency.remember(connection, handing.key, response)
+    is_reserved = any(task.stored for task in tasks)  # by the handler, in its own transaction
+    if handing.key is None and new:
+        await handing.request.app.state.worker.accept(new)
+    elif handing.key is not None and new:
+        await _store_with_answer(handing, handing.key, response, new, is_reserved=is_reserved)
+    elif handing.key is not None and is_reserved:
+        await _remember(handing, handing.key, response)
 
 
-async def _store_with_key(handing: _Handing, tasks: list[Task]) -> None:
+async def _store_with_answer(
+    handing: _Handing, key: Key, response: Response, tasks: list[Task], *, is_reserved: bool
+) -> None:
     # Not with others' in one commit: a key that another request has would fail theirs as well.
-    async with handing.request.app.state.database.transaction() as connection:
-        await _store_within(connection, handing, tasks)
+    state = handing.request.app.state
+    async with state.database.transaction() as connection:
+        if not is_reserved:
+            await idempotency.reserve(connection, key, [task.id for task in tasks])
+        await state.worker.accept_within(connection, tasks)
+        await idempotency.remember(connection, key, response)
+
+
+async def _remember(handing: _Handing, key: Key, response: Response) -> None:
+    try:
+        async with handing.request.app.state.database.transaction() as connection:
+            await idempotency.remember(connection, key, response)
+    except DatabaseUnavailable as error:  # what the handler has committed is done, and must not be answered by a 503
+        log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
 
 
 def _is_to_be_stored(group: list[Task]) -> bool:

@@ -12,7 +12,7 @@ log = logging.getLogger("tasks")
 class Loop:
     """Repeats the step, with so many seconds between the end of one and the start of the next."""
 
-    def __init__(self, step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    def __init__(self, step: Callable[[], Awaitable[object]], seconds: float) -> None:
         self._step = step
         self._seconds = seconds
         self._woken = asyncio.Event()

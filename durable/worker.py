@@ -44,7 +44,7 @@ class Worker:
         self._promises = Counter[bool]()  # of each lane
         self._is_backlog = False  # the last claim could have taken more
         self._rate = Rate()
-        self._claiming = Loop(self._claim, POLL_SECONDS)
+        self._claiming = Loop(self.claim, POLL_SECONDS)
         self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
@@ -124,7 +124,8 @@ class Worker:
 
     # --- claim and settle ---
 
-    async def _claim(self) -> None:
+    async def claim(self) -> bool:
+        """Start what is due, as far as there are slots; tell whether there may be more."""
         self._is_backlog = False
         for lane in LANES:
             most = self._free(lane)
@@ -134,6 +135,7 @@ class Worker:
             unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
             for row, error in unfit:
                 await refuse(self._store, row, error)
+        return self._is_backlog
 
     def _begin_attempt(self, row: Any) -> Exception | None:
         """Start what was claimed; return why that cannot be."""

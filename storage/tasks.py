@@ -73,7 +73,7 @@ answers = Table(
     Column("fingerprint", String, nullable=False),  # of the request that it came with
     Column("created_at", BigInteger, nullable=False),
     Column("status", Integer),  # none until the answer is known
-    Column("headers", String),  # JSON
+    Column("headers", String),  # JSON; until then the ids of the tasks
     Column("body", LargeBinary),
 )
 
