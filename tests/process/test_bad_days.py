@@ -302,7 +302,7 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     assert [begun.count(id) for id in running] == [1, 1]
     assert load.statuses.keys() <= {202, 503}
     assert "Traceback" not in server.log()
-    assert max(waits) < 7
+    assert max(waits) < 9  # for a connection, and for a statement
 
 
 def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(serve: Serve, tmp_path: Path) -> None:
