@@ -14,7 +14,6 @@ What differs from the agent's own FastAPI plugin, which patches any Starlette, a
 """
 
 import asyncio
-import functools
 import inspect
 import logging
 import os
@@ -208,7 +207,7 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
     return written(
         Parent(
             trace_id=span.trace_id,
-            segment_id=span.segment_id.value,
+            segment_id=span.segment_id,
             span_id=span.sid,
             service=config.agent_name,
             instance=config.agent_instance_name,
@@ -297,20 +296,6 @@ def _end_attempt_span(sky: Any, span: Any, attempt: Attempt) -> None:
         sky.agent.archive_segment(span.context.segment)
 
 
-def _reference(sky: Any, parent: Parent) -> Any:
-    here = (parent.service, parent.instance) == (sky.config.agent_name, sky.config.agent_instance_name)
-    carrier = sky.Carrier(
-        trace_id=parent.trace_id,
-        segment_id=parent.segment_id,
-        span_id=str(parent.span_id),
-        service=parent.service,
-        service_instance=parent.instance,
-        endpoint=parent.endpoint,
-        client_address=parent.address,
-    )
-    return sky.SegmentRef(carrier, ref_type="CrossThread" if here and not parent.address else "CrossProcess")
-
-
 def _log_error(sky: Any, span: Any, error: BaseException) -> None:
     span.error_occurred = True
     items = {"event": "error", "error.kind": kind_of(error), "message": message_of(error), "stack": stack_of(error)}
@@ -336,13 +321,11 @@ def _load() -> Any:
     from skywalking.agent import agent
     from skywalking.log import sw_logging
     from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection
-    from skywalking.trace import ID, context
-    from skywalking.trace.carrier import Carrier
-    from skywalking.trace.segment import SegmentRef
+    from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
 
-    sky = SimpleNamespace(
-        **{each.__name__: each for each in (Component, Kind, Layer, Log, LogItem, ID, Carrier, SegmentRef, NoopSpan)},
+    return SimpleNamespace(
+        **{each.__name__: each for each in (Component, Kind, Layer, Log, LogItem, NoopSpan)},
         SpanContext=context.SpanContext,
         NoopContext=context.NoopContext,
         PrimaryEndpoint=context.PrimaryEndpoint,
@@ -355,8 +338,6 @@ def _load() -> Any:
         sampling=sampling,
         SegmentCollection=SegmentCollection,
     )
-    sky.reference = functools.partial(_reference, sky)
-    return sky
 
 
 def _start_agent(sky: Any) -> None:
@@ -436,11 +417,13 @@ def _scrub_what_leaves(sky: Any) -> None:
     archive_segment, archive_log = sky.agent.archive_segment, sky.agent.archive_log
 
     def send_segment(segment: Any) -> None:
-        if not getattr(segment, "sent", False):
-            segment.sent = True
+        if getattr(segment, "sent", False):
+            return
+        segment.sent = True
+        if not isinstance(segment, RootSpan) or segment.logs:
             for span in segment.spans:
                 _scrub(sky, span)
-            archive_segment(segment)
+        archive_segment(segment)
 
     def send_log(data: Any) -> None:
         for tag in data.tags.data:

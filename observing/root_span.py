@@ -14,6 +14,19 @@ from observing.redaction import encodable
 from observing.sw8 import Parent, parent_of
 
 
+class Reference(NamedTuple):
+    """The span that caused another, as the agent's reporter reads it."""
+
+    ref_type: str
+    trace_id: str
+    segment_id: str
+    span_id: int
+    service: str
+    service_instance: str
+    endpoint: str
+    client_address: str
+
+
 class Tag(NamedTuple):
     """A tag as the agent's reporter reads it."""
 
@@ -37,9 +50,9 @@ class RootSpan:
     is_size_limited = False
 
     __slots__ = (
-        *("_context", "_parent", "_segment", "_trace", "carrier", "component", "correlation", "depth", "end_time"),
-        *("error_occurred", "inherit", "kind", "layer", "logs", "op", "peer", "sent", "sky", "start_time", "tags"),
-        "task_id",
+        *("sky", "op", "kind", "layer", "component", "inherit", "carrier", "peer", "tags", "logs", "correlation"),
+        *("error_occurred", "sent", "task_id", "depth", "start_time", "end_time", "segment_id"),
+        *("_trace", "_parent", "_context"),
     )
 
     def __init__(self, sky: Any, op: str, kind: Any, layer: Any, component: Any, carrier: str) -> None:
@@ -57,7 +70,7 @@ class RootSpan:
         self.task_id = ""
         self.depth = 1
         self.start_time, self.end_time = int(time.time() * 1000), 0
-        self._segment = new_id()
+        self.segment_id = new_id()
         self._trace = ""
         self._parent: Parent | None = None
         self._context: Any = None
@@ -87,9 +100,13 @@ class RootSpan:
         return self._parent
 
     @property
-    def refs(self) -> list[Any]:
+    def refs(self) -> list[Reference]:
         """The same as the agent's reporter wants it."""
-        return [self.sky.reference(self.parent)] if self.parent else []
+        parent, config = self.parent, self.sky.config
+        if parent is None:
+            return []
+        is_here = (parent.service, parent.instance) == (config.agent_name, config.agent_instance_name)
+        return [Reference("CrossThread" if is_here and not parent.address else "CrossProcess", *parent)]
 
     def tag(self, tag: Any) -> None:
         """Set one of the agent's tags, as its users do."""
@@ -123,12 +140,8 @@ class RootSpan:
         return self._trace
 
     @property
-    def segment_id(self) -> Any:
-        return self.sky.ID(self._segment)
-
-    @property
-    def related_traces(self) -> list[Any]:
-        return [self.sky.ID(self.trace_id)]
+    def related_traces(self) -> list[str]:
+        return [self.trace_id]
 
     @property
     def spans(self) -> "list[RootSpan]":
