@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from types import SimpleNamespace
@@ -32,6 +32,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from durable.engines import HandOff
 from durable.model import Attempt, Outcome
 from observing import agent_log
 from observing.failure import in_words, kind_of, message_of, stack_of
@@ -58,14 +59,17 @@ _status = "off"
 _complaints: set[str] = set()
 
 
-def start() -> None:
-    """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without."""
+def start(*, without: Sequence[str] = ()) -> None:
+    """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without.
+
+    `without` names plugins whose spans this module makes itself, or which would only trace the machinery.
+    """
     global _sky, _status
     if not settings.sw_agent_collector_backend_services or _status == "on":
         return
     try:
         sky = _load()
-        _start_agent(sky)
+        _start_agent(sky, without)
     except Exception as error:
         _status = "broken"
         log.warning("SkyWalking's agent cannot start, so nothing is traced: %s", in_words(error))
@@ -186,6 +190,10 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
     if isinstance(span, sky.NoopSpan):
         return UNSAMPLED
     span.op = _operation(scope)  # the reference bears the final name
+    return _written(sky, span)
+
+
+def _written(sky: Any, span: Any, address: str = "") -> str:
     segment, config = span.context.segment, sky.config
     return written(
         Parent(
@@ -195,7 +203,7 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
             service=config.agent_name,
             instance=config.agent_instance_name,
             endpoint=span.op,
-            address="",
+            address=address,
         )
     )
 
@@ -251,10 +259,15 @@ def attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
     return _attempt_span(_sky, attempt) if _sky else UNTRACED
 
 
+def handed_off_attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
+    """Surround an attempt as `attempt_span` does, in a process that a broker told of the task: by an entry span."""
+    return _attempt_span(_sky, attempt, is_entry=True) if _sky else UNTRACED
+
+
 @contextmanager
-def _attempt_span(sky: Any, attempt: Attempt) -> Iterator[None]:
+def _attempt_span(sky: Any, attempt: Attempt, *, is_entry: bool = False) -> Iterator[None]:
     before = sky.get_spans()
-    span = _guarded(_start_attempt_span, sky, attempt)
+    span = _guarded(_start_attempt_span, sky, attempt, is_entry)
     try:
         yield
     finally:
@@ -263,16 +276,19 @@ def _attempt_span(sky: Any, attempt: Attempt) -> Iterator[None]:
         sky.set_spans(before)
 
 
-def _start_attempt_span(sky: Any, attempt: Attempt) -> Any:
+def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
     sky.set_spans([])
     task = attempt.task
     if task.carrier == UNSAMPLED:
         span = sky.NoopSpan(sky.NoopContext())  # on the stack, what the task calls is not traced as an orphan
     else:
-        span = sky.SpanContext().new_local_span(op=encodable(task.name))
+        context = sky.SpanContext()
+        span = (context.new_entry_span if is_entry else context.new_local_span)(op=encodable(task.name))
     span.context.task_id = task.id  # for log lines
     span.start()
     span.component, span.peer = sky.Component.General, ""  # spans opened after this one has ended copy its peer
+    if is_entry:
+        span.layer, span.component = sky.Layer.MQ, sky.Component.Celery
     known = {"task.id": task.id, "task.name": task.name, "task.attempt": str(attempt.number)}
     _tag(sky, span, {**known, "task.wait_ms": str(int(attempt.waited * 1000))})
     if parent := parent_of(task.carrier):
@@ -285,6 +301,31 @@ def _refer(sky: Any, span: Any, parent: Parent) -> None:
     kind = "CrossThread" if here else "CrossProcess"
     span.refs.append(sky.SegmentRef(_agents_carrier(sky, parent), ref_type=kind))
     span.context.segment.relate(sky.ID(parent.trace_id))
+
+
+@contextmanager
+def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
+    """Surround the telling of a broker about a task, and give the carrier that travels with it."""
+    sky = _sky
+    span = _guarded(_start_hand_off_span, sky, task, address) if sky and task.carrier != UNSAMPLED else None
+    try:
+        yield (span and _guarded(_written, sky, span, address)) or task.carrier
+    except BaseException as error:
+        _guarded(_log_error, sky, span, error) if span else None
+        raise
+    finally:
+        _guarded(span.stop) if span else None
+
+
+def _start_hand_off_span(sky: Any, task: HandOff, address: str) -> Any:
+    sky.set_spans([])
+    span = sky.SpanContext().new_exit_span(op=f"Celery/{encodable(task.name)}", peer=address)
+    span.start()
+    span.layer, span.component = sky.Layer.MQ, sky.Component.Celery
+    _tag(sky, span, {"task.id": task.id, "task.name": task.name, "mq.broker": address})
+    if parent := parent_of(task.carrier):
+        _refer(sky, span, parent)
+    return span
 
 
 def _end_attempt_span(sky: Any, span: Any, attempt: Attempt) -> None:
@@ -343,7 +384,7 @@ def _load() -> Any:
     )
 
 
-def _start_agent(sky: Any) -> None:
+def _start_agent(sky: Any, without: Sequence[str]) -> None:
     agent, config = sky.agent, sky.config
     _undo_sw_fastapi()
     _check(sky)
@@ -351,7 +392,7 @@ def _start_agent(sky: Any) -> None:
     config.agent_profile_active = settings.sw_agent_profile_active
     config.agent_cause_exception_depth = -abs(config.agent_cause_exception_depth)  # the innermost frames, not the outer
     if not agent.started():  # `sw-python run` starts it before us
-        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi"]
+        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", *without]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
     # uuid1 asks a daemon that is hardly ever there, for some 6 us, four times a request; any 32 hex digits will do.

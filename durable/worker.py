@@ -34,6 +34,8 @@ LANES = (False, True)  # coroutines, and plain functions, which run in threads
 class Worker:
     """Accepts tasks into the database, and runs what is due there in the engine's free slots."""
 
+    hand_off_after = 0.0  # seconds from the commit until a new task is due to be handed to a broker
+
     def __init__(self, store: Store, engine: Engine, *, max_queued: int, keep_days: float) -> None:
         self._store = store
         self._engine = engine
@@ -51,8 +53,8 @@ class Worker:
         """Make this worker known, and start to claim."""
         await self._heartbeat.begin()
         self._loops = [
-            asyncio.create_task(_for_ever(self._claim, self._until_more)),
-            asyncio.create_task(_for_ever(self._beat, lambda: asyncio.sleep(heartbeat.BEAT_SECONDS))),
+            asyncio.create_task(for_ever(self._claim, self._until_more)),
+            asyncio.create_task(for_ever(self._beat, lambda: asyncio.sleep(heartbeat.BEAT_SECONDS))),
         ]
 
     async def state(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class Worker:
         for task in tasks:
             self._promise(task)
         try:
-            await self._store.enqueue([row_of(task, text) for task, text in zip(tasks, arguments, strict=True)])
+            await self._store.enqueue([self._row(task, text) for task, text in zip(tasks, arguments, strict=True)])
         except BaseException:
             for task in tasks:
                 self._keep_promise(task.id)
@@ -86,7 +88,7 @@ class Worker:
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
         self._refuse_excess(len(tasks))
-        await self._store.enqueue_within(connection, [row_of(task, store_arguments(task)) for task in tasks])
+        await self._store.enqueue_within(connection, [self._row(task, store_arguments(task)) for task in tasks])
         self._waiting += len(tasks)
 
     def start(self, tasks: Sequence[Task]) -> None:
@@ -106,6 +108,9 @@ class Worker:
         if excess > 0:
             rate = self._rate.per_second()
             raise Overloaded(min(600, math.ceil(excess / rate)) if rate else RETRY_AFTER_SECONDS)
+
+    def _row(self, task: Task, arguments: str) -> dict[str, Any]:
+        return row_of(task, arguments, self.hand_off_after)
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
@@ -190,7 +195,7 @@ class Worker:
         claiming.cancel()
         await asyncio.wait([claiming], timeout=LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
-        await self._engine.drain(seconds, _tell_of_cut_off)
+        await self._engine.drain(seconds, tell_of_cut_off)
         beating.cancel()  # not before: a worker that drains is alive
         await asyncio.wait([beating], timeout=LOOP_SECONDS)  # its connection must not be closed under it
         try:
@@ -204,12 +209,12 @@ class Worker:
             )
 
 
-def _tell_of_cut_off(task: Task) -> None:
+def tell_of_cut_off(task: Task) -> None:
     fate = "given back, to be run again" if task.stored else "lost, because it lived in memory only"
     log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)
 
 
-async def _for_ever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]) -> None:
+async def for_ever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]) -> None:
     """Repeat the step, whatever it raises: a loop that has died is the worst that can happen to a queue."""
     is_away = False
     while True:

@@ -37,6 +37,7 @@ def row(**changed: Any) -> dict[str, Any]:
         "worker": None,
         "claimed": False,
         "delay_us": 0,
+        "hand_off_after_us": 0,
     } | changed
 
 

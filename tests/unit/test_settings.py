@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 WRONG = {
     "PORT": "70000",
     "DATABASE_URL": "mysql://me:hunter2@db/name",
+    "CELERY_BROKER_URL": "kafka://me:hunter2@host",
     "SMTP_URL": "http://me:hunter2@mail",
     "SENDGRID_URL": "ftp://api",
     "MAILGUN_URL": "api.mailgun.net",
