@@ -53,7 +53,7 @@ class Broker:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
+        while not self.is_up():
             assert self._process.poll() is None, (self._directory / "log").read_text()
             assert time.monotonic() < deadline, (self._directory / "log").read_text()
             time.sleep(0.1)
@@ -71,7 +71,8 @@ class Broker:
             each.wait()
         self._log.close()
 
-    def _answers(self) -> bool:
+    def is_up(self) -> bool:
+        """Tell whether it takes connections, and speaks its protocol."""
         greeting = b"AMQP\x00\x00\x09\x01" if self.kind == "rabbitmq" else b"PING\r\n"
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(greeting)

@@ -1,5 +1,6 @@
 """A fleet as in production: web processes that hand off, a broker, workers that run, and one database for all."""
 
+import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from tests.brokers import SERVERS, Broker
 from tests.process.test_crashes import by_task, runs
-from tests.serving import Server, sql, until
+from tests.serving import Server, sql
 
 WEB, WORKER = "tests.process.fleet_app:app", "tests.process.fleet_worker"
 
@@ -68,6 +69,13 @@ class Fleet:
         said.stop()
         return said.log()
 
+    def send(self, name: str, id: str) -> None:
+        """Tell the workers of a task, as the web process does."""
+        from celery import Celery  # may be missing where the tests are skipped
+
+        with Celery(broker=self.broker.url, set_as_current=False) as app:
+            app.send_task(name, args=[id], task_id=id, queue=self.variables["QUEUE"])
+
     def rows(self, accepted: Sequence[str]) -> dict[str, Any]:
         every = {row.id: row for row in sql(self.database_url, "SELECT * FROM tasks")}
         return {id: every[id] for id in accepted}
@@ -76,10 +84,12 @@ class Fleet:
         assert accepted
         assert len(set(accepted)) == len(accepted)
 
-        def unfinished() -> dict[str, str]:
-            return {id: row.state for id, row in self.rows(accepted).items() if row.state != "succeeded"}
-
-        until(lambda: not unfinished(), seconds)
+        deadline = time.monotonic() + seconds
+        while left := {id: row for id, row in self.rows(accepted).items() if row.state != "succeeded"}:
+            assert time.monotonic() < deadline, (
+                f"{len(left)} of {len(accepted)} did not succeed: {[*left.values()][:5]}"
+            )
+            time.sleep(0.1)
 
     def each_ran_once(self, accepted: Sequence[str]) -> None:
         counts = {id: len(mine) for id, mine in by_task(runs(self.diary)).items()}

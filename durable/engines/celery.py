@@ -34,6 +34,8 @@ def address_of(url: str) -> str:
 
 def make_app(url: str, *, longest: float, drain_seconds: float) -> Any:
     """Make the Celery application; `longest` is the time limit (s) of the longest task."""
+    if url.startswith("redis"):
+        _bear_outages_of_redis()
     app = Celery("tasks", broker=url, set_as_current=True)
     app.conf.update(
         task_default_queue=QUEUE,  # not "celery", which others on the same broker use
@@ -59,6 +61,25 @@ def make_app(url: str, *, longest: float, drain_seconds: float) -> Any:
         broker_transport_options=_transport_options(url, longest),
     )
     return app
+
+
+def _bear_outages_of_redis() -> None:
+    """Keep a worker alive when Redis goes away while it runs tasks.
+
+    Celery closes the broken connection twice, and the second time kombu 5.7 looks for the server's address where there
+    is none any more. Its AttributeError ends the worker; an error of the connection is what all callers expect.
+    """
+    from kombu.transport.redis import Channel  # here, because it needs the client of Redis
+    from redis.exceptions import ConnectionError
+
+    parameters = Channel._connparams
+
+    def parameters_or_error(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.connection is None or self.connection.client is None:
+            raise ConnectionError("the connection to Redis is closed")
+        return parameters(self, *args, **kwargs)
+
+    Channel._connparams = parameters_or_error
 
 
 def _transport_options(url: str, longest: float) -> dict[str, Any]:

@@ -33,6 +33,7 @@ DOORS = {
     "celery": {"durable.engines.celery"},
     "kombu": {"durable.engines.celery"},
     "billiard": {"durable.engines.celery"},
+    "redis": {"durable.engines.celery"},
     "starlette": {"asgi_app", "web", "tracing", "durable.handoff", "durable.idempotency"},
     "uvicorn": {"asgi_app"},
     "httpx": {"effects"},
