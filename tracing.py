@@ -392,7 +392,8 @@ def _start_agent(sky: Any, without: Sequence[str]) -> None:
     config.agent_profile_active = settings.sw_agent_profile_active
     config.agent_cause_exception_depth = -abs(config.agent_cause_exception_depth)  # the innermost frames, not the outer
     if not agent.started():  # `sw-python run` starts it before us
-        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", *without]
+        # sw_asyncpg takes by position what asyncpg 0.32 gives by keyword: every statement would fail.
+        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", "sw_asyncpg", *without]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
     # uuid1 asks a daemon that is hardly ever there, for some 6 us, four times a request; any 32 hex digits will do.
