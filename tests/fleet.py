@@ -12,6 +12,8 @@ from tests.brokers import SERVERS, Broker
 from tests.process.test_crashes import by_task, runs
 from tests.serving import Server, sql
 
+# For what does not depend on the kind of broker or database: one of the two fleets is enough.
+NO_SERVER = pytest.mark.parametrize("fleet", ["redis and sqlite"], indirect=True)
 WEB, WORKER = "tests.process.fleet_app:app", "tests.process.fleet_worker"
 
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.fleet import Fleet
+from tests.fleet import NO_SERVER, Fleet
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -29,6 +29,7 @@ def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(f
         assert f"{name} started" not in web.log()
 
 
+@NO_SERVER
 def test_the_same_idempotency_key_gives_the_same_task(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     answers = [httpx.post(f"{web.url}/action", headers={"Idempotency-Key": "one"}) for _ in range(3)]
@@ -61,6 +62,7 @@ def test_retries_delays_and_dead_ends_stay_in_the_table(fleet: Fleet) -> None:
     assert [row.crashes for row in sql(fleet.database_url, "SELECT DISTINCT crashes FROM tasks")] == [0]
 
 
+@NO_SERVER
 def test_a_function_without_task_still_runs_in_the_web_process(fleet: Fleet) -> None:
     web = fleet.web()
     assert httpx.get(f"{web.url}/in_memory").status_code == 200
@@ -89,7 +91,7 @@ def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> N
     web, worker = fleet.web(), fleet.worker()
     assert "pong" in fleet.control("inspect", "ping")
     assert "keeps_a_diary_in_a_thread" in fleet.control("inspect", "registered")
-    id = httpx.post(f"{web.url}/do/keeps_a_diary", json={"seconds": 6}).headers["task-id"]
+    id = httpx.post(f"{web.url}/do/keeps_a_diary", json={"seconds": 4}).headers["task-id"]
     worker.wait_for_log("keeps_a_diary started")
     active = fleet.control("inspect", "active")
     assert id in active
@@ -100,6 +102,7 @@ def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> N
     fleet.each_ran_once([id])
 
 
+@NO_SERVER
 def test_a_worker_with_another_database_says_so(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
     web = fleet.web()
     astray = fleet.worker(DATABASE_URL=f"sqlite:///{tmp_path_factory.mktemp('another')}/service.db")

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fleet import Fleet
+from tests.fleet import NO_SERVER, Fleet
 from tests.process.test_crashes import by_task, never_at_the_same_time, runs
 from tests.serving import Load, until
 
@@ -62,6 +62,7 @@ def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
     never_at_the_same_time(fleet.diary, dict.fromkeys(lost, killed_at))
 
 
+@NO_SERVER
 def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = str(httpx.post(f"{web.url}/do/takes_its_process_down", json={}).headers["task-id"])
@@ -166,6 +167,7 @@ def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fl
     fleet.each_ran_once(accepted)
 
 
+@NO_SERVER
 def test_a_stopped_web_process_leaves_nothing_to_wait_for(fleet: Fleet, tmp_path: Path) -> None:
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(5)]

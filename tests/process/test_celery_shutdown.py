@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.fleet import Fleet
+from tests.fleet import NO_SERVER, Fleet
 from tests.process.test_celery_bad_days import posted, running
 from tests.process.test_crashes import by_task, runs
 from tests.serving import sql
@@ -18,11 +18,10 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 PATIENT = "60"  # seconds of silence before a rescue: longer than the test, so that none can be what gave back
 
 
-@pytest.mark.parametrize("name", ["keeps_a_diary", "keeps_a_diary_in_a_thread"])
-def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet, name: str) -> None:
+def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
-    ids = [posted(web.url, 8, name) for _ in range(2)]
+    ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
     for id in ids:
         running(fleet, id)
     assert first.stop() < 15
@@ -40,10 +39,11 @@ def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fle
     assert {(row.attempt, row.crashes) for row in fleet.rows(ids).values()} == {(1, 0)}
 
 
+@NO_SERVER
 def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
-    id = posted(web.url, 5)
-    for number in range(4):
+    id = posted(web.url, 3)
+    for number in range(3):
         worker = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="0.2")
         worker.wait_for_log("keeps_a_diary started")
         worker.stop()
@@ -53,6 +53,7 @@ def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
     fleet.all_succeed([id], 30)
 
 
+@NO_SERVER
 def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
     web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)

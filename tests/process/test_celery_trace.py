@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.collector import Collector, root, tags
-from tests.fleet import Fleet
+from tests.fleet import NO_SERVER, Fleet
 from tests.process.test_trace_tasks import Webhook, webhook
 from tests.serving import Server
 
@@ -80,6 +80,7 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     assert not re.search("guest|secret-token", collector.everything())
 
 
+@NO_SERVER
 def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(traced: Fleet, collector: Collector) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
     id = httpx.post(f"{web.url}/action").headers["task-id"]
@@ -89,6 +90,7 @@ def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(traced
     assert not collector.segments
 
 
+@NO_SERVER
 def test_a_failed_attempt_is_red_and_its_retry_is_handed_off_in_the_same_trace(
     traced: Fleet, collector: Collector
 ) -> None:

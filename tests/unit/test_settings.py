@@ -100,3 +100,34 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
     )
     assert ended.stderr == "wrong setting: PORT: got 'http', takes a port, 1 to 65535\n"
     assert ended.returncode == 3
+
+
+def test_a_broker_without_the_package_for_it_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    for name in ("billiard", "celery", "kombu"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')")
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "asgi_app:app", "--port", "0"],
+        env={"CELERY_BROKER_URL": "amqp://me:hunter2@host", "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    takes = "takes `pip install -r requirements-celery.txt`"
+    assert ended.stderr == f"wrong setting: CELERY_BROKER_URL: is set, {takes}\n"
+    assert ended.returncode == 3
+
+
+def test_a_worker_without_a_broker_stops_the_start_with_one_line() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import celery_app"],
+        env={},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stderr.startswith("wrong setting: CELERY_BROKER_URL: not set, takes the broker")
+    assert ended.returncode == 3
