@@ -47,7 +47,8 @@ async def _runner() -> Runner:
 
 
 def _end_process() -> None:
-    for loop, runner in _process:
+    while _process:
+        loop, runner = _process.pop()
         loop.run(runner.end())
         loop.run(tracing.stop())
 

@@ -39,8 +39,13 @@ class HandingOff(Worker):
         self._not_before = 0.0  # by the monotonic clock: when a broker that is down is tried again
 
     async def state(self) -> dict[str, Any]:
-        broker = {"address": self._broker.address, "status": "down" if self._is_down else "up"}
-        return {**await super().state(), "broker": broker}
+        """Tell how many tasks wait and run in the whole fleet, and how the broker is."""
+        return {
+            "queued": await self._store.count_waiting(self._max_queued),
+            "running": await self._store.count_running(),
+            "oldest_waiting": round(await self._store.oldest_waiting(), 3),
+            "broker": {"address": self._broker.address, "status": "down" if self._is_down else "up"},
+        }
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Hand off those tasks that are due: their answer has gone."""

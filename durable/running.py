@@ -44,6 +44,7 @@ class Runner:
             family=family,
         )
         self._is_known = asyncio.Event()
+        self._has_ended = False
         self._beating: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -53,6 +54,8 @@ class Runner:
     async def run(self, id: str, name: str, carrier: str) -> str:
         """Claim the task, run one attempt and settle it; tell in a word what became of it."""
         await self._is_known.wait()
+        if self._has_ended:
+            return "refused"
         row = await self._claimed(id)
         if row is None:
             return await self._refused(id, name)
@@ -66,6 +69,7 @@ class Runner:
 
     async def end(self) -> None:
         """Cut off what still runs, and give it back to be run elsewhere at once, with the attempt not counted."""
+        self._has_ended = True
         await self._engine.drain(0, tell_of_cut_off)
         try:
             async with asyncio.timeout(END_SECONDS):

@@ -174,6 +174,11 @@ class Store:
         async with self._database.reading() as connection:
             return (await connection.execute(select(func.count()).select_from(some))).scalar_one()
 
+    async def count_running(self) -> int:
+        """Count the tasks that run, whoever runs them."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(func.count()).select_from(tasks).where(IS_RUNNING))).scalar_one()
+
     async def oldest_waiting(self) -> float:
         """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
         waited = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(IS_WAITING)

@@ -8,6 +8,7 @@ from typing import Any
 
 from billiard.common import REMAP_SIGTERM
 from celery import Celery, signals
+from celery.concurrency.base import BasePool
 from kombu.exceptions import KombuError
 from kombu.utils.url import url_to_parts
 
@@ -183,12 +184,17 @@ def serve(app: Any, names: Iterable[str], make_run: Callable[[], Run]) -> None:
 
 
 def at_end(of_process: Callable[[], None], of_worker: Callable[[], None]) -> None:
-    """Call the first in a forked process that ends, and the second in its parent after a cold shutdown."""
+    """Call the first in each process that runs tasks when it ends, and the second in the worker after a cold shutdown.
+
+    Celery knows no way to cut off tasks in threads of its own process, and its cold shutdown fails over them. Here
+    there is one: the end of what runs them.
+    """
 
     def end_of_worker(*, how: str, **_: object) -> None:
         if how == "Cold":  # by now its processes have ended; a warm shutdown has waited for their tasks
             of_worker()
 
+    BasePool.terminate_job = lambda *_: of_process()  # a pool of processes has its own
     signals.worker_process_shutdown.connect(lambda **_: of_process(), weak=False)
     signals.worker_shutting_down.connect(end_of_worker, weak=False)
 

@@ -4,6 +4,7 @@ import httpx
 import pytest
 
 from tests.fleet import NO_SERVER, Fleet
+from tests.process.test_celery_bad_days import posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -82,7 +83,11 @@ def test_a_person_cancels_what_a_worker_runs(fleet: Fleet) -> None:
 
 def test_health_tells_of_the_broker_and_no_password(fleet: Fleet) -> None:
     web = fleet.web()
+    fleet.worker()
+    id = posted(web.url, 3)
+    running(fleet, id)
     shown = httpx.get(f"{web.url}/health").json()
+    assert (shown["status"], shown["worker"]["queued"], shown["worker"]["running"]) == ("ok", 0, 1)
     assert shown["worker"]["broker"] == {"address": fleet.broker.address, "status": "up"}
     assert "guest" not in str(shown)
 

@@ -74,3 +74,18 @@ def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: F
     row = fleet.rows([id])[id]
     assert (row.state, row.attempt, row.crashes) == ("succeeded", 1, 0)
     assert httpx.get(f"{web.url}/health").json()["worker"]["queued"] == 0
+
+
+@NO_SERVER
+@pytest.mark.parametrize(("pool", "at_a_time"), [("threads", 20), ("solo", 1)])
+def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_shutdown(
+    fleet: Fleet, pool: str, at_a_time: int
+) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    first = fleet.worker(at_a_time, args=["--pool", pool], DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
+    long = [posted(web.url, 30) for _ in range(at_a_time)]
+    for id in long:
+        running(fleet, id)  # all at the same time
+    assert first.stop() < 15
+    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(long).values()} == {("queued", 0, 0)}
+    assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1

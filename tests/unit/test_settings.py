@@ -120,6 +120,7 @@ def test_a_broker_without_the_package_for_it_stops_the_start_with_one_line(tmp_p
 
 
 def test_a_worker_without_a_broker_stops_the_start_with_one_line() -> None:
+    pytest.importorskip("celery", reason="pip install -r requirements-celery.txt")
     ended = subprocess.run(
         [sys.executable, "-c", "import celery_app"],
         env={},
