@@ -24,15 +24,18 @@ from starlette.routing import Route
 
 import tasks
 import tracing
+from durable import registry
 from durable.attempt import current_task_id
+from durable.engines import Broker
 from durable.engines.local import LocalEngine
 from durable.errors import KeyIsUnderWay, KeyReused, Overloaded
+from durable.handing_off import HandingOff
 from durable.handoff import after_answer, store
 from durable.store import Store
 from durable.worker import Worker
 from effects import images
 from observing import logs
-from settings import settings
+from settings import exit_with, settings
 from storage import users
 from storage.database import Database, DatabaseUnavailable
 from web import bodies, problems, task_routes
@@ -205,9 +208,22 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
     return endpoint
 
 
+def _broker() -> Broker | None:
+    """Give the broker that tasks are handed to; with none they run in this process."""
+    if settings.celery_broker_url is None:
+        return None
+    try:
+        from durable.engines import celery  # here, because a service without a broker runs without the package
+    except ModuleNotFoundError:
+        exit_with("CELERY_BROKER_URL: is set, takes `pip install -r requirements-celery.txt`")
+    longest = registry.longest(settings.request_timeout)
+    app = celery.make_app(settings.celery_broker_url, longest=longest, drain_seconds=settings.drain_seconds)
+    return celery.CeleryBroker(app, settings.celery_broker_url, tracing.hand_off_span)
+
+
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start()
+    tracing.start(without=("sw_celery", "sw_redis") if broker else ())
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
         log.warning("THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL")
     app.state.admin_token = settings.admin_token
@@ -219,8 +235,11 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         timeout=settings.request_timeout,
         surrounding=tracing.attempt_span,
     )
-    app.state.worker = worker = Worker(
-        app.state.store, app.state.engine, max_queued=settings.max_queued, keep_days=settings.keep_days
+    limits: dict[str, Any] = {"max_queued": settings.max_queued, "keep_days": settings.keep_days}
+    app.state.worker = worker = (
+        HandingOff(app.state.store, app.state.engine, broker, **limits)
+        if broker
+        else Worker(app.state.store, app.state.engine, **limits)
     )
     try:
         await database.make_tables()
@@ -238,6 +257,8 @@ def _quieten_garbage_collector() -> None:
     gc.freeze()
     gc.set_threshold(10_000)
 
+
+broker = _broker()
 
 logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
 

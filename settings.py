@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -29,6 +29,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     port: Annotated[int, Field(ge=1, le=65_535, description="a port, 1 to 65535")] = 8000
+
+    # With a broker, web processes hand tasks to Celery's workers; without one they run them.
+    celery_broker_url: Annotated[
+        Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
+        Field(description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"),
+    ] = None
 
     # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it is Postgres.
     database_url: Annotated[
@@ -105,7 +111,15 @@ class Settings(BaseModel):
 
 
 # Their values may hold a password or a key, and are never repeated.
-SECRET = {"database_url", "smtp_url", "sendgrid_api_key", "mailgun_api_key", "discord_webhook_url", "admin_token"}
+SECRET = {
+    "database_url",
+    "celery_broker_url",
+    "smtp_url",
+    "sendgrid_api_key",
+    "mailgun_api_key",
+    "discord_webhook_url",
+    "admin_token",
+}
 
 
 class WrongSetting(Exception):
@@ -130,12 +144,17 @@ def _complaint(error: ValidationError, given: Mapping[str, str]) -> str:
     return f"{name.upper()}: got {got}, takes {Settings.model_fields[name].description}"
 
 
+def exit_with(complaint: object) -> NoReturn:
+    """End the process with one line that says what is wrong with a setting."""
+    print(f"wrong setting: {complaint}", file=sys.stderr)
+    raise SystemExit(UVICORN_STARTUP_FAILURE) from None
+
+
 def _read_or_exit() -> Settings:
     try:
         return read(os.environ)
     except WrongSetting as complaint:
-        print(f"wrong setting: {complaint}", file=sys.stderr)
-        raise SystemExit(UVICORN_STARTUP_FAILURE) from None
+        exit_with(complaint)
 
 
 settings = _read_or_exit()

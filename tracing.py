@@ -21,8 +21,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from durable.engines import HandOff
 from durable.model import Attempt, Outcome
 from observing import agent_log
 from observing.failure import in_words, kind_of, message_of, stack_of
@@ -59,14 +60,17 @@ _status = "off"
 _complaints: set[str] = set()
 
 
-def start() -> None:
-    """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without."""
+def start(*, without: Sequence[str] = ()) -> None:
+    """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without.
+
+    `without` names plugins whose spans this module makes itself, or which would only trace the machinery.
+    """
     global _sky, _status
     if not settings.sw_agent_collector_backend_services or _status == "on":
         return
     try:
         sky = _load()
-        _start_agent(sky)
+        _start_agent(sky, without)
     except Exception as error:
         _status = "broken"
         log.warning("SkyWalking's agent cannot start, so nothing is traced: %s", in_words(error))
@@ -203,6 +207,10 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
     if isinstance(span, sky.NoopSpan):
         return UNSAMPLED
     span.op = _operation(scope)  # the reference bears the final name
+    return _written(sky, span)
+
+
+def _written(sky: Any, span: Any, address: str = "") -> str:
     config = sky.config
     return written(
         Parent(
@@ -212,7 +220,7 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
             service=config.agent_name,
             instance=config.agent_instance_name,
             endpoint=span.op,
-            address="",
+            address=address,
         )
     )
 
@@ -250,16 +258,22 @@ def attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
     return _AttemptSpan(_sky, attempt) if _sky else UNTRACED
 
 
-class _AttemptSpan(AbstractContextManager[None]):
-    __slots__ = ("attempt", "before", "sky", "span")
+def handed_off_attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
+    """Surround an attempt as `attempt_span` does, in a process that a broker told of the task: by an entry span."""
+    return _AttemptSpan(_sky, attempt, is_entry=True) if _sky else UNTRACED
 
-    def __init__(self, sky: Any, attempt: Attempt) -> None:
+
+class _AttemptSpan(AbstractContextManager[None]):
+    __slots__ = ("attempt", "before", "is_entry", "sky", "span")
+
+    def __init__(self, sky: Any, attempt: Attempt, *, is_entry: bool = False) -> None:
         self.sky = sky
         self.attempt = attempt
+        self.is_entry = is_entry
 
     def __enter__(self) -> None:
         self.before = self.sky.get_spans()
-        self.span = _guarded(_start_attempt_span, self.sky, self.attempt)
+        self.span = _guarded(_start_attempt_span, self.sky, self.attempt, self.is_entry)
 
     def __exit__(self, *_: object) -> None:
         if self.span is not None:
@@ -267,7 +281,7 @@ class _AttemptSpan(AbstractContextManager[None]):
         self.sky.set_spans(self.before)
 
 
-def _start_attempt_span(sky: Any, attempt: Attempt) -> Any:
+def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
     task = attempt.task
     if task.carrier == UNSAMPLED or sky.SpanContext.ignore_check(task.name) is not None:
         sky.set_spans([])
@@ -275,7 +289,10 @@ def _start_attempt_span(sky: Any, attempt: Attempt) -> Any:
         span.context.task_id = task.id  # for log lines
         span.start()
         return span
-    span = RootSpan(sky, encodable(task.name), sky.Kind.Local, sky.Layer.Unknown, sky.Component.General, task.carrier)
+    known = sky.Kind.Local, sky.Layer.Unknown, sky.Component.General
+    if is_entry:
+        known = sky.Kind.Entry, sky.Layer.MQ, sky.Component.Celery
+    span = RootSpan(sky, encodable(task.name), *known, task.carrier)
     span.task_id = task.id
     span.tags = {
         "task.id": task.id,
@@ -283,6 +300,28 @@ def _start_attempt_span(sky: Any, attempt: Attempt) -> Any:
         "task.attempt": str(task.attempt),
         "task.wait_ms": str(int(attempt.waited * 1000)),
     }
+    return span
+
+
+@contextmanager
+def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
+    """Surround the telling of a broker about a task, and give the carrier that travels with it."""
+    sky = _sky
+    span = _guarded(_start_hand_off_span, sky, task, address) if sky and task.carrier != UNSAMPLED else None
+    try:
+        yield (span and _guarded(_written, sky, span, address)) or task.carrier
+    except BaseException as error:
+        _guarded(_log_error, sky, span, error) if span else None
+        raise
+    finally:
+        _guarded(span.stop) if span else None
+
+
+def _start_hand_off_span(sky: Any, task: HandOff, address: str) -> Any:
+    name = f"Celery/{encodable(task.name)}"
+    span = RootSpan(sky, name, sky.Kind.Exit, sky.Layer.MQ, sky.Component.Celery, task.carrier)
+    span.peer = address
+    span.tags = {"task.id": task.id, "task.name": task.name, "mq.broker": address}
     return span
 
 
@@ -340,7 +379,7 @@ def _load() -> Any:
     )
 
 
-def _start_agent(sky: Any) -> None:
+def _start_agent(sky: Any, without: Sequence[str]) -> None:
     agent, config = sky.agent, sky.config
     _undo_sw_fastapi()
     _check(sky)
@@ -348,7 +387,8 @@ def _start_agent(sky: Any) -> None:
     config.agent_profile_active = settings.sw_agent_profile_active
     config.agent_cause_exception_depth = -abs(config.agent_cause_exception_depth)  # the innermost frames, not the outer
     if not agent.started():  # `sw-python run` starts it before us
-        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi"]
+        # sw_asyncpg takes by position what asyncpg 0.32 gives by keyword: every statement would fail.
+        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", "sw_asyncpg", *without]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
     # uuid1 asks a daemon that is hardly ever there, and lets go of the interpreter's lock for it.
@@ -467,7 +507,7 @@ def _scrub(sky: Any, span: Any) -> None:
         entry.items = [sky.LogItem(item.key, without_secrets(encodable(item.val))) for item in entry.items]
         if entry.timestamp * 1000 < span.start_time:  # the agent's own logs bear the time of its import
             entry.timestamp = span.end_time / 1000
-    if not span.kind.is_exit:
+    if not span.kind.is_exit or isinstance(span, RootSpan):
         return
     span.peer = encodable(span.peer or "").rpartition("@")[2]
     for tag in span.iter_tags():

@@ -11,7 +11,8 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
-from durable.store import MICROSECONDS, Store
+from durable.store import Store
+from storage.tasks import MICROSECONDS
 
 log = logging.getLogger("tasks")
 
@@ -24,8 +25,9 @@ PRUNE_SECONDS = 60.0
 class Heartbeat:
     """One worker's heartbeat: `identity` is what its claims bear.
 
-    `held` lists the ids of the tasks that the worker runs, or is about to; `cancel` cuts one off; `found` is called
-    when there is something to claim that nobody has told the worker of.
+    `family` is what the identities of workers that end together begin with. `held` lists the ids of the tasks that the
+    worker runs, or is about to; `cancel` cuts one off; `found` is called when there is something to claim that nobody
+    has told the worker of.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class Heartbeat:
         cancel: Callable[[str], None],
         found: Callable[[], None],
         keep_days: float,
+        family: str = "",
     ) -> None:
-        self.identity = _new_identity()
+        self._family = family
+        self.identity = self._new_identity()
         self._store = store
         self._held = held
         self._cancel = cancel
@@ -110,10 +114,9 @@ class Heartbeat:
         log.error("this worker was silent for %g s and declared dead; it drops what it runs", DEAD_SECONDS)
         for id in self._held():
             self._cancel(id)
-        self.identity = _new_identity()
+        self.identity = self._new_identity()
         await self._store.register(self.identity)
 
-
-def _new_identity() -> str:
-    # Host and pid are for people. The random part makes it new at every start: platforms use host names again.
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    def _new_identity(self) -> str:
+        # Host and pid are for people. The random part makes it new at every start: platforms use host names again.
+        return f"{self._family}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

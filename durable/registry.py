@@ -100,6 +100,16 @@ def of_name(name: str) -> TaskFunction:
         raise UnknownTask(f"no task function is named {name!r}; deploy one that is, then retry the task") from None
 
 
+def names() -> list[str]:
+    """List the names of all task functions."""
+    return list(_by_name)
+
+
+def longest(default: float) -> float:
+    """Give the longest time limit of a task function; `default` is that of those which set none."""
+    return max(entry.policy.timeout or default for entry in _by_name.values())
+
+
 def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunction:
     signature = inspect.signature(function, eval_str=True)
     fields: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from durable import registry
 from durable.model import Attempt, Task
-from durable.store import MICROSECONDS
+from storage.tasks import MICROSECONDS
 
 log = logging.getLogger("tasks")
 
@@ -28,8 +28,11 @@ def store_arguments(task: Task) -> str:
     return arguments
 
 
-def row_of(task: Task, arguments: str) -> dict[str, Any]:
-    """Give the row of a new task: claimed at once by `task.worker`, if that is set."""
+def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str, Any]:
+    """Give the row of a new task: claimed at once by `task.worker`, if that is set.
+
+    `hand_off_after` is for a process that hands off what is due at once by itself, when the answer has gone.
+    """
     delay = max(0.0, (task.run_at - datetime.now(UTC)).total_seconds()) if task.run_at else 0.0
     return {
         "id": task.id,
@@ -40,6 +43,7 @@ def row_of(task: Task, arguments: str) -> dict[str, Any]:
         "max_attempts": task.policy.attempts,
         "worker": task.worker or None,
         "delay_us": int(delay * MICROSECONDS),
+        "hand_off_after_us": 0 if delay else int(hand_off_after * MICROSECONDS),
     }
 
 

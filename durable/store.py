@@ -6,116 +6,19 @@ A settle is fenced by worker and attempt: what a worker that was thought dead wr
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, CursorResult, Executable, Row, bindparam, case, delete, func, literal, select, update
+from sqlalchemy import CursorResult, Executable, Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from durable import idempotency
+from durable import idempotency, statements
 from durable.model import WAITING, State
-from durable.retries import MAX_CRASHES, Settlement
+from durable.retries import Settlement
 from storage.database import Database
 from storage.group_commit import GroupCommit
-from storage.many_rows import number_of_given, of_given, parameters
-from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, clock, tasks, workers
+from storage.many_rows import parameters
+from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
-MICROSECONDS = 1_000_000
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
-
-_is_claimed = of_given("worker").is_not(None)
-_due = clock() + number_of_given("delay_us")
-_NEW = {
-    "id": of_given("id"),
-    "name": of_given("name"),
-    "arguments": of_given("arguments"),
-    "in_thread": of_given("in_thread", Boolean()),
-    "carrier": of_given("carrier"),
-    "max_attempts": number_of_given("max_attempts"),
-    "worker": of_given("worker"),
-    "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
-    "attempt": case((_is_claimed, 1), else_=0),
-    "crashes": literal(0),
-    "created_at": clock(),
-    "run_at": _due,
-    "started_at": case((_is_claimed, clock())),
-}
-_ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
-
-_is_final = of_given("state") != State.RETRYING
-_SETTLE = (
-    update(tasks)
-    .where(
-        tasks.c.id == of_given("id"),
-        tasks.c.worker == of_given("worker"),
-        tasks.c.attempt == number_of_given("attempt"),
-        IS_RUNNING,
-    )
-    .values(
-        state=of_given("state"),
-        run_at=case((_is_final, tasks.c.run_at), else_=_due),
-        finished_at=case((_is_final, clock())),
-        result=of_given("result"),
-        error_kind=of_given("error_kind"),
-        error_message=of_given("error_message"),
-    )
-)
-
-_DUE = (
-    select(tasks.c.id)
-    .where(IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean()), tasks.c.run_at <= clock())
-    .order_by(tasks.c.run_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-    .cte("due")
-)
-
-_CLAIM = (
-    update(tasks)
-    .where(tasks.c.id.in_(select(_DUE.c.id)))
-    .values(
-        state=State.RUNNING,
-        worker=bindparam("claimer"),
-        attempt=tasks.c.attempt + 1,
-        started_at=clock(),
-        finished_at=None,
-    )
-    .returning(*tasks.c)
-)
-
-# Asked for each lane, because the index begins with it: so it is one look at a million rows.
-_WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
-    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
-)
-
-_crashes = tasks.c.crashes + 1
-_is_poison = _crashes >= MAX_CRASHES
-_RESCUE = (
-    update(tasks)
-    .where(IS_RUNNING, tasks.c.worker.not_in(select(workers.c.id)))
-    .values(
-        state=case((_is_poison, State.DEAD), else_=State.QUEUED),
-        crashes=_crashes,
-        attempt=tasks.c.attempt - 1,  # a crash is counted apart from a failure
-        worker=None,
-        run_at=clock(),
-        finished_at=case((_is_poison, clock())),
-        error_kind=case((_is_poison, "Poison")),
-        error_message=case((_is_poison, f"{MAX_CRASHES} times the process that ran it ended with it")),
-    )
-    .returning(*tasks.c)
-)
-
-_HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
-_RELEASED = {"state": State.QUEUED, "attempt": tasks.c.attempt - 1, "worker": None, "run_at": clock()}
-_RELEASE = update(tasks).where(*_HELD).values(_RELEASED)
-
-_latest = case((tasks.c.started_at > tasks.c.created_at, tasks.c.started_at), else_=tasks.c.created_at)
-_ahead = _latest - clock()  # how far the clock was set back since, if it was
-_PULL_BACK = (
-    update(tasks)
-    .where(IS_WAITING, _ahead > 60 * MICROSECONDS)
-    .values(
-        run_at=tasks.c.run_at - _ahead, created_at=tasks.c.created_at - _ahead, started_at=tasks.c.started_at - _ahead
-    )
-)
+HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is handed off again
 
 
 class Store:
@@ -127,17 +30,33 @@ class Store:
 
     def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
-        return self._commits.write(_ENQUEUE, rows)
+        return self._commits.write(statements.ENQUEUE, rows)
 
     async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows in the caller's transaction."""
-        await connection.execute(_ENQUEUE, parameters(rows))
+        await connection.execute(statements.ENQUEUE, parameters(rows))
 
     async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
         """Take at most so many due tasks, the longest due first; no other worker gets the same."""
         values = {"claimer": worker, "lane": in_thread, "most": most}
         async with self._database.transaction() as connection:
-            return (await connection.execute(_CLAIM, values)).all()
+            return (await connection.execute(statements.CLAIM, values)).all()
+
+    async def claim_one(self, worker: str, id: str) -> Row[Any] | None:
+        """Take this task, if it waits and is due; None if not, whatever the reason."""
+        async with self._database.transaction() as connection:
+            return (await connection.execute(statements.CLAIM_ONE, {"claimer": worker, "wanted": id})).one_or_none()
+
+    async def due_for_hand_off(self, most: int) -> Sequence[Row[Any]]:
+        """Mark at most so many waiting tasks as handed off now, and give their `id`, `name` and `carrier`."""
+        values = {"most": most, "patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)}
+        async with self._database.transaction() as connection:
+            return (await connection.execute(statements.HAND_OFF, values)).all()
+
+    async def was_not_handed_off(self, ids: Collection[str]) -> None:
+        """Make these tasks due to be handed off at once, unless somebody has claimed them."""
+        change = update(tasks).where(tasks.c.id.in_(ids), IS_WAITING)
+        await self._execute(change.values(hand_off_at=clock()))
 
     def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> Awaitable[None]:
         """Record how the attempt ended, unless it is not the worker's any more."""
@@ -151,7 +70,7 @@ class Store:
             "error_kind": settlement.error_kind,
             "error_message": settlement.error_message,
         }
-        return self._commits.write(_SETTLE, [row])
+        return self._commits.write(statements.SETTLE, [row])
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""
@@ -173,14 +92,19 @@ class Store:
     async def rescue(self) -> Sequence[Row[Any]]:
         """Give back what workers run that are not known any more; return those rows as they are now."""
         async with self._database.transaction() as connection:
-            return (await connection.execute(_RESCUE)).all()
+            return (await connection.execute(statements.RESCUE)).all()
 
     async def release(self, worker: str) -> int:
         """Give back all that the worker still runs, with the attempt not counted, and forget the worker."""
         async with self._database.transaction() as connection:
-            released = (await connection.execute(_RELEASE, {"holder": worker})).rowcount
+            released = (await connection.execute(statements.RELEASE, {"holder": worker})).rowcount
             await connection.execute(delete(workers).where(workers.c.id == worker))
             return released
+
+    async def release_family(self, family: str) -> None:
+        """Release every worker whose identity begins so."""
+        for id in [id for id in await self.beats() if id.startswith(family)]:
+            await self.release(id)
 
     async def held_by(self, worker: str) -> set[str]:
         """List the tasks that run under the worker's claim, as the database sees it."""
@@ -190,7 +114,9 @@ class Store:
 
     async def give_back(self, worker: str, ids: Collection[str]) -> None:
         """Queue tasks again that the worker holds without knowing of them, with the attempt not counted."""
-        await self._execute(update(tasks).where(tasks.c.id.in_(ids), *_HELD).values(_RELEASED), {"holder": worker})
+        await self._execute(
+            update(tasks).where(tasks.c.id.in_(ids), *statements.HELD).values(statements.RELEASED), {"holder": worker}
+        )
 
     async def now(self) -> int:
         """Ask the database for its clock, in microseconds."""
@@ -199,7 +125,7 @@ class Store:
 
     async def pull_back(self) -> int:
         """Make due what was queued before the clock was set back, when it would have been; return how many."""
-        return await self._execute(_PULL_BACK)
+        return await self._execute(statements.PULL_BACK)
 
     async def cancelled_under(self, worker: str) -> list[str]:
         """List the tasks that a person cancelled while the worker ran them, in the last minute."""
@@ -232,7 +158,7 @@ class Store:
         """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
         change = update(tasks).where(tasks.c.id == id, tasks.c.state.in_([State.DEAD, State.CANCELLED]))
         fresh = {"attempt": 0, "crashes": 0, "worker": None, "error_kind": None, "error_message": None}
-        values = {**fresh, "state": State.QUEUED, "run_at": clock(), "finished_at": None}
+        values = {**fresh, "state": State.QUEUED, **statements.DUE_NOW, "finished_at": None}
         return await self._execute(change.values(values)) > 0
 
     async def prune(self, days: float, most: int = 5000) -> int:
@@ -253,10 +179,15 @@ class Store:
         async with self._database.reading() as connection:
             return (await connection.execute(count)).scalar_one()
 
+    async def count_running(self) -> int:
+        """Count the tasks that run, whoever runs them."""
+        async with self._database.reading() as connection:
+            return (await connection.execute(select(func.count()).select_from(tasks).where(IS_RUNNING))).scalar_one()
+
     async def oldest_waiting(self) -> float:
         """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
         async with self._database.reading() as connection:
-            waited = [(await connection.execute(_WAITED, {"lane": lane})).scalar_one() for lane in LANES]
+            waited = [(await connection.execute(statements.WAITED, {"lane": lane})).scalar_one() for lane in LANES]
         return max(0, *waited) / MICROSECONDS
 
     async def close(self) -> None:

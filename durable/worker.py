@@ -34,6 +34,8 @@ RETRY_AFTER_SECONDS = 30  # what a client is told when nothing has settled latel
 class Worker:
     """Accepts tasks into the database, and runs what is due there in the engine's free slots."""
 
+    hand_off_after = 0.0  # seconds from the commit until a new task is due to be handed to a broker
+
     def __init__(self, store: Store, engine: Engine, *, max_queued: int, keep_days: float) -> None:
         self._store = store
         self._engine = engine
@@ -74,7 +76,7 @@ class Worker:
         for task in tasks:
             self._promise(task)
         try:
-            await self._store.enqueue([row_of(task, text) for task, text in zip(tasks, arguments, strict=True)])
+            await self._store.enqueue([self._row(task, text) for task, text in zip(tasks, arguments, strict=True)])
         except BaseException:
             for task in tasks:
                 self._keep_promise(task.id)
@@ -84,7 +86,7 @@ class Worker:
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
         self._refuse_excess(len(tasks))
-        await self._store.enqueue_within(connection, [row_of(task, store_arguments(task)) for task in tasks])
+        await self._store.enqueue_within(connection, [self._row(task, store_arguments(task)) for task in tasks])
         self._waiting += len(tasks)
 
     def start(self, tasks: Sequence[Task]) -> None:
@@ -104,6 +106,9 @@ class Worker:
         if excess > 0:
             rate = self._rate.per_second()
             raise Overloaded(min(600, math.ceil(excess / rate)) if rate else RETRY_AFTER_SECONDS)
+
+    def _row(self, task: Task, arguments: str) -> dict[str, Any]:
+        return row_of(task, arguments, self.hand_off_after)
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
@@ -179,7 +184,7 @@ class Worker:
             return
         await self._claiming.end(LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
-        await self._engine.drain(seconds, _tell_of_cut_off)
+        await self._engine.drain(seconds, tell_of_cut_off)
         await self._beating.end(LOOP_SECONDS)  # not before: a worker that drains is alive
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
@@ -192,6 +197,6 @@ class Worker:
             )
 
 
-def _tell_of_cut_off(task: Task) -> None:
+def tell_of_cut_off(task: Task) -> None:
     fate = "given back, to be run again" if task.stored else "lost, because it lived in memory only"
     log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)

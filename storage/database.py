@@ -11,9 +11,10 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, text
+from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateColumn
 
 from storage.many_rows import Rows, parameters
 from storage.sqlite_writer import SQLiteWriter
@@ -95,7 +96,7 @@ class Database:
                 await connection.execute(statement, given)
 
     async def make_tables(self) -> None:
-        """Make the tables that are missing, and SQLite's directory; several processes may do so at the same instant."""
+        """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
         if self._is_sqlite():
             with _translated():
                 await asyncio.to_thread(_make_sqlite_file, Path(str(self._engine.url.database)))
@@ -103,6 +104,7 @@ class Database:
             if connection.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
             await connection.run_sync(metadata.create_all)
+            await connection.run_sync(_add_missing_columns)
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
@@ -159,6 +161,17 @@ def _sqlite(url: URL) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
+
+
+def _add_missing_columns(connection: SyncConnection) -> None:
+    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes."""
+    for table in metadata.sorted_tables:
+        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        for column in [column for column in table.columns if column.name not in known]:
+            definition = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
+            for index in [index for index in table.indexes if column.name in index.columns]:
+                index.create(connection, checkfirst=True)
 
 
 def _make_sqlite_file(path: Path) -> None:

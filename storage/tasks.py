@@ -8,6 +8,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from storage.database import metadata
 
+MICROSECONDS = 1_000_000
+
 # A time is a count of microseconds since 1970 in UTC, by the clock of the database, so that machines whose clocks
 # differ agree on what is due. Delays can be added to it in either dialect.
 
@@ -44,6 +46,8 @@ tasks = Table(
     Column("worker", String),  # who runs it, or ran it last
     Column("created_at", BigInteger, nullable=False),
     Column("run_at", BigInteger, nullable=False),
+    # When a broker is to be told of a waiting task (again). The default is for rows of a version that knew no broker.
+    Column("hand_off_at", BigInteger, nullable=False, server_default="0"),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("result", String),  # JSON
@@ -63,6 +67,7 @@ def _index(name: str, condition: str, *columns: Column[Any]) -> Index:
 
 # Each index holds only the rows that its question is about, so that a million settled rows cost a claim nothing.
 _index("tasks_waiting", "state IN ('queued', 'retrying')", tasks.c.in_thread, tasks.c.run_at)
+_index("tasks_to_hand_off", "state IN ('queued', 'retrying')", tasks.c.hand_off_at)
 _index("tasks_running", "state = 'running'", tasks.c.worker)
 _index("tasks_pruned", "state IN ('succeeded', 'cancelled')", tasks.c.finished_at)
 

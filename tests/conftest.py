@@ -1,19 +1,16 @@
 """What every test may ask for: an empty database of each kind, and the application without a server."""
 
-import os
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
-from sqlalchemy.engine import make_url
 
 import asgi_app
 from settings import settings
-
-POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
+from tests.brokers import Broker
+from tests.databases import empty_database
+from tests.fleet import needs
 
 
 @pytest.fixture(scope="session")
@@ -24,17 +21,25 @@ def anyio_backend() -> str:
 @pytest.fixture(params=["sqlite", "postgres"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """An empty database: a SQLite file, and a database of its own on the server at `TEST_POSTGRES_URL`."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/service.db"
-        return
-    if not POSTGRES:
-        pytest.skip("TEST_POSTGRES_URL names no Postgres server")
-    name = f"test_{secrets.token_hex(8)}"
-    admin = await asyncpg.connect(POSTGRES)
-    await admin.execute(f"CREATE DATABASE {name}")
-    yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
-    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await admin.close()
+    async with empty_database(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Broker]]:
+    """Start a broker of this kind when it is first asked for; it ends with the tests."""
+    running: dict[str, Broker] = {}
+
+    def broker(kind: str) -> Broker:
+        needs(kind)
+        if kind not in running:
+            running[kind] = Broker(kind, tmp_path_factory.mktemp(kind))
+            running[kind].start()
+        return running[kind]
+
+    yield broker
+    for each in running.values():
+        each.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import os
 
-from celery import Celery  # type: ignore[import-not-found]  # it is in .venv-bench alone
+from celery import Celery
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

@@ -1,7 +1,7 @@
-"""Where attempts run: the verbs that every engine has."""
+"""Where attempts run: the verbs that every engine has, and those of a broker, which tells engines elsewhere."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from durable.model import Attempt, Task
 
@@ -35,3 +35,27 @@ class Engine(Protocol):
 
     def load(self) -> dict[str, int]:
         """Count the tasks that are `running` and those that are `waiting` for a free slot."""
+
+
+class HandOff(NamedTuple):
+    """What a broker is told of a stored task."""
+
+    id: str
+    name: str
+    carrier: str
+
+
+class BrokerUnavailable(Exception):
+    """The broker cannot be reached, or does not take what it is given; nothing is lost, because the rows are there."""
+
+
+class Broker(Protocol):
+    """Tells engines in other processes of tasks; it may lose, repeat and delay what it is told."""
+
+    address: str  # host:port, for people
+
+    def send(self, batch: Sequence[HandOff]) -> None:
+        """Hand off the tasks, or only look whether the broker is there; raise `BrokerUnavailable`.
+
+        It blocks, and is called from one thread at a time.
+        """

@@ -22,6 +22,10 @@ FOREIGN = {
     "SW_STORAGE",
     "SW_STORAGE_BANYANDB_TARGETS",
     "SW_OAP_ADDRESS",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "RABBITMQ_DEFAULT_USER",
+    "RABBITMQ_DEFAULT_PASS",
 }
 NAMED = {
     "app.json": set(json.loads(APP_JSON)["env"]),
@@ -29,7 +33,7 @@ NAMED = {
     "Dockerfile": {name for line in re.findall("^ENV (.+)", DOCKERFILE, re.M) for name in re.findall(r"(\w+)=", line)},
     "docker-compose.yml": set(re.findall(r"^      ([A-Z]\w+):", COMPOSE, re.M)),
 }
-COMMAND = PROCFILE.removeprefix("web: ").strip()
+COMMAND, WORKER = (line.partition(": ")[2] for line in PROCFILE.splitlines())
 TRACES_SECONDS = 3  # what the shutdown gives the agent
 
 
@@ -46,10 +50,21 @@ def test_the_service_is_started_with_the_procfiles_command(text: str) -> None:
     ]
 
 
-def test_the_procfile_is_one_process_without_a_comment() -> None:
+def test_the_procfile_has_its_two_processes_and_no_comment() -> None:
     """`heroku local` takes any other line for a mistake (heroku/cli#3636)."""
-    assert PROCFILE.count("\n") == 1
+    assert PROCFILE.count("\n") == 2
     assert PROCFILE.startswith("web: uvicorn asgi_app:app ")
+    assert "\nworker: REMAP_SIGTERM=SIGQUIT celery -A celery_app worker " in PROCFILE
+
+
+def test_the_compose_file_s_worker_is_started_with_the_procfiles_command() -> None:
+    assert WORKER.replace("celery -A", "exec celery -A") in COMPOSE
+
+
+def test_no_worker_runs_where_nobody_asked_for_one() -> None:
+    """Without a broker one would only end with a complaint."""
+    assert "worker" not in json.loads(APP_JSON)["formation"]
+    assert re.findall(r"^  fleet-worker:\n    profiles: \[celery\]", COMPOSE, re.M)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +72,7 @@ def test_the_procfile_is_one_process_without_a_comment() -> None:
     [
         30,  # Heroku's, which nothing changes
         int(re.findall(r"maxShutdownDelaySeconds: (\d+)", RENDER)[0]),
-        int(re.findall(r"stop_grace_period: (\d+)s", COMPOSE)[0]),
+        min(int(seconds) for seconds in re.findall(r"stop_grace_period: (\d+)s", COMPOSE)),
     ],
     ids=["Heroku", "render.yaml", "docker-compose.yml"],
 )
@@ -72,13 +87,13 @@ def test_the_platforms_drain_as_long_as_the_default_says() -> None:
         *re.findall(r"- key: DRAIN_SECONDS\n +value: \"(\d+)\"", RENDER),
         *re.findall(r"DRAIN_SECONDS: \"(\d+)\"", COMPOSE),
     ]
-    assert [float(seconds) for seconds in said] == [Settings().drain_seconds] * 3
+    assert [float(seconds) for seconds in said] == [Settings().drain_seconds] * 4
 
 
 def test_every_image_is_pinned_to_a_release() -> None:
     images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(r"^ +image: (\S+)", COMPOSE, re.M)
-    assert len(images) == 4
-    assert not [image for image in images if not re.search(r":\d+\.\d+\.\d+", image)]
+    assert len(images) == 6
+    assert not [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?", image)]
 
 
 def test_the_image_has_the_python_that_the_platforms_have() -> None:

@@ -207,6 +207,7 @@ def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[
 DEATHS: dict[str, Callable[[str], object]] = {
     "before the commit": lambda step: die_in_the_commit_of(step, "INSERT INTO tasks"),
     "after the commit, before the answer": lambda step: wrap("enqueue", die_around(step, Store.enqueue, before=False)),
+    "before the hand-off": lambda step: None,  # `fleet_app` looks itself
     "while running": lambda step: None,  # `keeps_a_diary` looks itself
     "between work and settle": lambda step: wrap("settle", die_around(step, Store.settle, before=True)),
     "while settling": lambda step: die_in_the_commit_of(step, " result="),

@@ -1,12 +1,15 @@
 """Real servers and a real collector, which end with their test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import serving
+from tests.brokers import Broker
 from tests.collector import Collector
+from tests.databases import empty_database
+from tests.fleet import Fleet
 
 
 @pytest.fixture
@@ -20,6 +23,20 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture(params=["rabbitmq and postgres", "redis and sqlite"])
+async def fleet(
+    request: pytest.FixtureRequest,
+    brokers: Callable[[str], Broker],
+    serve: Callable[..., serving.Server],
+    tmp_path: Path,
+) -> AsyncIterator[Fleet]:
+    """A broker, an empty database, and whatever the test starts beside them."""
+    kind, _, database = request.param.partition(" and ")
+    broker = brokers(kind)
+    async with empty_database(database, tmp_path) as database_url:
+        yield Fleet(serve, broker, database_url, tmp_path)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from durable.model import State, new_task_id
 from durable.retries import Settlement
@@ -35,6 +36,7 @@ def row(**changed: Any) -> dict[str, Any]:
         "max_attempts": 5,
         "worker": None,
         "delay_us": 0,
+        "hand_off_after_us": 0,
     } | changed
 
 
@@ -196,4 +198,138 @@ async def test_one_bad_row_fails_its_own_commit_and_not_the_next(store: Store) -
     [id] = await enqueued(store)
     with pytest.raises(Exception, match=r"(?i)unique|constraint"):
         await store.enqueue([row(id=id)])
+    assert len(await enqueued(store)) == 1
+
+
+# --- handing off ---
+
+
+async def handed_off(store: Store, most: int = 100) -> list[str]:
+    return [each.id for each in await store.due_for_hand_off(most)]
+
+
+async def test_one_task_is_claimed_by_its_id_and_only_once(store: Store) -> None:
+    [id, other] = await enqueued(store, 2)
+    row = await store.claim_one("a", id)
+    assert row is not None
+    assert (row.id, row.state, row.worker, row.attempt) == (id, "running", "a", 1)
+    assert await store.claim_one("b", id) is None
+    assert (await state(store, other))[0] == "queued"
+
+
+async def test_what_is_not_due_settled_or_unknown_cannot_be_claimed_by_its_id(store: Store) -> None:
+    [later] = await enqueued(store, delay_us=3_600_000_000)
+    [settled] = await enqueued(store)
+    await store.cancel(settled)
+    assert [await store.claim_one("a", id) for id in (later, settled, "task-of-nobody")] == [None] * 3
+
+
+async def test_of_many_who_claim_one_task_one_gets_it(store: Store) -> None:
+    [id] = await enqueued(store)
+    won = [row for row in await asyncio.gather(*(store.claim_one("a", id) for _ in range(10))) if row]
+    assert len(won) == 1
+
+
+async def test_a_new_task_is_handed_off_once_and_again_only_when_nobody_claims_it(store: Store) -> None:
+    [id] = await enqueued(store, carrier="a trace")
+    [row] = await store.due_for_hand_off(100)
+    assert (row.id, row.name, row.carrier) == (id, "nothing", "a trace")
+    assert await handed_off(store) == []
+    await store.was_not_handed_off([id])
+    assert await handed_off(store) == [id]
+    await claimed(store)
+    await store.was_not_handed_off([id])
+    assert await handed_off(store) == []
+
+
+async def test_what_its_process_hands_off_itself_is_not_due_at_once(store: Store) -> None:
+    await enqueued(store, hand_off_after_us=30_000_000)
+    assert await handed_off(store) == []
+    assert len(await claimed(store)) == 1  # which a worker of this process does not mind
+
+
+async def test_a_delayed_task_is_handed_off_when_it_is_due(store: Store) -> None:
+    await enqueued(store, delay_us=3_600_000_000)
+    assert await handed_off(store) == []
+
+
+async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(store: Store, database: Database) -> None:
+    young, old = await enqueued(store, 2)
+    async with database.transaction() as connection:
+        hour = 3_600_000_000
+        await connection.execute(
+            text("UPDATE tasks SET run_at = run_at - :hour WHERE id = :id"), {"hour": hour, "id": old}
+        )
+    assert set(await handed_off(store)) == {young, old}
+    now = await store.now()
+    waits = {id: found.hand_off_at - now for id in (young, old) if (found := await store.get(id))}
+    assert 20_000_000 < waits[young] <= 30_000_000 + hour / 60
+    assert 2 * hour - hour / 60 < waits[old] < 2 * hour + hour / 60
+
+
+@pytest.mark.parametrize("how", ["retried", "released", "rescued", "given back", "retried by a person"])
+async def test_what_goes_back_is_due_to_be_handed_off_again(store: Store, how: str) -> None:
+    [id] = await enqueued(store, hand_off_after_us=3_600_000_000)
+    await claimed(store)
+    match how:
+        case "retried":
+            await store.settle(id, "a", 1, Settlement(State.RETRYING), None)
+        case "released":
+            await store.release("a")
+        case "rescued":
+            await store.bury(["a"])
+            await store.rescue()
+        case "given back":
+            await store.give_back("a", [id])
+        case _:
+            await store.cancel(id)
+            await store.retry(id)
+    assert await handed_off(store) == [id]
+
+
+async def test_two_who_hand_off_at_the_same_time_take_different_tasks(store: Store) -> None:
+    ids = await enqueued(store, 40)
+    batches = await asyncio.gather(*(handed_off(store, 10) for _ in range(4)))
+    taken = [id for batch in batches for id in batch]
+    assert len(set(taken)) == len(taken)
+    while more := await handed_off(store, 10):
+        taken += more
+    assert sorted(taken) == sorted(ids)
+
+
+async def test_a_family_of_workers_is_released_together_and_no_other(store: Store) -> None:
+    await store.register("family-1")
+    await store.register("family-2")
+    ids = await enqueued(store, 3)
+    for worker, id in zip(("family-1", "family-2", "b"), ids, strict=True):
+        await store.claim_one(worker, id)
+    await store.release_family("family-")
+    assert [await state(store, id) for id in ids] == [("queued", 0, 0), ("queued", 0, 0), ("running", 1, 0)]
+    assert set(await store.beats()) == {"a", "b"}
+
+
+async def test_a_database_of_an_earlier_version_gets_the_missing_column_and_strands_nothing(
+    store: Store, database: Database
+) -> None:
+    [id] = await enqueued(store)
+    async with database.transaction() as connection:
+        await connection.execute(text("DROP INDEX tasks_to_hand_off"))
+        await connection.execute(text("ALTER TABLE tasks DROP COLUMN hand_off_at"))
+    for _ in range(2):
+        await database.make_tables()
+    assert await handed_off(store) == [id]
+    async with database.transaction() as connection:
+        await connection.execute(text("DROP INDEX tasks_to_hand_off"))  # it was made as well
+
+
+async def test_processes_that_update_an_earlier_version_at_the_same_time_do_no_harm(
+    store: Store, database: Database, database_url: str
+) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text("DROP INDEX tasks_to_hand_off"))
+        await connection.execute(text("ALTER TABLE tasks DROP COLUMN hand_off_at"))
+    others = [Database(database_url) for _ in range(3)]
+    await asyncio.gather(*(each.make_tables() for each in others))
+    for each in others:
+        await each.close()
     assert len(await enqueued(store)) == 1

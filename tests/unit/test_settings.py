@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 WRONG = {
     "PORT": "70000",
     "DATABASE_URL": "mysql://me:hunter2@db/name",
+    "CELERY_BROKER_URL": "kafka://me:hunter2@host",
     "SMTP_URL": "http://me:hunter2@mail",
     "SENDGRID_URL": "ftp://api",
     "MAILGUN_URL": "api.mailgun.net",
@@ -98,4 +99,36 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
         check=False,
     )
     assert ended.stderr == "wrong setting: PORT: got 'http', takes a port, 1 to 65535\n"
+    assert ended.returncode == 3
+
+
+def test_a_broker_without_the_package_for_it_stops_the_start_with_one_line(tmp_path: Path) -> None:
+    for name in ("billiard", "celery", "kombu"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}')")
+    ended = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "asgi_app:app", "--port", "0"],
+        env={"CELERY_BROKER_URL": "amqp://me:hunter2@host", "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    takes = "takes `pip install -r requirements-celery.txt`"
+    assert ended.stderr == f"wrong setting: CELERY_BROKER_URL: is set, {takes}\n"
+    assert ended.returncode == 3
+
+
+def test_a_worker_without_a_broker_stops_the_start_with_one_line() -> None:
+    pytest.importorskip("celery", reason="pip install -r requirements-celery.txt")
+    ended = subprocess.run(
+        [sys.executable, "-c", "import celery_app"],
+        env={},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stderr.startswith("wrong setting: CELERY_BROKER_URL: not set, takes the broker")
     assert ended.returncode == 3

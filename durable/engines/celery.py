@@ -1,0 +1,214 @@
+"""Celery as the engine: the only door to it, for the processes that hand off and for the workers that run."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from billiard.common import REMAP_SIGTERM
+from celery import Celery, signals
+from celery.concurrency.base import BasePool
+from kombu.exceptions import KombuError
+from kombu.utils.url import url_to_parts
+
+from durable.engines import BrokerUnavailable, HandOff
+
+log = logging.getLogger("tasks")
+
+CONNECT_SECONDS = 3.0  # a dead host must not hold up the next try
+SOCKET_SECONDS = 10.0  # nor may one that fell silent
+QUEUE = "tasks"
+PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
+
+# Surrounds a hand-off, given the broker's address, and gives the carrier that travels with it: here the front door
+# puts the trace.
+Surrounding = Callable[[HandOff, str], AbstractContextManager[str]]
+Run = Callable[[str, str, str], str]  # a task's id, name and carrier; a word for what became of it
+
+
+def address_of(url: str) -> str:
+    """Give the broker's host:port, which holds no secret; of one that has no host its kind."""
+    scheme, host, port, *_ = url_to_parts(url)
+    return f"{host}:{port or PORTS.get(scheme, '')}".rstrip(":") if host else scheme
+
+
+def make_app(url: str, *, longest: float, drain_seconds: float) -> Any:
+    """Make the Celery application; `longest` is the time limit (s) of the longest task."""
+    if url.startswith("redis"):
+        _bear_outages_of_redis()
+    app = Celery("tasks", broker=url, set_as_current=True)
+    app.conf.update(
+        task_default_queue=QUEUE,  # not "celery", which others on the same broker use
+        task_acks_late=True,  # acknowledged means settled
+        task_reject_on_worker_lost=True,  # a process that dies before its claim leaves its message to another
+        worker_prefetch_multiplier=1,  # what a busy worker would hoard, an idle one can run
+        task_serializer="json",  # ids and names are all there is to say
+        accept_content=["json"],  # pickle would let whoever reaches the broker run code
+        result_backend=None,  # results are in the row
+        task_ignore_result=True,
+        task_track_started=False,  # the row says what runs
+        task_store_eager_result=False,
+        broker_connection_timeout=CONNECT_SECONDS,
+        broker_connection_retry_on_startup=True,  # a worker may start before its broker
+        broker_connection_max_retries=None,  # an outage may last longer than a hundred tries
+        broker_channel_error_retry=True,  # a broker that restarts closes channels before connections
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a task needs no broker to end and be settled
+        worker_soft_shutdown_timeout=drain_seconds,  # what runs may end, and the rest is given back in time
+        worker_proc_alive_timeout=30.0,  # on a busy machine a process may take more than 4 s to start
+        worker_hijack_root_logger=False,  # the service's log lines, with task and trace ids
+        worker_redirect_stdouts=False,
+        worker_send_task_events=True,  # Flower shows tasks without further ado
+        broker_transport_options=_transport_options(url, longest),
+    )
+    return app
+
+
+def _bear_outages_of_redis() -> None:
+    """Keep a worker alive when Redis goes away while it runs tasks.
+
+    Celery closes the broken connection twice, and the second time kombu 5.7 looks for the server's address where there
+    is none any more. Its AttributeError ends the worker; an error of the connection is what all callers expect.
+    """
+    from kombu.transport.redis import Channel  # here, because it needs the client of Redis
+    from redis.exceptions import ConnectionError
+
+    parameters = Channel._connparams
+
+    def parameters_or_error(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.connection is None or self.connection.client is None:
+            raise ConnectionError("the connection to Redis is closed")
+        return parameters(self, *args, **kwargs)
+
+    Channel._connparams = parameters_or_error
+
+
+def _transport_options(url: str, longest: float) -> dict[str, Any]:
+    match url.partition("://")[0]:
+        case "amqp" | "amqps":
+            # Without confirms: what the broker loses is handed off again.
+            return {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
+        case "redis" | "rediss":
+            return {
+                "visibility_timeout": _above(longest),
+                "socket_timeout": SOCKET_SECONDS,
+                "socket_connect_timeout": CONNECT_SECONDS,
+                "socket_keepalive": True,
+            }
+        case _:
+            return {"visibility_timeout": _above(longest)}
+
+
+def _above(longest: float) -> int:
+    """Choose after how many seconds Redis and SQS deliver a message again: above the longest task, 12 h at most."""
+    return int(min(43_200, max(3_600, 2 * longest)))
+
+
+class CeleryBroker:
+    """The broker behind `app`, as the web processes see it."""
+
+    def __init__(self, app: Any, url: str, surrounding: Surrounding) -> None:
+        self.address = address_of(url)
+        self._app = app
+        self._surrounding = surrounding
+        self._connection: Any = None
+        self._producer: Any = None
+
+    def send(self, batch: Sequence[HandOff]) -> None:
+        try:
+            self._connect()
+            for each in batch:
+                with self._surrounding(each, self.address) as carrier:
+                    self._send(each, carrier)
+        except Exception as error:
+            connection, self._connection = self._connection, None
+            if not isinstance(error, (OSError, KombuError, *_errors_of(connection))):
+                raise
+            _drop(connection)
+            raise BrokerUnavailable(str(error) or type(error).__name__) from None
+
+    def _connect(self) -> None:
+        if self._connection is None:
+            # Nobody would answer a heartbeat while there is nothing to hand off.
+            self._connection = self._app.connection_for_write(heartbeat=0)
+            self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_SECONDS)
+            self._producer = self._app.amqp.Producer(self._connection)
+
+    def _send(self, each: HandOff, carrier: str) -> None:
+        self._app.send_task(
+            each.name,
+            args=[each.id],
+            task_id=each.id,  # so that Flower and the status page speak of the same
+            headers={"carrier": carrier},
+            producer=self._producer,
+            retry=True,
+            retry_policy={"max_retries": 1, "interval_start": 0},  # a connection that went stale; then the row waits
+        )
+
+
+def _errors_of(connection: Any) -> tuple[type[Exception], ...]:
+    return (*connection.connection_errors, *connection.channel_errors) if connection else ()
+
+
+def _drop(connection: Any) -> None:
+    try:
+        if connection is not None:
+            connection.collapse()
+    except Exception as error:  # it was broken already
+        log.debug("closing the broken connection to the broker failed: %s", error)
+
+
+def serve(app: Any, names: Iterable[str], make_run: Callable[[], Run]) -> None:
+    """Register a Celery task for each name, which runs what `make_run` gives in each process that runs tasks.
+
+    A forked process makes it when it starts, any other with its first task.
+    """
+    made: list[Run] = []
+    making = threading.Lock()
+
+    def run(id: str, name: str, carrier: str) -> str:
+        with making:
+            if not made:
+                made.append(make_run())
+        return made[0](id, name, carrier)
+
+    def make_early(**_: object) -> None:
+        with making:
+            made[:] = [make_run()]
+
+    signals.worker_process_init.connect(make_early, weak=False)
+    signals.setup_logging.connect(_leave_logging, weak=False)
+    signals.worker_init.connect(_warn_of_sigterm, weak=False)
+    for name in names:
+        _register(app, name, run)
+
+
+def at_end(of_process: Callable[[], None], of_worker: Callable[[], None]) -> None:
+    """Call the first in each process that runs tasks when it ends, and the second in the worker after a cold shutdown.
+
+    Celery knows no way to cut off tasks in threads of its own process, and its cold shutdown fails over them. Here
+    there is one: the end of what runs them.
+    """
+
+    def end_of_worker(*, how: str, **_: object) -> None:
+        if how == "Cold":  # by now its processes have ended; a warm shutdown has waited for their tasks
+            of_worker()
+
+    BasePool.terminate_job = lambda *_: of_process()  # a pool of processes has its own
+    signals.worker_process_shutdown.connect(lambda **_: of_process(), weak=False)
+    signals.worker_shutting_down.connect(end_of_worker, weak=False)
+
+
+def _register(app: Any, name: str, run: Run) -> None:
+    @app.task(name=name, bind=True, shared=False)  # type: ignore[untyped-decorator]  # celery brings no types
+    def body(self: Any, id: str) -> str:
+        return run(id, name, str(self.request.get("carrier") or ""))
+
+
+def _leave_logging(**_: object) -> None:
+    """Being connected is all that it takes: Celery then leaves logging as it is."""
+
+
+def _warn_of_sigterm(**_: object) -> None:
+    if REMAP_SIGTERM != "SIGQUIT":
+        log.warning("set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills them")

@@ -1,0 +1,133 @@
+"""Runs stored tasks that are named to it one by one, whatever thread names them: in one event loop of its own."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from durable import heartbeat
+from durable.engines import Engine
+from durable.heartbeat import Heartbeat
+from durable.loop import Loop
+from durable.model import Attempt, Task
+from durable.rows import task_of
+from durable.settling import FIRST_PAUSE, LONGEST_PAUSE, refuse, settle
+from durable.store import Store
+from durable.worker import tell_of_cut_off
+from storage.database import Database, DatabaseUnavailable
+
+log = logging.getLogger("tasks")
+
+T = TypeVar("T")
+
+LOOP_SECONDS, END_SECONDS = 0.3, 3.0  # for the last heartbeat, and for the last words to the database
+
+UNSEEN = (
+    "%s %s is not in this worker's database, so it cannot run here: set the same DATABASE_URL as for the web processes "
+    "(an SQLite file works on their machine only)"
+)
+
+
+class Runner:
+    """One process's share of a fleet: its loop, its database, its heartbeat, and the tasks that it is told to run."""
+
+    def __init__(self, database: Database, engine: Engine, *, keep_days: float, family: str) -> None:
+        self._database = database
+        self._store = Store(database)
+        self._engine = engine
+        self._heartbeat = Heartbeat(
+            self._store,
+            held=engine.stored,
+            cancel=engine.cancel,
+            found=lambda: None,  # whoever hands off finds it in the database
+            keep_days=keep_days,
+            family=family,
+        )
+        self._is_known = asyncio.Event()
+        self._has_ended = False
+        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
+
+    async def begin(self) -> None:
+        """Make this worker known, and keep it so, however long the database is away."""
+        self._beating.begin()
+
+    async def run(self, id: str, name: str, carrier: str) -> str:
+        """Claim the task, run one attempt and settle it; tell in a word what became of it."""
+        await self._is_known.wait()
+        if self._has_ended:
+            return "refused"
+        row = await self._claimed(id)
+        if row is None:
+            return await self._refused(id, name)
+        try:
+            task = task_of(row)
+        except Exception as error:  # a type of an argument may raise anything
+            await refuse(self._store, row, error)
+            return "unfit"
+        task.carrier = carrier or task.carrier
+        return await self._settled(task)
+
+    async def end(self) -> None:
+        """Cut off what still runs, and give it back to be run elsewhere at once, with the attempt not counted."""
+        self._has_ended = True
+        await self._engine.drain(0, tell_of_cut_off)
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self._beating.end(LOOP_SECONDS)
+                await self._store.close()
+                await self._store.release(self._heartbeat.identity)
+        except (DatabaseUnavailable, TimeoutError):
+            log.warning("the database is away; others will rescue what this worker still held")
+        await self._database.close()
+
+    async def _beat(self) -> None:
+        if self._is_known.is_set():
+            await self._heartbeat.beat()
+            return
+        await self._database.make_tables()  # a worker may be the first to come
+        await self._heartbeat.begin()
+        self._is_known.set()
+
+    async def _claimed(self, id: str) -> Any:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._store.claim_one(self._heartbeat.identity, id)
+            except DatabaseUnavailable:  # the heartbeat tells of it
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _refused(self, id: str, name: str) -> str:
+        try:
+            row = await self._store.get(id)
+        except DatabaseUnavailable:
+            return "refused"
+        if row is None:
+            log.error(UNSEEN, name, id)
+            return "unseen"
+        log.debug("%s %s is %s: somebody else has it, or it is not due", name, id, row.state)
+        return "refused"
+
+    async def _settled(self, task: Task) -> str:
+        word: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def ended(attempt: Attempt) -> None:
+            await settle(self._store, attempt)
+            if not word.done():
+                word.set_result(str(attempt.outcome))
+
+        self._engine.start([[task]], ended)
+        return await word
+
+
+class LoopThread:
+    """An event loop in a daemon thread, for coroutines from other threads."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="tasks", daemon=True).start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine there, and wait for its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

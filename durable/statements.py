@@ -1,0 +1,132 @@
+"""The store's longer statements, made once: what they do is said by the verbs of `durable.store`."""
+
+from sqlalchemy import BigInteger, Boolean, bindparam, case, func, literal, select, update
+
+from durable.model import State
+from durable.retries import MAX_CRASHES
+from storage.many_rows import number_of_given, of_given
+from storage.tasks import IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+
+_is_claimed = of_given("worker").is_not(None)
+_due = clock() + number_of_given("delay_us")
+_NEW = {
+    "id": of_given("id"),
+    "name": of_given("name"),
+    "arguments": of_given("arguments"),
+    "in_thread": of_given("in_thread", Boolean()),
+    "carrier": of_given("carrier"),
+    "max_attempts": number_of_given("max_attempts"),
+    "worker": of_given("worker"),
+    "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
+    "attempt": case((_is_claimed, 1), else_=0),
+    "crashes": literal(0),
+    "created_at": clock(),
+    "run_at": _due,
+    "hand_off_at": _due + number_of_given("hand_off_after_us"),
+    "started_at": case((_is_claimed, clock())),
+}
+ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
+
+_is_final = of_given("state") != State.RETRYING
+SETTLE = (
+    update(tasks)
+    .where(
+        tasks.c.id == of_given("id"),
+        tasks.c.worker == of_given("worker"),
+        tasks.c.attempt == number_of_given("attempt"),
+        IS_RUNNING,
+    )
+    .values(
+        state=of_given("state"),
+        run_at=case((_is_final, tasks.c.run_at), else_=_due),
+        hand_off_at=case((_is_final, tasks.c.hand_off_at), else_=_due),
+        finished_at=case((_is_final, clock())),
+        result=of_given("result"),
+        error_kind=of_given("error_kind"),
+        error_message=of_given("error_message"),
+    )
+)
+
+_DUE = (
+    select(tasks.c.id)
+    .where(IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean()), tasks.c.run_at <= clock())
+    .order_by(tasks.c.run_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+
+_CLAIMED = {
+    "state": State.RUNNING,
+    "worker": bindparam("claimer"),
+    "attempt": tasks.c.attempt + 1,
+    "started_at": clock(),
+    "finished_at": None,
+}
+CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*tasks.c)
+CLAIM_ONE = (
+    update(tasks)
+    .where(tasks.c.id == bindparam("wanted"), IS_WAITING, tasks.c.run_at <= clock())
+    .values(_CLAIMED)
+    .returning(*tasks.c)
+)
+
+_DUE_FOR_HAND_OFF = (
+    select(tasks.c.id)
+    .where(IS_WAITING, tasks.c.hand_off_at <= clock())
+    .order_by(tasks.c.hand_off_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
+)
+_patience = bindparam("patience_us", type_=BigInteger())
+_twice_its_age = 2 * (clock() - tasks.c.run_at)
+HAND_OFF = (
+    update(tasks)
+    .where(tasks.c.id.in_(select(_DUE_FOR_HAND_OFF.c.id)))
+    # The older a backlog is, the rarer its repeats: they come after 30 s, then as the age trebles.
+    .values(hand_off_at=clock() + case((_twice_its_age > _patience, _twice_its_age), else_=_patience))
+    .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
+)
+
+# Asked for each lane, because the index begins with it: so it is one look at a million rows.
+WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
+    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
+)
+
+_crashes = tasks.c.crashes + 1
+_is_poison = _crashes >= MAX_CRASHES
+RESCUE = (
+    update(tasks)
+    .where(IS_RUNNING, tasks.c.worker.not_in(select(workers.c.id)))
+    .values(
+        state=case((_is_poison, State.DEAD), else_=State.QUEUED),
+        crashes=_crashes,
+        attempt=tasks.c.attempt - 1,  # a crash is counted apart from a failure
+        worker=None,
+        run_at=clock(),
+        hand_off_at=clock(),
+        finished_at=case((_is_poison, clock())),
+        error_kind=case((_is_poison, "Poison")),
+        error_message=case((_is_poison, f"{MAX_CRASHES} times the process that ran it ended with it")),
+    )
+    .returning(*tasks.c)
+)
+
+HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
+DUE_NOW = {"run_at": clock(), "hand_off_at": clock()}
+RELEASED = {"state": State.QUEUED, "attempt": tasks.c.attempt - 1, "worker": None, **DUE_NOW}
+RELEASE = update(tasks).where(*HELD).values(RELEASED)
+
+_latest = case((tasks.c.started_at > tasks.c.created_at, tasks.c.started_at), else_=tasks.c.created_at)
+_ahead = _latest - clock()  # how far the clock was set back since, if it was
+PULL_BACK = (
+    update(tasks)
+    .where(IS_WAITING, _ahead > 60 * MICROSECONDS)
+    .values(
+        run_at=tasks.c.run_at - _ahead,
+        hand_off_at=tasks.c.run_at - _ahead,
+        created_at=tasks.c.created_at - _ahead,
+        started_at=tasks.c.started_at - _ahead,
+    )
+)

@@ -1,0 +1,74 @@
+"""The door to Celery: what it is set to, and what a hand-off puts into a real broker."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from durable.engines import BrokerUnavailable, HandOff
+from tests.brokers import Broker, free_port
+
+celery = pytest.importorskip("durable.engines.celery", reason="pip install -r requirements-celery.txt")
+
+
+@contextmanager
+def carried(task: HandOff, address: str) -> Iterator[str]:
+    yield f"{task.carrier} over {address}"
+
+
+def broker_at(url: str) -> Any:
+    app = celery.make_app(url, longest=60, drain_seconds=20)
+    return celery.CeleryBroker(app, url, carried)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("amqp://me:hunter2@host:1234/vhost", "host:1234"),
+        ("amqps://me:hunter2@host", "host:5671"),
+        ("redis://:hunter2@host/0", "host:6379"),
+        ("sqs://key:hunter2@", "sqs"),
+    ],
+)
+def test_a_broker_is_called_by_its_address_and_no_secret(url: str, address: str) -> None:
+    assert celery.address_of(url) == address
+
+
+@pytest.mark.parametrize(("longest", "seconds"), [(60, 3_600), (7_200, 14_400), (86_400, 43_200)])
+def test_redis_and_sqs_deliver_again_only_after_the_longest_task(longest: float, seconds: int) -> None:
+    for url in ("redis://host/0", "sqs://"):
+        app = celery.make_app(url, longest=longest, drain_seconds=20)
+        assert app.conf.broker_transport_options["visibility_timeout"] == seconds
+
+
+def test_a_worker_acknowledges_late_takes_no_more_than_it_runs_and_reads_json_only() -> None:
+    conf = celery.make_app("amqp://host", longest=60, drain_seconds=7).conf
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.accept_content) == (True, 1, ["json"])
+    assert (conf.worker_soft_shutdown_timeout, conf.task_ignore_result) == (7, True)
+
+
+@pytest.mark.parametrize("scheme", ["amqp://me:hunter2@", "redis://:hunter2@"])
+def test_a_broker_that_is_not_there_is_said_to_be_away_without_the_password(scheme: str) -> None:
+    with pytest.raises(BrokerUnavailable) as refused:
+        broker_at(f"{scheme}127.0.0.1:{free_port()}").send([])
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["rabbitmq", "redis"])
+def test_a_hand_off_names_the_task_and_carries_its_trace(
+    brokers: Callable[[str], Broker], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery, "QUEUE", f"test-of-{kind}")
+    broker = broker_at(brokers(kind).url)
+    broker.send([HandOff(f"task-{number}", "a_name", "a trace") for number in range(3)])
+    broker.send([])
+    received = []
+    with broker._connection.SimpleQueue(f"test-of-{kind}") as queue:
+        for _ in range(3):
+            message = queue.get(timeout=10)
+            received.append((message.headers["id"], message.headers["task"], message.headers["carrier"]))
+            message.ack()
+    carrier = f"a trace over {brokers(kind).address}"
+    assert received == [(f"task-{number}", "a_name", carrier) for number in range(3)]
+    broker._connection.release()

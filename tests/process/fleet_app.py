@@ -1,0 +1,42 @@
+"""The service of `bad_days_app`, which hands off; its variables are those of `fleet_worker`."""
+
+import os
+from collections.abc import Sequence
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from durable import store
+from durable.engines import HandOff
+
+if "CELERY_BROKER_URL" in os.environ:
+    from durable.engines import celery
+
+    celery.QUEUE = os.environ["QUEUE"]
+store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))
+
+import asgi_app  # noqa: E402
+from tests.process import bad_days_app  # noqa: E402  # it takes the constants above
+
+if os.environ.get("DIE_ONCE") == "before the hand-off":
+
+    def die_instead(batch: Sequence[HandOff]) -> None:
+        if batch:
+            bad_days_app.die()
+
+    setattr(asgi_app.broker, "send", die_instead)  # noqa: B010  # mypy takes no assignment to a method
+
+
+async def remembered() -> None:
+    """Live in memory only."""
+
+
+async def in_memory(request: Request) -> Response:
+    return PlainTextResponse("ok", background=BackgroundTask(remembered))
+
+
+asgi_app.ROUTES["/in_memory"] = {"GET": in_memory}
+asgi_app.app.router.routes[:] = asgi_app._routes()
+
+app = bad_days_app.app

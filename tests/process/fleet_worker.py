@@ -1,0 +1,21 @@
+"""A Celery worker on a bad day: the tasks of `bad_days_app`, and what these variables say.
+
+`QUEUE` keeps tests apart that share a broker; `HAND_OFF_SECONDS` quickens the repeated hand-off; `FORGOTTEN` is a task
+function that this worker's code lacks, as an older version would.
+"""
+
+import os
+
+from durable import registry, store
+from durable.engines import celery
+
+celery.QUEUE = os.environ.get("QUEUE", celery.QUEUE)
+store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))
+
+import tests.process.bad_days_app  # noqa: E402, F401  # it takes the constants above, and registers its tasks
+
+registry._by_name.pop(os.environ.get("FORGOTTEN", ""), None)
+
+import celery_app  # noqa: E402  # it registers what is left with Celery
+
+app = celery_app.app

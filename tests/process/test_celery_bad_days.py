@@ -1,0 +1,177 @@
+"""A fleet on bad days: whatever is killed, lost, repeated or away, what was accepted succeeds, never twice at once."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fleet import NO_SERVER, Fleet
+from tests.process.test_crashes import by_task, never_at_the_same_time, runs
+from tests.serving import Load, until
+
+# The fixture `fleet` is a coroutine, which needs to know where to run.
+pytestmark = pytest.mark.usefixtures("anyio_backend")
+
+
+@pytest.fixture
+def revived(fleet: Fleet) -> Iterator[Fleet]:
+    """A fleet whose broker may be killed: the tests that come after find it alive."""
+    yield fleet
+    if not fleet.broker.is_up():
+        fleet.broker.start()
+
+
+def posted(url: str, seconds: float = 0.0, name: str = "keeps_a_diary") -> str:
+    return str(httpx.post(f"{url}/do/{name}", json={"seconds": seconds}).headers["task-id"])
+
+
+def running(fleet: Fleet, id: str) -> int:
+    """Wait until the task runs, and give the process that runs it."""
+    until(lambda: fleet.diary.exists() and [run for run in runs(fleet.diary) if run.task == id], 20)
+    return by_task(runs(fleet.diary))[id][-1].pid
+
+
+def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
+    web, worker = fleet.web(), fleet.worker()
+    id = posted(web.url, 3)
+    doomed = running(fleet, id)
+    others = [posted(web.url, 0.2) for _ in range(10)]
+    os.kill(doomed, signal.SIGKILL)
+    killed_at = time.monotonic()
+    fleet.all_succeed([id, *others], 30)
+    never_at_the_same_time(fleet.diary, {doomed: killed_at})
+    row = fleet.rows([id])[id]
+    assert (row.attempt, row.crashes) == (1, 1)
+    assert worker.process.poll() is None
+
+
+def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
+    web, doomed, _ = fleet.web(), fleet.worker(), fleet.worker()
+    load = Load(web.url, "/do/keeps_a_diary", {"seconds": 0.05}, clients=2)
+    until(lambda: len(load.accepted) > 30, 20)
+    doomed.kill()
+    killed_at = time.monotonic()
+    accepted = load.stop()
+    assert set(load.statuses) == {202}
+    fleet.all_succeed(accepted, 60)
+    lost = {run.pid for run in runs(fleet.diary) if run.ended is None}
+    never_at_the_same_time(fleet.diary, dict.fromkeys(lost, killed_at))
+
+
+@NO_SERVER
+def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(fleet: Fleet) -> None:
+    web, worker = fleet.web(), fleet.worker()
+    id = str(httpx.post(f"{web.url}/do/takes_its_process_down", json={}).headers["task-id"])
+    until(lambda: fleet.rows([id])[id].state == "dead", 40)
+    row = fleet.rows([id])[id]
+    assert (row.crashes, row.error_kind) == (3, "Poison")
+    assert worker.process.poll() is None
+    fleet.all_succeed([posted(web.url)], 20)
+
+
+def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None:
+    """For 5 s; facts of an outage do not depend on its length, once each side has tried again a few times."""
+    fleet = revived
+    web, _ = fleet.web(), fleet.worker()
+    accepted = [posted(web.url, 0.02) for _ in range(20)]
+    fleet.broker.kill()
+    back_at = time.monotonic() + 5
+    while time.monotonic() < back_at:
+        accepted.append(posted(web.url, 0.02))  # requests do not notice
+        time.sleep(0.05)  # what the workers can catch up with
+    web.wait_for_log(f"the broker at {fleet.broker.address} is unavailable, trying again")
+    assert httpx.get(f"{web.url}/health").json()["worker"]["broker"]["status"] == "down"
+    fleet.broker.start()
+    web.wait_for_log(f"the broker at {fleet.broker.address} is back", 30)
+    accepted += [posted(web.url, 0.02) for _ in range(20)]
+    fleet.all_succeed(accepted, 40)
+    never_at_the_same_time(fleet.diary, {})
+    assert web.log().count("is unavailable, trying again") == 1
+    assert "Traceback" not in web.log()
+    assert "guest" not in web.log()
+
+
+def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same(revived: Fleet) -> None:
+    fleet = revived
+    fleet.broker.kill()
+    web = fleet.web()
+    accepted = [posted(web.url) for _ in range(5)]
+    web.wait_for_log(f"the broker at {fleet.broker.address} is unavailable, trying again")
+    fleet.broker.start()
+    fleet.worker()
+    fleet.all_succeed(accepted, 40)
+    fleet.each_ran_once(accepted)
+
+
+def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(fleet: Fleet) -> None:
+    doomed, _ = fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"), fleet.worker()
+    id = posted(doomed.url)
+    doomed.process.wait(10)
+    assert fleet.rows([id])[id].state == "queued"
+    fleet.web()
+    fleet.all_succeed([id], 20)
+    fleet.each_ran_once([id])
+
+
+def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
+    web, worker = fleet.web(HAND_OFF_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
+    id = posted(web.url, 1)
+    running(fleet, id)
+    fleet.send("keeps_a_diary", id)
+    worker.wait_for_log(f"keeps_a_diary {id} is running: somebody else has it, or it is not due")
+    fleet.all_succeed([id], 10)
+    fleet.send("keeps_a_diary", id)
+    worker.wait_for_log(f"keeps_a_diary {id} is succeeded: somebody else has it")
+    fleet.each_ran_once([id])
+
+
+def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(fleet: Fleet) -> None:
+    web, older = fleet.web(), fleet.worker(FORGOTTEN="keeps_a_diary")
+    id = posted(web.url)
+    older.wait_for_log("Received unregistered task of type 'keeps_a_diary'")
+    assert fleet.rows([id])[id].state == "queued"
+    fleet.all_succeed([posted(web.url, name="keeps_a_diary_in_a_thread")], 20)
+    fleet.worker()
+    fleet.all_succeed([id], 40)
+    assert [len(mine) for mine in by_task(runs(fleet.diary)).values()] == [1, 1]
+
+
+def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back(fleet: Fleet) -> None:
+    handing = fleet.web()
+    accepted = [posted(handing.url) for _ in range(20)]  # there is no worker
+    handing.stop()
+    alone = fleet.alone()
+    fleet.all_succeed(accepted, 20)
+    alone.stop()
+    slow = fleet.alone(MAX_RUNNING="1")
+    later = [posted(slow.url, 0.5) for _ in range(10)]
+    slow.stop()
+    assert "queued" in {row.state for row in fleet.rows(later).values()}
+    fleet.web()
+    fleet.worker()  # it finds messages of what has long succeeded, too
+    fleet.all_succeed(later, 40)
+    fleet.each_ran_once([*accepted, *later])
+
+
+def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fleet: Fleet) -> None:
+    webs = [fleet.web(), fleet.alone()]
+    fleet.worker()
+    loads = [Load(web.url, "/do/keeps_a_diary", {"seconds": 0.01}, clients=2) for web in webs]
+    until(lambda: all(len(load.accepted) > 50 for load in loads), 20)
+    accepted = [id for load in loads for id in load.stop()]
+    fleet.all_succeed(accepted, 40)
+    fleet.each_ran_once(accepted)
+
+
+@NO_SERVER
+def test_a_stopped_web_process_leaves_nothing_to_wait_for(fleet: Fleet, tmp_path: Path) -> None:
+    web = fleet.web()
+    accepted = [posted(web.url) for _ in range(5)]
+    assert web.stop() < 10
+    fleet.alone()
+    fleet.all_succeed(accepted, 20)
+    fleet.each_ran_once(accepted)

@@ -1,0 +1,91 @@
+"""SIGTERM at a worker: what ends in time ends there, and the rest is given back at once, as if it had not begun."""
+
+import os
+import signal
+import time
+
+import httpx
+import pytest
+
+from tests.fleet import NO_SERVER, Fleet
+from tests.process.test_celery_bad_days import posted, running
+from tests.process.test_crashes import by_task, runs
+from tests.serving import sql
+
+# The fixture `fleet` is a coroutine, which needs to know where to run.
+pytestmark = pytest.mark.usefixtures("anyio_backend")
+
+PATIENT = "60"  # seconds of silence before a rescue: longer than the test, so that none can be what gave back
+
+
+def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
+    ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
+    for id in ids:
+        running(fleet, id)
+    assert first.stop() < 15
+    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(ids).values()} == {("queued", 0, 0)}
+    assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1  # the web process's
+    stopped_at = time.monotonic()
+    fleet.worker(DEAD_SECONDS=PATIENT)
+    for id in ids:
+        running(fleet, id)
+    fleet.all_succeed(ids, 30)
+    for mine in by_task(runs(fleet.diary)).values():
+        cut_off, whole = mine
+        assert cut_off.ended is None
+        assert whole.began > stopped_at
+    assert {(row.attempt, row.crashes) for row in fleet.rows(ids).values()} == {(1, 0)}
+
+
+@NO_SERVER
+def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    id = posted(web.url, 3)
+    for number in range(3):
+        worker = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="0.2")
+        worker.wait_for_log("keeps_a_diary started")
+        worker.stop()
+        row = fleet.rows([id])[id]
+        assert (row.state, row.attempt, row.crashes) == ("queued", 0, 0), number
+    fleet.worker(DEAD_SECONDS=PATIENT)
+    fleet.all_succeed([id], 30)
+
+
+@NO_SERVER
+def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
+    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
+    id = posted(web.url, 1)
+    running(fleet, id)
+    first.stop()
+    assert fleet.rows([id])[id].state == "succeeded"
+    fleet.worker()
+    fleet.all_succeed([posted(web.url)], 20)
+    assert len(by_task(runs(fleet.diary))[id]) == 1
+
+
+def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
+    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
+    id = posted(web.url, 1)
+    running(fleet, id)
+    os.killpg(first.pid, signal.SIGTERM)
+    first.process.wait(20)
+    row = fleet.rows([id])[id]
+    assert (row.state, row.attempt, row.crashes) == ("succeeded", 1, 0)
+    assert httpx.get(f"{web.url}/health").json()["worker"]["queued"] == 0
+
+
+@NO_SERVER
+@pytest.mark.parametrize(("pool", "at_a_time"), [("threads", 20), ("solo", 1)])
+def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_shutdown(
+    fleet: Fleet, pool: str, at_a_time: int
+) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    first = fleet.worker(at_a_time, args=["--pool", pool], DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
+    long = [posted(web.url, 30) for _ in range(at_a_time)]
+    for id in long:
+        running(fleet, id)  # all at the same time
+    assert first.stop() < 15
+    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(long).values()} == {("queued", 0, 0)}
+    assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1
