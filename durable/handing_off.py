@@ -51,7 +51,7 @@ class HandingOff(Worker):
         """Hand off those tasks that are due: their answer has gone."""
         if not self._is_down:
             now = datetime.now(UTC)
-            due = [task for task in tasks if task.run_at is None or task.run_at <= now]
+            due = [task for task in tasks if not task.follows and (task.run_at is None or task.run_at <= now)]
             self._fresh.extend(HandOff(task.id, task.name, task.carrier) for task in due)
             self.look()
 

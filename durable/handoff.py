@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Any, ParamSpec
 
 from starlette.background import BackgroundTask, BackgroundTasks
@@ -38,7 +39,10 @@ HANDING = "durable.handing"  # where a request's scope keeps it
 
 
 class InOrder(BackgroundTasks):
-    """Tasks that run one after another, in memory only: each starts when the one before has ended, however it ended."""
+    """Tasks that run one after another: each starts when the one before has ended for good, however it ended.
+
+    They are stored if all of them are registered task functions, and live in memory if any is not.
+    """
 
 
 class Later(BackgroundTask):
@@ -138,7 +142,7 @@ async def store(request: Request, connection: Connection, background: Background
     groups = _groups(background, handing)
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
-    tasks = [task for [task] in groups]
+    tasks = [task for group in groups for task in group]
     if handing.key is not None:
         await idempotency.reserve(connection, handing.key, [task.id for task in tasks])
     await request.app.state.worker.accept_within(connection, tasks)
@@ -182,7 +186,7 @@ async def _take_over(handing: _Handing, response: Response) -> None:
     tasks = [task for group in groups for task in group]
     if not tasks:
         return
-    new = [group[0] for group in groups if _is_to_be_stored(group)]
+    new = [task for group in groups if _is_to_be_stored(group) for task in group]
     ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
     response.raw_headers.append((b"task-id", ids.encode()))
     if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and (new or tasks[0].stored):
@@ -218,7 +222,7 @@ async def _remember(handing: _Handing, key: Key, response: Response) -> None:
 
 
 def _is_to_be_stored(group: list[Task]) -> bool:
-    return len(group) == 1 and not group[0].stored and registry.of_function(group[0].function) is not None
+    return all(not task.stored and registry.of_function(task.function) is not None for task in group)
 
 
 def _groups(background: Background | None, handing: _Handing) -> list[list[Task]]:
@@ -233,6 +237,10 @@ def _groups(background: Background | None, handing: _Handing) -> list[list[Task]
             return [[task] for task in tasks]
         case InOrder(tasks=parts):
             in_order = [task for part in parts for group in _groups(part, handing) for task in group]
+            if any(task.stored for task in in_order):
+                raise ValueError("what is stored already cannot be put in order: give `store` an InOrder")
+            for before, after in pairwise(in_order):
+                before.is_followed, after.follows = True, before.id
             return [in_order] if in_order else []
         case BackgroundTasks(tasks=parts) if type(background) is BackgroundTasks:
             return [group for part in parts for group in _groups(part, handing)]

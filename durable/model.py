@@ -103,6 +103,8 @@ class Task:
     policy: Policy = Policy()
     attempt: int = 1
     run_at: datetime | None = None  # not before; at once if there is none
+    follows: str = ""  # the id of the task that must have ended before
+    is_followed: bool = False
     stored: bool = False
     worker: str = ""  # whose claim it runs under; a settle under any other is refused
 

@@ -42,6 +42,7 @@ def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str,
         "carrier": task.carrier,
         "max_attempts": task.policy.attempts,
         "worker": task.worker or None,
+        "follows": task.follows or None,
         "delay_us": int(delay * MICROSECONDS),
         "hand_off_after_us": 0 if delay else int(hand_off_after * MICROSECONDS),
     }

@@ -1,11 +1,11 @@
 """The store's longer statements, made once: what they do is said by the verbs of `durable.store`."""
 
-from sqlalchemy import BigInteger, Boolean, bindparam, case, func, literal, select, update
+from sqlalchemy import BigInteger, Boolean, bindparam, case, exists, func, literal, select, update
 
-from durable.model import State
+from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES
 from storage.many_rows import number_of_given, of_given
-from storage.tasks import IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.tasks import IS_FOLLOWING, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
 _is_claimed = of_given("worker").is_not(None)
 _due = clock() + number_of_given("delay_us")
@@ -17,6 +17,7 @@ _NEW = {
     "carrier": of_given("carrier"),
     "max_attempts": number_of_given("max_attempts"),
     "worker": of_given("worker"),
+    "follows": of_given("follows"),
     "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
     "attempt": case((_is_claimed, 1), else_=0),
     "crashes": literal(0),
@@ -92,6 +93,15 @@ HAND_OFF = (
 # Asked for each lane, because the index begins with it: so it is one look at a million rows.
 WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
     IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
+)
+
+_before = tasks.alias("before")
+_not_before = case((tasks.c.run_at > clock(), tasks.c.run_at), else_=clock())
+_is_open = _before.c.state.in_([*WAITING, State.RUNNING])
+FOLLOW = (
+    update(tasks)
+    .where(IS_FOLLOWING, ~exists(select(_before.c.id).where(_before.c.id == tasks.c.follows, _is_open)))
+    .values(follows=None, run_at=_not_before, hand_off_at=_not_before)
 )
 
 _crashes = tasks.c.crashes + 1

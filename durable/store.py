@@ -40,6 +40,7 @@ class Store:
         """Take at most so many due tasks, the longest due first; no other worker gets the same."""
         values = {"claimer": worker, "lane": in_thread, "most": most}
         async with self._database.transaction() as connection:
+            await connection.execute(statements.FOLLOW)
             return (await connection.execute(statements.CLAIM, values)).all()
 
     async def claim_one(self, worker: str, id: str) -> Row[Any] | None:
@@ -51,6 +52,7 @@ class Store:
         """Mark at most so many waiting tasks as handed off now, and give their `id`, `name` and `carrier`."""
         values = {"most": most, "patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)}
         async with self._database.transaction() as connection:
+            await connection.execute(statements.FOLLOW)
             return (await connection.execute(statements.HAND_OFF, values)).all()
 
     async def was_not_handed_off(self, ids: Collection[str]) -> None:

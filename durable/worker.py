@@ -81,7 +81,7 @@ class Worker:
             for task in tasks:
                 self._keep_promise(task.id)
             raise
-        self._waiting += sum(not task.worker and task.run_at is None for task in tasks)
+        self._waiting += sum(not task.worker and not _waits(task) for task in tasks)
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
@@ -112,7 +112,7 @@ class Worker:
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
-        if task.run_at is None and self._claiming.is_running() and self._free(lane) > 0:
+        if not _waits(task) and self._claiming.is_running() and self._free(lane) > 0:
             task.worker = self._heartbeat.identity
             self._promised[task.id] = task, time.monotonic()
             self._promises[lane] += 1
@@ -154,7 +154,7 @@ class Worker:
     async def _settle(self, attempt: Attempt) -> None:
         if await settle(self._store, attempt):
             self._rate.count()
-        if self._is_backlog:
+        if self._is_backlog or attempt.task.is_followed:
             self.look()
 
     # --- heartbeat ---
@@ -195,6 +195,10 @@ class Worker:
                 "the database is away; others will rescue within %g s what this worker still held",
                 heartbeat.DEAD_SECONDS,
             )
+
+
+def _waits(task: Task) -> bool:
+    return task.run_at is not None or bool(task.follows)
 
 
 def tell_of_cut_off(task: Task) -> None:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 import asgi_app
 import tasks
 from durable.errors import KeyIsUnderWay
-from durable.handoff import Later, after_answer, store
+from durable.handoff import InOrder, Later, after_answer, store
 from durable.testing import TaskKit
 from settings import settings
 from tests.app.test_routes import ADA, drained, ids
@@ -88,6 +88,24 @@ async def test_a_task_for_later_waits_in_the_database_until_it_is_due(client: ht
     done = await settled(client, task_id)
     assert done["state"] == "succeeded"
     assert done["started_at"] >= done["run_at"] == waiting["run_at"]
+
+
+async def test_tasks_in_order_are_stored_and_each_starts_when_the_one_before_has_ended(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "notify_seconds", 0.3)
+
+    async def announce(request: Request) -> Response:
+        steps = [BackgroundTask(tasks.send_notification), BackgroundTask(tasks.write_audit_record, "order")]
+        return PlainTextResponse("ok", background=InOrder([*steps, BackgroundTask(tasks.log_action, "order")]))
+
+    app = Starlette(routes=[Route("/", after_answer(announce, lambda request: ""))])
+    app.state = asgi_app.app.state
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as other_client:
+        task_ids = ids(await other_client.get("/"))
+    first, second, third = [await settled(client, task_id) for task_id in task_ids]
+    assert [each["state"] for each in (first, second, third)] == ["succeeded"] * 3
+    assert first["finished_at"] <= second["started_at"] <= second["finished_at"] <= third["started_at"]
 
 
 @pytest.mark.parametrize("task_id", ["task-1", "nothing", "%00", "task-" + "0" * 500])

@@ -35,6 +35,7 @@ def row(**changed: Any) -> dict[str, Any]:
         "carrier": "",
         "max_attempts": 5,
         "worker": None,
+        "follows": None,
         "delay_us": 0,
         "hand_off_after_us": 0,
     } | changed
@@ -142,6 +143,30 @@ async def test_the_third_crash_makes_a_task_dead(store: Store) -> None:
     assert found is not None
     assert (found.state, found.crashes, found.error_kind) == ("dead", 3, "Poison")
     assert await claimed(store) == []
+
+
+@pytest.mark.parametrize("end", ["succeeded", "dead", "cancelled"])
+async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(store: Store, end: str) -> None:
+    [first] = await enqueued(store)
+    [second] = await enqueued(store, follows=first)
+    [third] = await enqueued(store, follows=second)
+    assert await claimed(store) == [first]
+    await store.settle(first, "a", 1, Settlement(State.RETRYING), None)
+    assert await claimed(store) == [first]
+    if end == "cancelled":
+        await store.cancel(first)
+    else:
+        await store.settle(first, "a", 2, Settlement(State(end)), None)
+    assert await claimed(store) == [second]
+    await store.release("a")
+    assert await handed_off(store) == [second]
+    assert (await state(store, third))[0] == "queued"
+
+
+async def test_a_task_that_follows_is_not_counted_as_due(store: Store) -> None:
+    [first] = await enqueued(store)
+    await enqueued(store, follows=first)
+    assert await store.count_due(100) == 1
 
 
 async def test_what_is_released_is_due_at_once_and_its_attempt_not_counted(store: Store) -> None:
