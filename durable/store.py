@@ -18,6 +18,7 @@ from storage.many_rows import parameters
 from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
+SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
 HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is handed off again
 
 
@@ -72,7 +73,7 @@ class Store:
             "error_kind": settlement.error_kind,
             "error_message": settlement.error_message,
         }
-        return self._commits.write(statements.SETTLE, [row])
+        return self._commits.write(statements.SETTLE, [row], patience=SETTLE_PATIENCE)
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""

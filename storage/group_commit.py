@@ -22,22 +22,35 @@ class GroupCommit:
         self._most = most
         self._gathered: list[tuple[Executable, Rows, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    def write(self, statement: Executable, rows: Rows) -> asyncio.Future[None]:
+    def write(self, statement: Executable, rows: Rows, *, patience: float = 0.0) -> asyncio.Future[None]:
         """Execute the statement for the `given` rows; what it returns is done when they are committed.
 
-        Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open whether they will be.
+        With `patience` (s) they wait so long for another's commit that takes them along, which costs nothing. Raises
+        `DatabaseUnavailable`, when awaited. Being cancelled leaves open whether they will be.
         """
-        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[None] = loop.create_future()
         self._gathered.append((statement, rows, committed))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all())
+        if not patience:
+            self._begin()
+        elif self._timer is None:
+            self._timer = loop.call_later(patience, self._begin)
         return committed
 
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""
+        self._begin()
         if self._writer is not None:
             await asyncio.shield(self._writer)
+
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all())
 
     async def _write_all(self) -> None:
         while self._gathered:
