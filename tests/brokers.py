@@ -67,6 +67,9 @@ class Broker:
             assert time.monotonic() < deadline, (self._directory / "log").read_text()
             time.sleep(0.1)
 
+    def signal(self, sign: int) -> None:
+        os.killpg(self._process.pid, sign)
+
     def kill(self) -> None:
         """Kill it as the kernel does; what it held in memory is lost."""
         with suppress(ProcessLookupError):
