@@ -1,16 +1,17 @@
 # make run, make test, make lint, make bench; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
-# How often, and for how long, `make bench` measures each row of its table.
+# How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
 ROUNDS ?= 3
 SECONDS ?= 4
+ONLY ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: help run test lint bench
 
 help:
-	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 for bench)'
+	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench)'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
@@ -24,7 +25,7 @@ lint: .venv/complete
 	.venv/bin/mypy --strict .
 
 bench: .venv-bench/complete
-	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS)
+	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt requirements-celery.txt requirements-sqs.txt

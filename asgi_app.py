@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -243,10 +244,18 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     try:
         await database.make_tables()
         await worker.begin()
+        _quieten_garbage_collector()
         yield
     finally:
         await worker.drain(settings.drain_seconds)
         await asyncio.gather(database.close(), tracing.stop())
+
+
+def _quieten_garbage_collector() -> None:
+    # It walks through all that was ever imported, again and again: a fifth of a request's time, and most of the p99.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 broker = _broker()

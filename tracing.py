@@ -21,7 +21,6 @@ import re
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import islice
@@ -37,7 +36,9 @@ from durable.model import Attempt, Outcome
 from observing import agent_log
 from observing.failure import in_words, kind_of, message_of, stack_of
 from observing.redaction import encodable, without_secrets
-from observing.sw8 import Parent, correlation_of, parent_of, written
+from observing.root_span import RootSpan, new_id
+from observing.segment_queue import SegmentQueue
+from observing.sw8 import Parent, correlation_of, written
 from settings import settings
 
 log = logging.getLogger("tracing")
@@ -111,6 +112,8 @@ def trace_id() -> str:
     """Give the trace id of what runs in this context, or ""."""
     # Never get_context(): without a span it would draw on the sampling budget.
     span = _sky and _sky.SpanContext.peek()
+    if isinstance(span, RootSpan):
+        return span.trace_id
     return str(span.context.segment.related_traces[0]) if span else ""
 
 
@@ -158,20 +161,34 @@ def carrier(request: Request) -> str:
 
 def _start_entry_span(sky: Any, scope: Scope) -> Any:
     sky.set_spans([])
-    if sky.config.ignore_http_method_check(scope["method"]):
-        span = sky.NoopSpan(sky.NoopContext())
-    else:
-        parent, correlation = _parent_of_request(scope["headers"]), _correlation(sky, scope["headers"])
-        # The raw path first, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and SW_AGENT_IGNORE_SUFFIX.
-        span = sky.get_context().new_entry_span(
-            op=scope["path"], carrier=parent and _agents_carrier(sky, parent, correlation)
-        )
-    span.start()  # it wipes tags, so they come after
-    span.layer, span.component = sky.Layer.Http, sky.Component.FastAPI  # Starlette has no id of its own
-    span.peer = "{}:{}".format(*scope["client"]) if scope.get("client") else "unknown"
-    _tag(sky, span, {"http.method": scope["method"][:32], "http.url": _url(scope)})
+    if _is_ignored(sky, scope):
+        span = scope[ENTRY_SPAN] = sky.NoopSpan(sky.NoopContext())
+        span.start()
+        return span
+    headers = scope["headers"]
+    sw8 = _only(headers, b"sw8")
+    # Starlette has no component id of its own.
+    span = RootSpan(sky, scope["path"], sky.Kind.Entry, sky.Layer.Http, sky.Component.FastAPI, sw8)
+    if sw8:
+        if span.parent and span.parent.address:
+            span.correlation = _correlation(sky, headers)
+        else:  # a carrier without an address is one of ours, for tasks
+            span.carrier = ""
+    client = scope.get("client")
+    span.peer = f"{client[0]}:{client[1]}" if client else "unknown"
+    span.tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
     scope[ENTRY_SPAN] = span
     return span
+
+
+def _is_ignored(sky: Any, scope: Scope) -> bool:
+    if sky.config.ignore_http_method_check(scope["method"]):
+        return True
+    sampling = sky.sampling.sampling_service
+    if sampling and not sampling.try_sampling():
+        return True
+    # The raw path, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and SW_AGENT_IGNORE_SUFFIX.
+    return sky.SpanContext.ignore_check(scope["path"]) is not None
 
 
 def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseException | None = None) -> None:
@@ -179,7 +196,7 @@ def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseE
         return
     span.op = _operation(scope)
     if status:
-        _tag(sky, span, {"http.status_code": str(status)})
+        span.tags["http.status_code"] = str(status)
     span.error_occurred = status >= 500
     if error is not None:
         _log_error(sky, span, error)
@@ -194,11 +211,11 @@ def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
 
 
 def _written(sky: Any, span: Any, address: str = "") -> str:
-    segment, config = span.context.segment, sky.config
+    config = sky.config
     return written(
         Parent(
-            trace_id=str(segment.related_traces[0]),
-            segment_id=str(segment.segment_id),
+            trace_id=span.trace_id,
+            segment_id=span.segment_id,
             span_id=span.sid,
             service=config.agent_name,
             instance=config.agent_instance_name,
@@ -228,27 +245,9 @@ def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
-def _parent_of_request(headers: Iterable[tuple[bytes, bytes]]) -> Parent | None:
-    parent = parent_of(_only(headers, b"sw8"))
-    return parent if parent and parent.address else None
-
-
 def _correlation(sky: Any, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     header, config = _only(headers, b"sw8-correlation"), sky.config
     return correlation_of(header, config.correlation_element_max_number, config.correlation_value_max_length)
-
-
-def _agents_carrier(sky: Any, parent: Parent, correlation: dict[str, str] | None = None) -> Any:
-    return sky.Carrier(
-        trace_id=parent.trace_id,
-        segment_id=parent.segment_id,
-        span_id=str(parent.span_id),
-        service=parent.service,
-        service_instance=parent.instance,
-        endpoint=parent.endpoint,
-        client_address=parent.address,
-        correlation=correlation or {},
-    )
 
 
 # --- an attempt at a task ---
@@ -256,51 +255,52 @@ def _agents_carrier(sky: Any, parent: Parent, correlation: dict[str, str] | None
 
 def attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
     """Surround an attempt with a segment of its own, under the request that its carrier names."""
-    return _attempt_span(_sky, attempt) if _sky else UNTRACED
+    return _AttemptSpan(_sky, attempt) if _sky else UNTRACED
 
 
 def handed_off_attempt_span(attempt: Attempt) -> AbstractContextManager[None]:
     """Surround an attempt as `attempt_span` does, in a process that a broker told of the task: by an entry span."""
-    return _attempt_span(_sky, attempt, is_entry=True) if _sky else UNTRACED
+    return _AttemptSpan(_sky, attempt, is_entry=True) if _sky else UNTRACED
 
 
-@contextmanager
-def _attempt_span(sky: Any, attempt: Attempt, *, is_entry: bool = False) -> Iterator[None]:
-    before = sky.get_spans()
-    span = _guarded(_start_attempt_span, sky, attempt, is_entry)
-    try:
-        yield
-    finally:
-        if span is not None:
-            _guarded(_end_attempt_span, sky, span, attempt)
-        sky.set_spans(before)
+class _AttemptSpan(AbstractContextManager[None]):
+    __slots__ = ("attempt", "before", "is_entry", "sky", "span")
+
+    def __init__(self, sky: Any, attempt: Attempt, *, is_entry: bool = False) -> None:
+        self.sky = sky
+        self.attempt = attempt
+        self.is_entry = is_entry
+
+    def __enter__(self) -> None:
+        self.before = self.sky.get_spans()
+        self.span = _guarded(_start_attempt_span, self.sky, self.attempt, self.is_entry)
+
+    def __exit__(self, *_: object) -> None:
+        if self.span is not None:
+            _guarded(_end_attempt_span, self.sky, self.span, self.attempt)
+        self.sky.set_spans(self.before)
 
 
 def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
-    sky.set_spans([])
     task = attempt.task
-    if task.carrier == UNSAMPLED:
+    if task.carrier == UNSAMPLED or sky.SpanContext.ignore_check(task.name) is not None:
+        sky.set_spans([])
         span = sky.NoopSpan(sky.NoopContext())  # on the stack, what the task calls is not traced as an orphan
-    else:
-        context = sky.SpanContext()
-        span = (context.new_entry_span if is_entry else context.new_local_span)(op=encodable(task.name))
-    span.context.task_id = task.id  # for log lines
-    span.start()
-    span.component, span.peer = sky.Component.General, ""  # spans opened after this one has ended copy its peer
+        span.context.task_id = task.id  # for log lines
+        span.start()
+        return span
+    known = sky.Kind.Local, sky.Layer.Unknown, sky.Component.General
     if is_entry:
-        span.layer, span.component = sky.Layer.MQ, sky.Component.Celery
-    known = {"task.id": task.id, "task.name": task.name, "task.attempt": str(attempt.number)}
-    _tag(sky, span, {**known, "task.wait_ms": str(int(attempt.waited * 1000))})
-    if parent := parent_of(task.carrier):
-        _refer(sky, span, parent)
+        known = sky.Kind.Entry, sky.Layer.MQ, sky.Component.Celery
+    span = RootSpan(sky, encodable(task.name), *known, task.carrier)
+    span.task_id = task.id
+    span.tags = {
+        "task.id": task.id,
+        "task.name": task.name,
+        "task.attempt": str(task.attempt),
+        "task.wait_ms": str(int(attempt.waited * 1000)),
+    }
     return span
-
-
-def _refer(sky: Any, span: Any, parent: Parent) -> None:
-    here = (parent.service, parent.instance) == (sky.config.agent_name, sky.config.agent_instance_name)
-    kind = "CrossThread" if here else "CrossProcess"
-    span.refs.append(sky.SegmentRef(_agents_carrier(sky, parent), ref_type=kind))
-    span.context.segment.relate(sky.ID(parent.trace_id))
 
 
 @contextmanager
@@ -318,18 +318,15 @@ def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
 
 
 def _start_hand_off_span(sky: Any, task: HandOff, address: str) -> Any:
-    sky.set_spans([])
-    span = sky.SpanContext().new_exit_span(op=f"Celery/{encodable(task.name)}", peer=address)
-    span.start()
-    span.layer, span.component = sky.Layer.MQ, sky.Component.Celery
-    _tag(sky, span, {"task.id": task.id, "task.name": task.name, "mq.broker": address})
-    if parent := parent_of(task.carrier):
-        _refer(sky, span, parent)
+    name = f"Celery/{encodable(task.name)}"
+    span = RootSpan(sky, name, sky.Kind.Exit, sky.Layer.MQ, sky.Component.Celery, task.carrier)
+    span.peer = address
+    span.tags = {"task.id": task.id, "task.name": task.name, "mq.broker": address}
     return span
 
 
 def _end_attempt_span(sky: Any, span: Any, attempt: Attempt) -> None:
-    _tag(sky, span, {"task.outcome": str(attempt.outcome or "")})
+    span.tags["task.outcome"] = (attempt.outcome or "")[:]
     if attempt.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and attempt.error is not None:
         _log_error(sky, span, attempt.error)
     complete = span.stop()
@@ -354,32 +351,30 @@ def _load() -> Any:
 
     In a function, because the service must run without the package, and untraced must not pay for gRPC.
     """
-    from skywalking import Component, Layer, Log, LogItem, config
+    from skywalking import Component, Kind, Layer, Log, LogItem, config
 
     if config.agent_asyncio_enhancement and "skywalking.agent" not in sys.modules:  # which looks at it on import
         config.agent_asyncio_enhancement = False
         log.warning("SW_AGENT_ASYNCIO_ENHANCEMENT is ignored, because the agent fails on the first spans with it")
-    from skywalking import trace
+    from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
     from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection
-    from skywalking.trace import ID, context
-    from skywalking.trace.carrier import Carrier
-    from skywalking.trace.segment import SegmentRef
+    from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
-    from skywalking.trace.tags import Tag
 
     return SimpleNamespace(
-        **{each.__name__: each for each in (Component, Layer, Log, LogItem, ID, Carrier, SegmentRef, NoopSpan, Tag)},
+        **{each.__name__: each for each in (Component, Kind, Layer, Log, LogItem, NoopSpan)},
         SpanContext=context.SpanContext,
         NoopContext=context.NoopContext,
-        get_context=context.get_context,
+        PrimaryEndpoint=context.PrimaryEndpoint,
         get_spans=context._spans,
         set_spans=context._spans_set,
         agent=agent,
         config=config,
         sw_logging=sw_logging,
         trace=trace,
+        sampling=sampling,
         SegmentCollection=SegmentCollection,
     )
 
@@ -396,8 +391,8 @@ def _start_agent(sky: Any, without: Sequence[str]) -> None:
         config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", "sw_asyncpg", *without]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
-    # uuid1 asks a daemon that is hardly ever there, for some 6 us, four times a request; any 32 hex digits will do.
-    sky.trace.uuid = SimpleNamespace(uuid1=uuid.uuid4)
+    # uuid1 asks a daemon that is hardly ever there, and lets go of the interpreter's lock for it.
+    sky.trace.uuid = SimpleNamespace(uuid1=new_id)
     _scrub_what_leaves(sky)
     _send_in_batches(sky)
     _make_log_reporter_harmless(sky)
@@ -462,11 +457,13 @@ def _scrub_what_leaves(sky: Any) -> None:
     archive_segment, archive_log = sky.agent.archive_segment, sky.agent.archive_log
 
     def send_segment(segment: Any) -> None:
-        if not getattr(segment, "sent", False):
-            segment.sent = True
+        if getattr(segment, "sent", False):
+            return
+        segment.sent = True
+        if not isinstance(segment, RootSpan) or segment.logs:
             for span in segment.spans:
                 _scrub(sky, span)
-            archive_segment(segment)
+        archive_segment(segment)
 
     def send_log(data: Any) -> None:
         for tag in data.tags.data:
@@ -486,6 +483,12 @@ def _send_in_batches(sky: Any) -> None:
     reporter: Any = getattr(getattr(sky.agent, "_SkyWalkingAgent__protocol", None), "traces_reporter", None)
     if not hasattr(reporter, "report_stub"):  # another protocol than gRPC
         return
+    waiting, sky.agent._SkyWalkingAgent__segment_queue = (
+        sky.agent._SkyWalkingAgent__segment_queue,
+        SegmentQueue(sky.config.agent_trace_reporter_max_buffer_size),
+    )
+    while not waiting.empty():
+        sky.agent.archive_segment(waiting.get())
     unsent: list[Any] = []
 
     def report(segments: Iterator[Any]) -> None:
@@ -504,7 +507,7 @@ def _scrub(sky: Any, span: Any) -> None:
         entry.items = [sky.LogItem(item.key, without_secrets(encodable(item.val))) for item in entry.items]
         if entry.timestamp * 1000 < span.start_time:  # the agent's own logs bear the time of its import
             entry.timestamp = span.end_time / 1000
-    if not span.kind.is_exit:
+    if not span.kind.is_exit or isinstance(span, RootSpan):
         return
     span.peer = encodable(span.peer or "").rpartition("@")[2]
     for tag in span.iter_tags():
@@ -523,10 +526,3 @@ def _put_task_id(sky: Any, data: Any) -> None:
     if sky.config.agent_log_reporter_layout == AGENTS_LAYOUT:  # a user's own layout stays as it is
         line, newline, rest = data.body.text.text.partition("\n")
         data.body.text.text = f"{line} task={task_id}{newline}{rest}"
-
-
-def _tag(sky: Any, span: Any, tags: dict[str, str]) -> None:
-    for key, value in tags.items():
-        tag = sky.Tag(encodable(value))
-        tag.key = key
-        span.tag(tag)

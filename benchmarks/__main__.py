@@ -4,34 +4,48 @@ import argparse
 import os
 import platform
 import re
-from collections.abc import Iterable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import demo, load, memory, table
+from benchmarks import asleep, backlog, crash, demo, latency, load, memory, table
 
-PARTS = ("demo", "table", "memory")
+Options = argparse.Namespace
+
+# By the name that --only takes: the heading, and what measures it.
+PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
+    "demo": ("Slow work in the request, and after the answer", lambda _: demo.measure()),
+    "table": (
+        f"Requests with a task that does nothing ({load.CONNECTIONS} connections, one process)",
+        lambda options: table.measure(options.rounds, options.seconds),
+    ),
+    "latency": ("One connection", lambda _: latency.measure()),
+    "backlog": ("A backlog", lambda options: backlog.measure(options.backlog_rows, options.seconds)),
+    "crash": ("A kill -9 in the middle of the work", lambda _: crash.measure()),
+    "asleep": ("Answers beside a thousand sleeping tasks", lambda _: asleep.measure()),
+    "memory": ("Memory of a sleeping task", lambda options: memory.measure(options.tasks)),
+}
 
 
 def main() -> None:
     options = _options()
-    parts = [options.only] if options.only else PARTS
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would stay
     print(_machine())
-    if "demo" in parts:
-        _show("Slow work in the request, and after the answer", demo.measure())
-    if "table" in parts:
-        title = f"Requests with a task that does nothing ({load.CONNECTIONS} connections, one process)"
-        complaint = load.missing()
-        _show(title, [f"left out: {complaint}"] if complaint else table.measure(options.rounds, options.seconds))
-    if "memory" in parts:
-        _show("Memory of a sleeping task", memory.measure(options.tasks))
+    for name in options.only or PARTS:
+        title, measure = PARTS[name]
+        print(f"\n## {title}\n", flush=True)
+        for line in measure(options):
+            print(line, flush=True)
 
 
-def _options() -> argparse.Namespace:
+def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=PARTS, help="run this alone")
+    parser.add_argument("--only", choices=PARTS, action="append", help="run this alone; may be given several times")
     parser.add_argument("--rounds", type=int, default=3, help="how often each row of the table is measured")
-    parser.add_argument("--seconds", type=int, default=4, help="how long each of these measurements takes")
+    parser.add_argument("--seconds", type=int, default=4, help="how long each measurement under load takes")
     parser.add_argument("--tasks", type=int, default=10_000, help="how many tasks sleep at a time")
+    parser.add_argument("--backlog-rows", type=int, default=1_000_000, help="how many rows wait in the backlog's table")
     return parser.parse_args()
 
 
@@ -42,12 +56,6 @@ def _machine() -> str:
         f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, Python {platform.python_version()}, "
         f"load average {load_average:.2f} before the start"
     )
-
-
-def _show(title: str, lines: Iterable[str]) -> None:
-    print(f"\n## {title}\n", flush=True)
-    for line in lines:
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

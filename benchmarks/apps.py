@@ -1,8 +1,10 @@
 """The applications that are measured against each other: the same answer, the same task."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -13,17 +15,21 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
-from durable.engines.local import LocalEngine
+from asgi_app import lifespan
+from durable.attempt import current_task_id
 from durable.handoff import after_answer
+from durable.model import Task, new_task_id
 from durable.registry import task
+from durable.rows import row_of, store_arguments
 from durable.store import Store
-from durable.worker import Worker
-from settings import settings
 from storage.database import Database
+
+logging.getLogger().setLevel(logging.WARNING)  # or the lines of each attempt would be what is measured
 
 ANSWER = {"status": "processing"}
 
 asleep = 0  # so that a measurement can check that all its tasks sleep
+started: list[int] = []  # when each task that tells began, by the clock that all processes share (ns)
 kept: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
 
@@ -38,7 +44,12 @@ async def sleep() -> None:
     await asyncio.sleep(3600)
 
 
-# The same two, stored: registered task functions become rows.
+async def tell() -> None:
+    """Tell when it started."""
+    started.append(time.monotonic_ns())
+
+
+# The same, stored: registered task functions become rows.
 
 
 @task("nothing")
@@ -49,6 +60,24 @@ async def stored_nothing() -> None:
 @task("sleep")
 async def stored_sleep() -> None:
     await sleep()
+
+
+@task("tell")
+async def stored_tell() -> None:
+    await tell()
+
+
+@task("doze")
+async def stored_doze(diary: str) -> None:
+    """Sleep for 50 ms, and write down each start and each end, which a database may hear of or not."""
+    _write_down(diary, "start")
+    await asyncio.sleep(0.05)
+    _write_down(diary, "end")
+
+
+def _write_down(diary: str, word: str) -> None:
+    with Path(diary).open("a") as lines:
+        lines.write(f"{word} {current_task_id.get()}\n")
 
 
 async def no_task(request: Request) -> Response:
@@ -71,6 +100,18 @@ async def with_stored_sleep(request: Request) -> Response:
     return JSONResponse(ANSWER, background=BackgroundTask(stored_sleep))
 
 
+async def with_tell(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(tell))
+
+
+async def with_stored_tell(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_tell))
+
+
+async def with_stored_doze(request: Request) -> Response:
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_doze, request.query_params["diary"]))
+
+
 async def with_bare_sleep(request: Request) -> Response:
     kept.add(asyncio.create_task(sleep()))
     return JSONResponse(ANSWER)
@@ -78,6 +119,10 @@ async def with_bare_sleep(request: Request) -> Response:
 
 async def count_asleep(request: Request) -> Response:
     return JSONResponse({"asleep": asleep})
+
+
+async def list_started(request: Request) -> Response:
+    return JSONResponse({"started": started})
 
 
 async def raw(scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,43 +134,30 @@ async def raw(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+TOLD = [Route("/asleep", count_asleep), Route("/started", list_started)]
 
 
-def _routes(accept: Handler, go_to_sleep: Handler) -> list[Route]:
-    return [Route("/", accept), Route("/sleep", go_to_sleep), Route("/asleep", count_asleep)]
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start()
-    engine = app.state.engine = LocalEngine(
-        max_running=settings.max_running,
-        threads=settings.task_threads,
-        timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
-    )
-    database = Database(settings.database_url)
-    worker = app.state.worker = Worker(
-        Store(database), engine, max_queued=settings.max_queued, keep_days=settings.keep_days
-    )
+async def queue(database_url: str, count: int) -> None:
+    """Queue tasks that do nothing, as a service does that has no free slot."""
+    database = Database(database_url)
     await database.make_tables()
-    await worker.begin()
-    yield
-    await worker.drain(settings.drain_seconds)
-    await tracing.stop()
+    new = [Task(new_task_id(), "nothing", stored_nothing, is_async=True) for _ in range(count)]
+    await Store(database).enqueue([row_of(task, store_arguments(task)) for task in new])
+    await database.close()
 
 
-bare = Starlette(routes=_routes(no_task, with_bare_sleep))
-in_memory = Starlette(routes=_routes(with_task, with_sleep))
+def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
+    return Starlette(routes=[Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell), *TOLD])
 
 
-def _ours(accept: Handler, go_to_sleep: Handler) -> Starlette:
-    return Starlette(
-        routes=_routes(after_answer(accept, tracing.carrier), after_answer(go_to_sleep, tracing.carrier)),
-        middleware=[Middleware(tracing.RequestTracing)],
-        lifespan=lifespan,
-    )
+def _ours(handlers: Mapping[str, Handler]) -> Starlette:
+    routes = [Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()]
+    return Starlette(routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan)
 
 
-ours = _ours(with_task, with_sleep)
-durable = _ours(with_stored_task, with_stored_sleep)
+bare = _plain(no_task, with_bare_sleep)
+in_memory = _plain(with_task, with_sleep)
+ours = _ours({"/": with_task, "/sleep": with_sleep})
+durable = _ours(
+    {"/": with_stored_task, "/sleep": with_stored_sleep, "/tell": with_stored_tell, "/doze": with_stored_doze}
+)

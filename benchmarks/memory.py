@@ -1,13 +1,14 @@
 """What a sleeping task costs in memory: the growth of the server's resident set, divided by the tasks."""
 
 import asyncio
-import re
 import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import goals, servers
+from benchmarks.clients import ask_often, resident_kib
 from tests import serving
 
 CONNECTIONS = 32
@@ -23,9 +24,10 @@ class Row(NamedTuple):
     holds: bool = False
 
 
+DURABLE = Row("ours durable, untraced", "benchmarks.apps:durable")
 ROWS = (
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
-    Row("ours durable, untraced", "benchmarks.apps:durable"),
+    DURABLE,
     Row("a bare asyncio task", "benchmarks.apps:bare"),
     Row("Starlette's in-memory task, which holds its request open", "benchmarks.apps:in_memory", holds=True),
 )
@@ -37,61 +39,35 @@ def measure(tasks: int) -> Iterator[str]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # the servers inherit it
     yield "| | tasks asleep | KiB each |"
     yield "|---|--:|--:|"
+    sizes = {}
     for row in ROWS:
         count = min(tasks, files - SPARE_FILES) if row.holds and files != resource.RLIM_INFINITY else tasks
-        yield f"| {row.name} | {count:,} | {_kib_of_a_sleeper(row, count):.1f} |"
+        sizes[row] = _kib_of_a_sleeper(row, count)
+        yield f"| {row.name} | {count:,} | {sizes[row]:.1f} |"
+    yield from goals.compare({"sleeping": sizes[DURABLE]})
 
 
 def _kib_of_a_sleeper(row: Row, tasks: int) -> float:
     # The agent is not there, and neither is a limit that would keep a task waiting or end its sleep.
     limits = {"MAX_RUNNING": "100000", "REQUEST_TIMEOUT": "3600"}
-    with tempfile.TemporaryDirectory() as directory:
-        server = serving.start(Path(directory), app=row.app, args=["--no-access-log"], **limits)
-        try:
-            return asyncio.run(_growth(row, server, tasks)) / tasks
-        finally:
-            server.kill()
+    with tempfile.TemporaryDirectory() as directory, servers.service(Path(directory), row.app, **limits) as server:
+        return asyncio.run(_growth(row, server, tasks)) / tasks
 
 
 async def _growth(row: Row, server: serving.Server, tasks: int) -> float:
-    await _ask_often(server.port, "/", WARM_UP_REQUESTS, CONNECTIONS)
-    before = _resident_kib(server.pid)
-    open_ones = await _ask_often(server.port, "/sleep", tasks, tasks if row.holds else CONNECTIONS)
+    await ask_often(server.port, "/", WARM_UP_REQUESTS, CONNECTIONS)
+    before = resident_kib(server.pid)
+    open_ones = await ask_often(server.port, "/sleep", tasks, tasks if row.holds else CONNECTIONS)
     await _until_asleep(server.port, tasks)
-    growth = _resident_kib(server.pid) - before
+    growth = resident_kib(server.pid) - before
     for connection in open_ones:
         connection.writer.close()
     return growth
 
 
-class Connection(NamedTuple):
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    async def ask(self, path: str) -> str:
-        self.writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-        return (await self.reader.readuntil(b"}")).decode()  # every answer is one JSON object without another in it
-
-
-async def _ask_often(port: int, path: str, times: int, connections: int) -> list[Connection]:
-    """Ask so many times over so many connections, and leave them open."""
-    opened = [Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(connections)]
-    for start in range(0, times, connections):
-        for group in range(0, min(connections, times - start), CONNECTIONS):
-            asking = opened[group : min(group + CONNECTIONS, times - start)]
-            await asyncio.gather(*(connection.ask(path) for connection in asking))
-    return opened
-
-
 async def _until_asleep(port: int, tasks: int) -> None:
-    (connection,) = await _ask_often(port, "/asleep", 1, 1)
+    (connection,) = await ask_often(port, "/asleep", 1, 1)
     async with asyncio.timeout(30):
         while f'{{"asleep":{tasks}}}' not in await connection.ask("/asleep"):
             pass
     connection.writer.close()
-
-
-def _resident_kib(pid: int) -> int:
-    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert match is not None
-    return int(match[1])

@@ -1,57 +1,38 @@
 """Requests per second and latencies, as ratios to Starlette with one in-memory task that does nothing."""
 
 import os
-import tempfile
+import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import load
+from benchmarks import goals, load
+from benchmarks.rows import CELERY, DURABLE, QUEUES, REFERENCE, ROWS, TRACED, Row, serving_row
 from tests import serving
 from tests.collector import Collector
 
 WARM_UP_SECONDS = 1
 QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 15.0  # the collector has received all when nothing came for the first of these
-
-
-class Row(NamedTuple):
-    """One application, the command that serves it, and how many segments a traced request of it makes."""
-
-    name: str
-    app: str
-    command: Sequence[str] = ("uvicorn",)
-    segments: int = 0
-
-
-REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
-ROWS = (
-    Row("raw ASGI, no task", "benchmarks.apps:raw"),
-    Row("Starlette, no task", "benchmarks.apps:bare"),
-    Row("FastAPI, one in-memory task", "benchmarks.fastapi_app:app"),
-    Row("ours in memory, untraced", "benchmarks.apps:ours"),
-    Row("ours in memory, traced", "benchmarks.apps:ours", segments=2),
-    Row("ours durable (SQLite, fsync at each commit), untraced", "benchmarks.apps:durable"),
-    Row("ours durable (SQLite, fsync at each commit), traced", "benchmarks.apps:durable", segments=2),
-    Row("the agent's own plugin, one in-memory task", "benchmarks.apps:in_memory", ("sw-python", "run", "uvicorn"), 1),
-)
+COMPLAINT = re.compile(r"^.*(?:\b(?:WARNING|ERROR|CRITICAL)\b|^Traceback).*$", re.MULTILINE)
 
 
 class Result(NamedTuple):
     """One measurement of one application.
 
-    `cpu` is what the server's process used for a request, in microseconds; `received` is the share of the segments
-    that the collector received.
+    `cpu` is what the process that answers used for a request, in microseconds; `received` is the share of the segments
+    that the collector received; `complaints` are the warnings and errors that the process wrote meanwhile.
     """
 
     requests: int
+    failed: int
     rate: float
     p50: float
     p99: float
     cpu: float
     received: float | None = None
+    complaints: tuple[str, ...] = ()
 
 
 class Pair(NamedTuple):
@@ -67,32 +48,57 @@ class Pair(NamedTuple):
         return own / reference
 
 
+Pairs = dict[Row, list[Pair]]
+
+
 def measure(rounds: int, seconds: int) -> Iterator[str]:
     """Measure every row once a round, each round in another order, and yield the table line by line."""
-    pairs: dict[Row, list[Pair]] = {row: [] for row in ROWS}
-    references = []
-    with _server(REFERENCE, None) as reference:
+    if complaint := load.missing():
+        yield f"left out: {complaint}"
+        return
+    missing = {row.needs.missing() for row in ROWS if row.needs}
+    rows = [row for row in ROWS if not (row.needs and row.needs.missing())]
+    references, pairs, failures = _measured(rows, rounds, seconds)
+    yield (
+        "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us "
+        "| segments received | failed |"
+    )
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield _line(REFERENCE, [Pair(result, result, result) for result in references])
+    yield from (_line(row, measured) for row, measured in pairs.items() if measured)
+    yield from (f"left out: {complaint}" for complaint in sorted(missing - {""}))
+    yield from failures
+    yield from _complaints(pairs)
+    yield from goals.compare(_seen(pairs))
+
+
+def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs, list[str]]:
+    failures = []
+    pairs: Pairs = {row: [] for row in rows}
+    with serving_row(REFERENCE) as reference:
         load.run(reference.url, WARM_UP_SECONDS)
-        references.append(_loaded(reference, seconds))
+        references = [_loaded(reference, seconds)]
         for turn in range(rounds):
-            for row in ROWS[turn % len(ROWS) :] + ROWS[: turn % len(ROWS)]:
-                own = _result(row, seconds)
+            for row in rows[turn % len(rows) :] + rows[: turn % len(rows)]:
+                try:
+                    own = _result(row, seconds)
+                except (AssertionError, RuntimeError) as error:
+                    if row.needs is None:
+                        raise
+                    failures.append(f"{row.name} ({row.fsync}) failed: {error}")  # another's row costs no other its own
+                    continue
                 references.append(_loaded(reference, seconds))
                 pairs[row].append(Pair(own, *references[-2:]))
-    yield "| | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us | segments received |"
-    yield "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
-    yield _line(REFERENCE.name, [Pair(result, result, result) for result in references])
-    for row in ROWS:
-        yield _line(row.name, pairs[row])
+    return references, pairs, failures
 
 
 def _result(row: Row, seconds: int) -> Result:
-    with ExitStack() as stack:
-        collector = stack.enter_context(Collector()) if row.segments else None
-        server = stack.enter_context(_server(row, collector))
-        load.run(server.url, WARM_UP_SECONDS)
-        if collector is None:
+    if not row.segments:
+        with serving_row(row) as server:
+            load.run(server.url, WARM_UP_SECONDS)
             return _loaded(server, seconds)
+    with Collector() as collector, serving_row(row, collector) as server:
+        load.run(server.url, WARM_UP_SECONDS)
         before = _all_received(collector)
         result = _loaded(server, seconds)
         made = row.segments * result.requests
@@ -101,21 +107,10 @@ def _result(row: Row, seconds: int) -> Result:
 
 
 def _loaded(server: serving.Server, seconds: int) -> Result:
-    before = _cpu_seconds(server.pid)
+    before, said = _cpu_seconds(server.pid), len(server.log())
     reading = load.run(server.url, seconds)
-    cpu = (_cpu_seconds(server.pid) - before) / reading.requests * 1e6
-    return Result(*reading, cpu)
-
-
-@contextmanager
-def _server(row: Row, collector: Collector | None) -> Iterator[serving.Server]:
-    variables = {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address} if collector else {}
-    with tempfile.TemporaryDirectory() as directory:
-        server = serving.start(Path(directory), app=row.app, command=row.command, args=["--no-access-log"], **variables)
-        try:
-            yield server
-        finally:
-            server.kill()
+    cpu = (_cpu_seconds(server.pid) - before) / max(1, reading.requests) * 1e6
+    return Result(*reading, cpu, complaints=tuple(COMPLAINT.findall(server.log()[said:])))
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -125,18 +120,20 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _all_received(collector: Collector) -> int:
+    """Count the segments once no more come, each once: a batch whose answer was lost is sent again."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     before = -1
     while before < (now := len(collector.segments)) and time.monotonic() < deadline:
         before = now
         time.sleep(QUIET_SECONDS)
-    return now
+    return len({segment.traceSegmentId for segment in collector.segments})
 
 
-def _line(name: str, pairs: list[Pair]) -> str:
+def _line(row: Row, pairs: list[Pair]) -> str:
     ratios = [pair.ratio("rate") for pair in pairs]
     received = [pair.own.received for pair in pairs if pair.own.received is not None]
     cells = [
+        row.fsync,
         f"{median(pair.own.rate for pair in pairs):,.0f}",
         f"{median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})",
         f"{median(pair.own.p50 for pair in pairs):.2f}",
@@ -145,5 +142,24 @@ def _line(name: str, pairs: list[Pair]) -> str:
         f"{median(pair.ratio('p99') for pair in pairs):.2f}",
         f"{median(pair.own.cpu for pair in pairs):.0f}",
         f"{median(received):.1%}" if received else "",
+        f"{sum(pair.own.failed for pair in pairs):,}",
     ]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {row.name} | {' | '.join(cells)} |"
+
+
+def _complaints(pairs: Pairs) -> Iterator[str]:
+    """Yield what the rows' processes complained of: the number, and the first as an example."""
+    for row, measured in pairs.items():
+        if said := [complaint for pair in measured for complaint in pair.own.complaints]:
+            yield f"{row.name} wrote {len(said)} warnings and errors, the first of them: {said[0]}"
+
+
+def _seen(pairs: Pairs) -> dict[str, float]:
+    ratio = {row: median(pair.ratio("rate") for pair in measured) for row, measured in pairs.items() if measured}
+    queues, celery = ([ratio[row] for row in group if row in ratio] for group in (QUEUES, CELERY))
+    received = median(pair.own.received or 0.0 for pair in pairs[TRACED])
+    against = {
+        name: ratio[DURABLE] / max(others) for name, others in (("fastest", queues), ("celery", celery)) if others
+    }
+    tracing = ratio[TRACED] / ratio[DURABLE]
+    return {"durable": ratio[DURABLE], **against, "traced": ratio[TRACED], "tracing": tracing, "received": received}

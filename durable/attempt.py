@@ -35,17 +35,40 @@ async def run(attempt: Attempt, *, timeout: float, surrounding: Surrounding) -> 
 
 
 async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseException | None]:
-    limit = asyncio.timeout(timeout)
+    # What asyncio.timeout does, without its objects, which were a tenth of the cost of a task that does nothing.
+    this = asyncio.current_task()
+    assert this is not None
+    timer = asyncio.get_running_loop().call_later(timeout, _cut_off, attempt, this)
     try:
-        async with limit:
-            attempt.result = await _call(attempt)
+        attempt.result = await _call(attempt)
     except KeyboardInterrupt:
         raise
-    except asyncio.CancelledError as error:
-        return (Outcome.RELEASED if _cancelled_from_outside() else Outcome.CANCELLED), error
     except BaseException as error:  # SystemExit too: a task function must not end the service
-        return (Outcome.TIMED_OUT if limit.expired() else Outcome.FAILED), error
+        if attempt.outcome is Outcome.TIMED_OUT and this.uncancel() == 0:
+            return Outcome.TIMED_OUT, _timeout_error(error)
+        return _outcome_of(error, this), error
+    finally:
+        timer.cancel()
+    if attempt.outcome is Outcome.TIMED_OUT:  # which it has swallowed
+        this.uncancel()
     return Outcome.SUCCEEDED, None
+
+
+def _cut_off(attempt: Attempt, running: "asyncio.Task[Any]") -> None:
+    attempt.outcome = Outcome.TIMED_OUT
+    running.cancel()
+
+
+def _timeout_error(cause: BaseException) -> BaseException:
+    error = TimeoutError("it was cut off at its time limit")
+    error.__cause__ = cause
+    return error.with_traceback(cause.__traceback__)
+
+
+def _outcome_of(error: BaseException, this: "asyncio.Task[Any]") -> Outcome:
+    if isinstance(error, asyncio.CancelledError):
+        return Outcome.RELEASED if this.cancelling() else Outcome.CANCELLED
+    return Outcome.FAILED
 
 
 async def _call(attempt: Attempt) -> Any:
@@ -57,11 +80,6 @@ async def _call(attempt: Attempt) -> Any:
     if error is not None:
         raise error
     return result
-
-
-def _cancelled_from_outside() -> bool:
-    this = asyncio.current_task()
-    return this is not None and this.cancelling() > 0
 
 
 def _log_end(attempt: Attempt, seconds: float) -> None:

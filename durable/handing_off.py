@@ -41,7 +41,7 @@ class HandingOff(Worker):
     async def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run in the whole fleet, and how the broker is."""
         return {
-            "queued": await self._store.count_waiting(self._max_queued),
+            "queued": await self._store.count_due(self._max_queued),
             "running": await self._store.count_running(),
             "oldest_waiting": round(await self._store.oldest_waiting(), 3),
             "broker": {"address": self._broker.address, "status": "down" if self._is_down else "up"},
@@ -51,7 +51,7 @@ class HandingOff(Worker):
         """Hand off those tasks that are due: their answer has gone."""
         if not self._is_down:
             now = datetime.now(UTC)
-            due = [task for task in tasks if task.run_at is None or task.run_at <= now]
+            due = [task for task in tasks if not task.follows and (task.run_at is None or task.run_at <= now)]
             self._fresh.extend(HandOff(task.id, task.name, task.carrier) for task in due)
             self.look()
 
@@ -66,14 +66,13 @@ class HandingOff(Worker):
     def _promise(self, task: Task) -> None:
         """Promise nothing: no task has its slot here."""
 
-    async def _claim(self) -> None:
+    async def claim(self) -> bool:
         """Hand off a batch: first what was just answered, then what the database knows to be due."""
-        self._more.clear()
         if time.monotonic() < self._not_before:
-            return
+            return False
         batch = [] if self._is_down else await self._next_batch()
         if not batch and not self._is_down:
-            return
+            return False
         _, error = await asyncio.wrap_future(start_in_thread(lambda: self._broker.send(batch), name="hand-off"))
         if isinstance(error, BrokerUnavailable):
             self._begin_outage(error)
@@ -83,6 +82,7 @@ class HandingOff(Worker):
         else:
             self._end_outage()
             self.look()  # there may be more
+        return True
 
     async def _next_batch(self) -> list[HandOff]:
         fresh = [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]

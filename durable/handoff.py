@@ -8,9 +8,12 @@ connection that it came in on.
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from itertools import pairwise
+from typing import Any, ParamSpec
 
 from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.concurrency import run_in_threadpool
@@ -21,15 +24,37 @@ from durable import idempotency, registry
 from durable.errors import KeyIsUnderWay
 from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
-from storage.database import Connection
+from storage.database import Connection, DatabaseUnavailable
+
+log = logging.getLogger("tasks")
+
+P = ParamSpec("P")
 
 Handler = Callable[[Request], Awaitable[Response] | Response]
 AsyncHandler = Callable[[Request], Awaitable[Response]]
 Background = Callable[[], object]
 
 
+HANDING = "durable.handing"  # where a request's scope keeps it
+
+
 class InOrder(BackgroundTasks):
-    """Tasks that run one after another, in memory only: each starts when the one before has ended, however it ended."""
+    """Tasks that run one after another: each starts when the one before has ended for good, however it ended.
+
+    They are stored if all of them are registered task functions, and live in memory if any is not.
+    """
+
+
+class Later(BackgroundTask):
+    """A call of a registered task function that is not to run before `run_at`; it is noticed within half a second."""
+
+    def __init__(self, run_at: datetime, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        if run_at.tzinfo is None:
+            raise ValueError("run_at must say its time zone: datetime.now(UTC) + timedelta(hours=1)")
+        if registry.of_function(function) is None:
+            raise ValueError(f"{_name(function)} is no registered task function, and only those are kept for later")
+        super().__init__(function, *args, **kwargs)
+        self.run_at = run_at
 
 
 class Stored(BackgroundTask):
@@ -37,6 +62,50 @@ class Stored(BackgroundTask):
 
     def __init__(self, tasks: list[Task]) -> None:
         self.tasks = tasks
+
+
+class _Handing:
+    """A request whose tasks are handed over: the first of them has the id that the handler knows."""
+
+    __slots__ = ("carrier_of", "id", "key", "request")
+
+    def __init__(self, request: Request, carrier_of: Callable[[Request], str]) -> None:
+        self.request = request
+        self.carrier_of = carrier_of
+        self.id = new_task_id()
+        self.key: Key | None = None
+        # What request.state.task_id would do, without making the object behind it for every request.
+        request.scope.setdefault("state", {})["task_id"] = self.id
+        request.scope[HANDING] = self
+
+    def make_task(self, part: Background) -> Task:
+        id, self.id = self.id, ""
+        id = id or new_task_id()
+        carrier = self.carrier_of(self.request)
+        if type(part) is not BackgroundTask and type(part) is not Later:  # Starlette awaits whatever it is
+            return Task(id, _name(part), part, is_async=True, carrier=carrier)
+        if entry := registry.of_function(part.func):
+            name, policy = entry.name, entry.policy
+        else:
+            name, policy = _name(part.func), Policy()
+        run_at = part.run_at if type(part) is Later else None
+        return Task(id, name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy, run_at=run_at)
+
+
+class _Start:
+    """The background that a response has in place of the handler's: it starts the tasks, and returns at once."""
+
+    __slots__ = ("groups", "state")
+
+    def __init__(self, state: Any, groups: list[list[Task]]) -> None:
+        self.state = state
+        self.groups = groups
+
+    async def __call__(self) -> None:
+        if stored := [task for group in self.groups for task in group if task.stored]:
+            self.state.worker.start(stored)
+        if in_memory := [group for group in self.groups if not group[0].stored]:
+            self.state.engine.start(in_memory)
 
 
 def after_answer(
@@ -55,11 +124,11 @@ def after_answer(
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
-        request.state.task_id = new_task_id()
-        request.state.make_task = _maker(request, carrier_of)
-        if "idempotency-key" not in request.headers:
-            return await _answered(answer, request, None)
-        return await _answered_once(answer, request, idempotency.key_of(request, await read_body(request)))
+        handing = _Handing(request, carrier_of)
+        if idempotency.is_asked_for(request):
+            handing.key = idempotency.key_of(request, await read_body(request))
+            return await _answered_once(answer, handing, handing.key)
+        return await _answered(answer, handing)
 
     return endpoint
 
@@ -69,36 +138,30 @@ async def store(request: Request, connection: Connection, background: Background
 
     Raises what `Worker.accept` raises, and ValueError for what no `@task` has registered.
     """
-    groups = list(_groups(background, request.state.make_task))
+    handing: _Handing = request.scope[HANDING]
+    groups = _groups(background, handing)
     if not all(map(_is_to_be_stored, groups)):
         raise ValueError("only registered task functions can be stored")
-    tasks = [task for [task] in groups]
-    await _store_within(connection, request, tasks)
+    tasks = [task for group in groups for task in group]
+    if handing.key is not None:
+        await idempotency.reserve(connection, handing.key, [task.id for task in tasks])
+    await request.app.state.worker.accept_within(connection, tasks)
     return BackgroundTasks([Stored(tasks)])
 
 
-async def _store_within(connection: Connection, request: Request, tasks: list[Task]) -> None:
-    if request.state.idempotency_key:
-        await idempotency.reserve(connection, request.state.idempotency_key)
-    await request.app.state.worker.accept_within(connection, tasks)
-
-
-async def _answered(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
-    request.state.idempotency_key = key
-    response = await handler(request)
+async def _answered(handler: AsyncHandler, handing: _Handing) -> Response:
+    response = await handler(handing.request)
     if response.background is not None:
-        await _take_over(request, response, key)
+        await _take_over(handing, response)
     return response
 
 
-async def _answered_once(handler: AsyncHandler, request: Request, key: Key | None) -> Response:
-    if key is None:
-        return await _answered(handler, request, None)
-    database = request.app.state.database
+async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> Response:
+    database = handing.request.app.state.database
     if earlier := await idempotency.earlier_answer(database, key):
         return earlier
     try:
-        return await _answered(handler, request, key)
+        return await _answered(handler, handing)
     except idempotency.SeenBefore:  # at the same moment
         earlier = await idempotency.earlier_answer(database, key)
         if earlier is None:
@@ -118,83 +181,74 @@ def _as_coroutine(handler: Handler) -> AsyncHandler:
     return in_thread
 
 
-async def _take_over(request: Request, response: Response, key: Key | None) -> None:
-    groups = [group for group in _groups(response.background, request.state.make_task) if group]
-    if new := [task for [task] in filter(_is_to_be_stored, groups)]:
-        await _store(request, new)
+async def _take_over(handing: _Handing, response: Response) -> None:
+    groups = _groups(response.background, handing)
     tasks = [task for group in groups for task in group]
-    if tasks:
-        response.headers["Task-Id"] = ", ".join(task.id for task in tasks)
-        response.background = BackgroundTask(_start, request.app.state, groups)
-    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and tasks[0].stored:
-        response.headers["Location"] = f"/tasks/{tasks[0].id}"
-    if key is not None and any(task.stored for task in tasks):
-        async with request.app.state.database.transaction() as connection:
-            await idempotency.remember(connection, key, response)
-
-
-async def _store(request: Request, tasks: list[Task]) -> None:
-    if request.state.idempotency_key is None:
-        await request.app.state.worker.accept(tasks)
+    if not tasks:
         return
+    new = [task for group in groups if _is_to_be_stored(group) for task in group]
+    ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
+    response.raw_headers.append((b"task-id", ids.encode()))
+    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and (new or tasks[0].stored):
+        response.headers["Location"] = f"/tasks/{ids}"
+    response.background = _Start(handing.request.app.state, groups)  # type: ignore[assignment]  # Starlette awaits it
+    is_reserved = any(task.stored for task in tasks)  # by the handler, in its own transaction
+    if handing.key is None and new:
+        await handing.request.app.state.worker.accept(new)
+    elif handing.key is not None and new:
+        await _store_with_answer(handing, handing.key, response, new, is_reserved=is_reserved)
+    elif handing.key is not None and is_reserved:
+        await _remember(handing, handing.key, response)
+
+
+async def _store_with_answer(
+    handing: _Handing, key: Key, response: Response, tasks: list[Task], *, is_reserved: bool
+) -> None:
     # Not with others' in one commit: a key that another request has would fail theirs as well.
-    async with request.app.state.database.transaction() as connection:
-        await _store_within(connection, request, tasks)
+    state = handing.request.app.state
+    async with state.database.transaction() as connection:
+        if not is_reserved:
+            await idempotency.reserve(connection, key, [task.id for task in tasks])
+        await state.worker.accept_within(connection, tasks)
+        await idempotency.remember(connection, key, response)
 
 
-async def _start(state: Any, groups: list[list[Task]]) -> None:
-    if stored := [task for group in groups for task in group if task.stored]:
-        state.worker.start(stored)
-    state.engine.start([group for group in groups if not group[0].stored])
+async def _remember(handing: _Handing, key: Key, response: Response) -> None:
+    try:
+        async with handing.request.app.state.database.transaction() as connection:
+            await idempotency.remember(connection, key, response)
+    except DatabaseUnavailable as error:  # what the handler has committed is done, and must not be answered by a 503
+        log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
 
 
 def _is_to_be_stored(group: list[Task]) -> bool:
-    return len(group) == 1 and not group[0].stored and registry.of_function(group[0].function) is not None
+    return all(not task.stored and registry.of_function(task.function) is not None for task in group)
 
 
-def _groups(background: Background | None, make_task: Callable[[Background], Task]) -> Iterator[list[Task]]:
-    """Yield the tasks in lists: one list's tasks run in order, the lists side by side.
+def _groups(background: Background | None, handing: _Handing) -> list[list[Task]]:
+    """List the tasks in lists: one list's tasks run in order, the lists side by side.
 
     What is Starlette's own is taken apart, however it is nested; anything else stays whole.
     """
     match background:
         case None:
-            return
+            return []
         case Stored(tasks=tasks):
-            yield from ([task] for task in tasks)
+            return [[task] for task in tasks]
         case InOrder(tasks=parts):
-            yield [task for part in parts for group in _groups(part, make_task) for task in group]
+            in_order = [task for part in parts for group in _groups(part, handing) for task in group]
+            if any(task.stored for task in in_order):
+                raise ValueError("what is stored already cannot be put in order: give `store` an InOrder")
+            for before, after in pairwise(in_order):
+                before.is_followed, after.follows = True, before.id
+            return [in_order] if in_order else []
         case BackgroundTasks(tasks=parts) if type(background) is BackgroundTasks:
-            for part in parts:
-                yield from _groups(part, make_task)
+            return [group for part in parts for group in _groups(part, handing)]
         case _:
-            yield [make_task(background)]
-
-
-def _maker(request: Request, carrier_of: Callable[[Request], str]) -> Callable[[Background], Task]:
-    """Return what makes tasks of a request: the first has the id that the handler knows."""
-    ids = _ids(request.state.task_id)
-
-    def make_task(part: Background) -> Task:
-        carrier = carrier_of(request)
-        if type(part) is not BackgroundTask:  # Starlette awaits whatever it is
-            return Task(next(ids), _name(part), part, is_async=True, carrier=carrier)
-        if entry := registry.of_function(part.func):
-            name, policy = entry.name, entry.policy
-        else:
-            name, policy = _name(part.func), Policy()
-        return Task(next(ids), name, part.func, part.is_async, part.args, part.kwargs, carrier, policy=policy)
-
-    return make_task
+            return [[handing.make_task(background)]]
 
 
 def _name(function: object) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
-
-
-def _ids(first: str) -> Iterator[str]:
-    yield first
-    while True:
-        yield new_task_id()

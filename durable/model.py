@@ -1,12 +1,13 @@
 """What a task is, what an attempt at it is, and how an attempt can end."""
 
 import functools
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -52,7 +53,19 @@ def new_task_id() -> str:
     The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
     """
     microseconds = time.time_ns() // 1000
-    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{secrets.token_hex(8)}"
+    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{_unguessable()}"
+
+
+def _unguessable() -> str:
+    # By the hundred: each call asks the system, and lets go of the interpreter's lock for it.
+    if not _unused:
+        digits = secrets.token_hex(8 * 128)
+        _unused.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
+    return _unused.pop()
+
+
+_unused: list[str] = []
+os.register_at_fork(after_in_child=_unused.clear)
 
 
 @functools.lru_cache(maxsize=2)
@@ -86,10 +99,12 @@ class Task:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     carrier: str = ""
-    created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    created_at: float = field(default_factory=time.time)  # in seconds since 1970
     policy: Policy = Policy()
     attempt: int = 1
     run_at: datetime | None = None  # not before; at once if there is none
+    follows: str = ""  # the id of the task that must have ended before
+    is_followed: bool = False
     stored: bool = False
     worker: str = ""  # whose claim it runs under; a settle under any other is refused
 
@@ -102,7 +117,7 @@ class Attempt:
     """
 
     task: Task
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: float = field(default_factory=time.time)
     outcome: Outcome | None = None
     error: BaseException | None = None
     result: Any = None
@@ -115,4 +130,4 @@ class Attempt:
     @property
     def waited(self) -> float:
         """The seconds between the task's creation and this attempt's start."""
-        return max(0.0, (self.started_at - self.task.created_at).total_seconds())
+        return max(0.0, self.started_at - self.task.created_at)

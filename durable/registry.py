@@ -23,6 +23,7 @@ class TaskFunction:
     is_async: bool
     policy: Policy
     positional: tuple[str, ...]
+    parameters: tuple[str, ...]
     arguments: type[BaseModel]
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -50,7 +51,7 @@ class TaskFunction:
         return {**bound, **kwargs}
 
     def _by_parameter(self, checked: BaseModel) -> dict[str, Any]:
-        return {name: getattr(checked, name) for name in self.arguments.model_fields}
+        return {name: getattr(checked, name) for name in self.parameters}
 
 
 _by_name: dict[str, TaskFunction] = {}
@@ -122,7 +123,7 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
         raise TypeError(f"{name}: a task function takes no * and ** parameters, because its row holds them by name")
     model = create_model(name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields)
     positional = tuple(each.name for each in signature.parameters.values() if each.kind is not each.KEYWORD_ONLY)
-    return TaskFunction(name, function, inspect.iscoroutinefunction(function), policy, positional, model)
+    return TaskFunction(name, function, inspect.iscoroutinefunction(function), policy, positional, (*fields,), model)
 
 
 def _in_words(error: Exception) -> str:

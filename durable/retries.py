@@ -32,10 +32,13 @@ class Settlement:
     error_message: str | None = None
 
 
+SUCCEEDED = Settlement(State.SUCCEEDED)
+
+
 def settlement(attempt: Attempt, random_share: Callable[[], float] = random.random) -> Settlement:
     """Decide what becomes of the task after an attempt that was not released."""
     if attempt.outcome is Outcome.SUCCEEDED:
-        return Settlement(State.SUCCEEDED)
+        return SUCCEEDED
     state, delay = _after_failure(attempt, random_share)
     return Settlement(state, delay, type(attempt.error).__name__, _message(attempt))
 
@@ -60,8 +63,6 @@ def pause(attempt: Attempt, random_share: Callable[[], float] = random.random) -
 
 
 def _message(attempt: Attempt) -> str:
-    if attempt.outcome is Outcome.TIMED_OUT:
-        return "it was cut off at its time limit"
     try:
         return str(attempt.error)[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "")
     except Exception:

@@ -2,12 +2,13 @@
 
 import json
 import logging
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from durable import registry
-from durable.model import Attempt, State, Task
+from durable.model import Attempt, Task
 from storage.tasks import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -40,9 +41,8 @@ def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str,
         "in_thread": not task.is_async,
         "carrier": task.carrier,
         "max_attempts": task.policy.attempts,
-        "state": State.RUNNING if task.worker else State.QUEUED,
         "worker": task.worker or None,
-        "claimed": bool(task.worker),
+        "follows": task.follows or None,
         "delay_us": int(delay * MICROSECONDS),
         "hand_off_after_us": 0 if delay else int(hand_off_after * MICROSECONDS),
     }
@@ -51,7 +51,7 @@ def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str,
 def task_of(row: Any) -> Task:
     """Make the claimed row a task; raise `UnknownTask`, `ArgumentsRefused`, or what a type of an argument raises."""
     entry = registry.of_name(row.name)
-    due_for = timedelta(microseconds=max(0, row.started_at - row.run_at))
+    due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
     return Task(
         row.id,
         row.name,
@@ -59,7 +59,7 @@ def task_of(row: Any) -> Task:
         entry.is_async,
         kwargs=entry.load(row.arguments),
         carrier=row.carrier,
-        created_at=datetime.now(UTC) - due_for,
+        created_at=time.time() - due_for,
         policy=replace(entry.policy, attempts=row.max_attempts),
         attempt=row.attempt,
         stored=True,

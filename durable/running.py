@@ -9,18 +9,19 @@ from typing import Any, TypeVar
 from durable import heartbeat
 from durable.engines import Engine
 from durable.heartbeat import Heartbeat
+from durable.loop import Loop
 from durable.model import Attempt, Task
 from durable.rows import task_of
 from durable.settling import FIRST_PAUSE, LONGEST_PAUSE, refuse, settle
 from durable.store import Store
-from durable.worker import for_ever, tell_of_cut_off
+from durable.worker import tell_of_cut_off
 from storage.database import Database, DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 
 T = TypeVar("T")
 
-END_SECONDS = 3.0  # for the last words to the database
+LOOP_SECONDS, END_SECONDS = 0.3, 3.0  # for the last heartbeat, and for the last words to the database
 
 UNSEEN = (
     "%s %s is not in this worker's database, so it cannot run here: set the same DATABASE_URL as for the web processes "
@@ -45,11 +46,11 @@ class Runner:
         )
         self._is_known = asyncio.Event()
         self._has_ended = False
-        self._beating: asyncio.Task[None] | None = None
+        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and keep it so, however long the database is away."""
-        self._beating = asyncio.create_task(for_ever(self._beat, lambda: asyncio.sleep(heartbeat.BEAT_SECONDS)))
+        self._beating.begin()
 
     async def run(self, id: str, name: str, carrier: str) -> str:
         """Claim the task, run one attempt and settle it; tell in a word what became of it."""
@@ -73,9 +74,7 @@ class Runner:
         await self._engine.drain(0, tell_of_cut_off)
         try:
             async with asyncio.timeout(END_SECONDS):
-                if self._beating:
-                    self._beating.cancel()
-                    await asyncio.wait([self._beating])
+                await self._beating.end(LOOP_SECONDS)
                 await self._store.close()
                 await self._store.release(self._heartbeat.identity)
         except (DatabaseUnavailable, TimeoutError):

@@ -19,10 +19,15 @@ async def settle(store: Store, attempt: Attempt) -> bool:
     """Record the outcome, and return True; one that was released stays for whoever releases or rescues its row."""
     if attempt.outcome is Outcome.RELEASED:
         return False
-    outcome, result, pause = settlement(attempt), result_of(attempt), FIRST_PAUSE
-    while not await _is_settled(store, attempt.task, outcome, result):
-        await asyncio.sleep(pause)
-        pause = min(LONGEST_PAUSE, pause * 2)
+    task, outcome, result, pause = attempt.task, settlement(attempt), result_of(attempt), FIRST_PAUSE
+    while True:
+        try:
+            await store.settle(task.id, task.worker, task.attempt, outcome, result)
+            break
+        except DatabaseUnavailable:
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
+    _tell(task, outcome)
     return True
 
 
@@ -33,13 +38,8 @@ async def refuse(store: Store, row: Any, error: Exception) -> None:
     await store.settle(row.id, row.worker, row.attempt, dead, None)
 
 
-async def _is_settled(store: Store, task: Task, outcome: Settlement, result: str | None) -> bool:
-    try:
-        await store.settle(task.id, task.worker, task.attempt, outcome, result)
-    except DatabaseUnavailable:
-        return False
+def _tell(task: Task, outcome: Settlement) -> None:
     if outcome.state is State.RETRYING:
         log.info("%s will be tried again in %.1f s", task.name, outcome.delay)
     elif outcome.state is State.DEAD:
         log.error("%s is dead after %d attempts: %s", task.name, task.attempt, outcome.error_message)
-    return True

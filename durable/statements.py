@@ -1,41 +1,50 @@
 """The store's longer statements, made once: what they do is said by the verbs of `durable.store`."""
 
-from sqlalchemy import BigInteger, Boolean, bindparam, case, select, update
+from sqlalchemy import BigInteger, Boolean, bindparam, case, exists, func, literal, select, update
 
-from durable.model import State
+from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES
-from storage.tasks import IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.many_rows import number_of_given, of_given
+from storage.tasks import IS_FOLLOWING, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
-_delay = bindparam("delay_us", type_=BigInteger())
-_hand_off_after = bindparam("hand_off_after_us", type_=BigInteger())
-_claimed = bindparam("claimed", type_=Boolean())
-_is_final = bindparam("is_final", type_=Boolean())
+_is_claimed = of_given("worker").is_not(None)
+_due = clock() + number_of_given("delay_us")
+_NEW = {
+    "id": of_given("id"),
+    "name": of_given("name"),
+    "arguments": of_given("arguments"),
+    "in_thread": of_given("in_thread", Boolean()),
+    "carrier": of_given("carrier"),
+    "max_attempts": number_of_given("max_attempts"),
+    "worker": of_given("worker"),
+    "follows": of_given("follows"),
+    "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
+    "attempt": case((_is_claimed, 1), else_=0),
+    "crashes": literal(0),
+    "created_at": clock(),
+    "run_at": _due,
+    "hand_off_at": _due + number_of_given("hand_off_after_us"),
+    "started_at": case((_is_claimed, clock())),
+}
+ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
 
-ENQUEUE = tasks.insert().values(
-    attempt=case((_claimed, 1), else_=0),
-    crashes=0,
-    created_at=clock(),
-    run_at=clock() + _delay,
-    hand_off_at=clock() + _delay + _hand_off_after,
-    started_at=case((_claimed, clock())),
-)
-
+_is_final = of_given("state") != State.RETRYING
 SETTLE = (
     update(tasks)
     .where(
-        tasks.c.id == bindparam("fence_id"),
-        tasks.c.worker == bindparam("fence_worker"),
-        tasks.c.attempt == bindparam("fence_attempt"),
+        tasks.c.id == of_given("id"),
+        tasks.c.worker == of_given("worker"),
+        tasks.c.attempt == number_of_given("attempt"),
         IS_RUNNING,
     )
     .values(
-        state=bindparam("new_state"),
-        run_at=case((_is_final, tasks.c.run_at), else_=clock() + _delay),
-        hand_off_at=case((_is_final, tasks.c.hand_off_at), else_=clock() + _delay),
+        state=of_given("state"),
+        run_at=case((_is_final, tasks.c.run_at), else_=_due),
+        hand_off_at=case((_is_final, tasks.c.hand_off_at), else_=_due),
         finished_at=case((_is_final, clock())),
-        result=bindparam("new_result"),
-        error_kind=bindparam("new_error_kind"),
-        error_message=bindparam("new_error_message"),
+        result=of_given("result"),
+        error_kind=of_given("error_kind"),
+        error_message=of_given("error_message"),
     )
 )
 
@@ -79,6 +88,20 @@ HAND_OFF = (
     # The older a backlog is, the rarer its repeats: they come after 30 s, then as the age trebles.
     .values(hand_off_at=clock() + case((_twice_its_age > _patience, _twice_its_age), else_=_patience))
     .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
+)
+
+# Asked for each lane, because the index begins with it: so it is one look at a million rows.
+WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
+    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
+)
+
+_before = tasks.alias("before")
+_not_before = case((tasks.c.run_at > clock(), tasks.c.run_at), else_=clock())
+_is_open = _before.c.state.in_([*WAITING, State.RUNNING])
+FOLLOW = (
+    update(tasks)
+    .where(IS_FOLLOWING, ~exists(select(_before.c.id).where(_before.c.id == tasks.c.follows, _is_open)))
+    .values(follows=None, run_at=_not_before, hand_off_at=_not_before)
 )
 
 _crashes = tasks.c.crashes + 1

@@ -3,19 +3,21 @@
 A settle is fenced by worker and attempt: what a worker that was thought dead writes late changes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import CursorResult, Executable, Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from durable import idempotency, statements
-from durable.model import SETTLED, WAITING, State
+from durable.model import WAITING, State
 from durable.retries import Settlement
 from storage.database import Database
 from storage.group_commit import GroupCommit
+from storage.many_rows import parameters
 from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
+LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is handed off again
 
 
@@ -26,18 +28,19 @@ class Store:
         self._database = database
         self._commits = GroupCommit(database)
 
-    async def enqueue(self, rows: Sequence[dict[str, Any]]) -> None:
+    def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
-        await self._commits.write(statements.ENQUEUE, rows)
+        return self._commits.write(statements.ENQUEUE, rows)
 
     async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows in the caller's transaction."""
-        await connection.execute(statements.ENQUEUE, rows)
+        await connection.execute(statements.ENQUEUE, parameters(rows))
 
     async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
         """Take at most so many due tasks, the longest due first; no other worker gets the same."""
         values = {"claimer": worker, "lane": in_thread, "most": most}
         async with self._database.transaction() as connection:
+            await connection.execute(statements.FOLLOW)
             return (await connection.execute(statements.CLAIM, values)).all()
 
     async def claim_one(self, worker: str, id: str) -> Row[Any] | None:
@@ -49,6 +52,7 @@ class Store:
         """Mark at most so many waiting tasks as handed off now, and give their `id`, `name` and `carrier`."""
         values = {"most": most, "patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)}
         async with self._database.transaction() as connection:
+            await connection.execute(statements.FOLLOW)
             return (await connection.execute(statements.HAND_OFF, values)).all()
 
     async def was_not_handed_off(self, ids: Collection[str]) -> None:
@@ -56,20 +60,19 @@ class Store:
         change = update(tasks).where(tasks.c.id.in_(ids), IS_WAITING)
         await self._execute(change.values(hand_off_at=clock()))
 
-    async def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> None:
+    def settle(self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None) -> Awaitable[None]:
         """Record how the attempt ended, unless it is not the worker's any more."""
-        values = {
-            "fence_id": id,
-            "fence_worker": worker,
-            "fence_attempt": attempt,
-            "new_state": settlement.state,
+        row = {
+            "id": id,
+            "worker": worker,
+            "attempt": attempt,
+            "state": settlement.state,
             "delay_us": int(settlement.delay * MICROSECONDS),
-            "is_final": settlement.state in SETTLED,
-            "new_result": result,
-            "new_error_kind": settlement.error_kind,
-            "new_error_message": settlement.error_message,
+            "result": result,
+            "error_kind": settlement.error_kind,
+            "error_message": settlement.error_message,
         }
-        await self._commits.write(statements.SETTLE, [values])
+        return self._commits.write(statements.SETTLE, [row])
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""
@@ -168,11 +171,15 @@ class Store:
             await idempotency.prune(connection, int(days * 86_400 * MICROSECONDS))
         return await self._execute(delete(tasks).where(tasks.c.id.in_(chosen)))
 
-    async def count_waiting(self, most: int) -> int:
-        """Count the waiting tasks, but not beyond `most`: a count of millions would cost more than it tells."""
-        some = select(tasks.c.id).where(IS_WAITING).limit(most).subquery()
+    async def count_due(self, most: int) -> int:
+        """Count the tasks that wait for a free slot, but not beyond `most`: to count millions costs more than it tells.
+
+        Those that are for later, or wait for their next attempt, keep nobody waiting.
+        """
+        some = select(tasks.c.id).where(IS_WAITING, tasks.c.in_thread.in_(LANES), tasks.c.run_at <= clock())
+        count = select(func.count()).select_from(some.limit(most).subquery())
         async with self._database.reading() as connection:
-            return (await connection.execute(select(func.count()).select_from(some))).scalar_one()
+            return (await connection.execute(count)).scalar_one()
 
     async def count_running(self) -> int:
         """Count the tasks that run, whoever runs them."""
@@ -181,9 +188,9 @@ class Store:
 
     async def oldest_waiting(self) -> float:
         """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
-        waited = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(IS_WAITING)
         async with self._database.reading() as connection:
-            return max(0, (await connection.execute(waited)).scalar_one()) / MICROSECONDS
+            waited = [(await connection.execute(statements.WAITED, {"lane": lane})).scalar_one() for lane in LANES]
+        return max(0, *waited) / MICROSECONDS
 
     async def close(self) -> None:
         """Write what is still to be written."""

@@ -8,18 +8,19 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from durable import heartbeat
 from durable.engines import Engine
 from durable.errors import Overloaded
 from durable.heartbeat import Heartbeat
+from durable.loop import Loop
 from durable.model import Attempt, Task
 from durable.rate import Rate
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
-from durable.store import Store
+from durable.store import LANES, Store
 from storage.database import Connection, DatabaseUnavailable
 
 log = logging.getLogger("tasks")
@@ -28,7 +29,6 @@ POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be notice
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
 RETRY_AFTER_SECONDS = 30  # what a client is told when nothing has settled lately
-LANES = (False, True)  # coroutines, and plain functions, which run in threads
 
 
 class Worker:
@@ -44,23 +44,21 @@ class Worker:
         self._waiting = 0  # tasks that wait in the database, as last counted and heard of since
         self._promised: dict[str, tuple[Task, float]] = {}  # they have a slot, and start when their answers have gone
         self._promises = Counter[bool]()  # of each lane
-        self._more = asyncio.Event()  # there may be something to claim
         self._is_backlog = False  # the last claim could have taken more
         self._rate = Rate()
-        self._loops: list[asyncio.Task[None]] = []
+        self._claiming = Loop(self.claim, POLL_SECONDS)
+        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and start to claim."""
         await self._heartbeat.begin()
-        self._loops = [
-            asyncio.create_task(for_ever(self._claim, self._until_more)),
-            asyncio.create_task(for_ever(self._beat, lambda: asyncio.sleep(heartbeat.BEAT_SECONDS))),
-        ]
+        self._claiming.begin()
+        self._beating.begin()
 
     async def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run, for how long the oldest has been due (s), and how many settle a second."""
         return {
-            "queued": await self._store.count_waiting(self._max_queued),
+            "queued": await self._store.count_due(self._max_queued),
             "running": self._engine.load()["running"],
             "oldest_waiting": round(await self._store.oldest_waiting(), 3),
             "rate": round(self._rate.per_second(), 1),
@@ -83,7 +81,7 @@ class Worker:
             for task in tasks:
                 self._keep_promise(task.id)
             raise
-        self._waiting += sum(not task.worker for task in tasks)
+        self._waiting += sum(not task.worker and not _waits(task) for task in tasks)
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
@@ -101,7 +99,7 @@ class Worker:
 
     def look(self) -> None:
         """Look for tasks at once: somebody knows of one."""
-        self._more.set()
+        self._claiming.wake()
 
     def _refuse_excess(self, count: int) -> None:
         excess = self._waiting + count - self._max_queued
@@ -114,7 +112,7 @@ class Worker:
 
     def _promise(self, task: Task) -> None:
         lane = not task.is_async
-        if self._loops and self._free(lane) > 0:
+        if not _waits(task) and self._claiming.is_running() and self._free(lane) > 0:
             task.worker = self._heartbeat.identity
             self._promised[task.id] = task, time.monotonic()
             self._promises[lane] += 1
@@ -131,15 +129,8 @@ class Worker:
 
     # --- claim and settle ---
 
-    async def _until_more(self) -> None:
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._more.wait()
-        except TimeoutError:
-            return
-
-    async def _claim(self) -> None:
-        self._more.clear()
+    async def claim(self) -> bool:
+        """Start what is due, as far as there are slots; tell whether there may be more."""
         self._is_backlog = False
         for lane in LANES:
             most = self._free(lane)
@@ -149,6 +140,7 @@ class Worker:
             unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
             for row, error in unfit:
                 await refuse(self._store, row, error)
+        return self._is_backlog
 
     def _begin_attempt(self, row: Any) -> Exception | None:
         """Start what was claimed; return why that cannot be."""
@@ -162,14 +154,14 @@ class Worker:
     async def _settle(self, attempt: Attempt) -> None:
         if await settle(self._store, attempt):
             self._rate.count()
-        if self._is_backlog:
-            self._more.set()
+        if self._is_backlog or attempt.task.is_followed:
+            self.look()
 
     # --- heartbeat ---
 
     async def _beat(self) -> None:
         await self._heartbeat.beat()
-        self._waiting = await self._store.count_waiting(self._max_queued + 1)
+        self._waiting = await self._store.count_due(self._max_queued + 1)
         self._start_forgotten()
 
     def _held(self) -> set[str]:
@@ -188,16 +180,12 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Claim no more, give what runs so many seconds, and give the rest back to be run elsewhere at once."""
-        loops, self._loops = self._loops, []
-        if not loops:
+        if not self._beating.is_running():
             return
-        claiming, beating = loops
-        claiming.cancel()
-        await asyncio.wait([claiming], timeout=LOOP_SECONDS)  # what it claims at this moment is to be drained as well
+        await self._claiming.end(LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
         await self._engine.drain(seconds, tell_of_cut_off)
-        beating.cancel()  # not before: a worker that drains is alive
-        await asyncio.wait([beating], timeout=LOOP_SECONDS)  # its connection must not be closed under it
+        await self._beating.end(LOOP_SECONDS)  # not before: a worker that drains is alive
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._store.close()
@@ -209,24 +197,10 @@ class Worker:
             )
 
 
+def _waits(task: Task) -> bool:
+    return task.run_at is not None or bool(task.follows)
+
+
 def tell_of_cut_off(task: Task) -> None:
     fate = "given back, to be run again" if task.stored else "lost, because it lived in memory only"
     log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)
-
-
-async def for_ever(step: Callable[[], Awaitable[None]], pause: Callable[[], Awaitable[None]]) -> None:
-    """Repeat the step, whatever it raises: a loop that has died is the worst that can happen to a queue."""
-    is_away = False
-    while True:
-        try:
-            await step()
-            if is_away:
-                log.info("the database is back")
-            is_away = False
-        except DatabaseUnavailable as error:
-            if not is_away:
-                log.warning("the database is unavailable, trying again: %s", error)
-            is_away = True
-        except Exception:
-            log.exception("a step of the worker failed; it goes on")
-        await pause()

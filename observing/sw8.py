@@ -4,6 +4,7 @@ https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-header
 """
 
 import base64
+import functools
 import re
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ def parent_of(sw8: str) -> Parent | None:
     if match is None:
         return None
     try:
-        trace_id, segment_id, service, instance, endpoint, address = map(_decoded, match.group(1, 2, 4, 5, 6, 7))
+        trace_id, segment_id = _decoded(match[1]), _decoded(match[2])
+        service, instance, endpoint, address = _decoded_place(*match.group(4, 5, 6, 7))
     except ValueError:
         return None
     whole = _ID.fullmatch(trace_id) and _ID.fullmatch(segment_id) and service and instance and endpoint
@@ -64,7 +66,18 @@ def _decoded(text: str) -> str:
 
 def written(parent: Parent) -> str:
     """Write a span as `parent_of` reads it."""
-    return "-".join(["1", *(str(field) if isinstance(field, int) else _encoded(field) for field in parent)])
+    ids = f"{_encoded(parent.trace_id)}-{_encoded(parent.segment_id)}-{parent.span_id}"
+    return f"1-{ids}-{_place(parent.service, parent.instance, parent.endpoint, parent.address)}"
+
+
+@functools.lru_cache(maxsize=256)  # a service has few endpoints
+def _place(*fields: str) -> str:
+    return "-".join(map(_encoded, fields))
+
+
+@functools.lru_cache(maxsize=256)
+def _decoded_place(*fields: str) -> tuple[str, ...]:
+    return tuple(map(_decoded, fields))
 
 
 def _encoded(text: str) -> str:

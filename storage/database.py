@@ -11,12 +11,13 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, select, text
+from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
-from storage.sqlite_writer import Rows, SQLiteWriter
+from storage.many_rows import Rows, parameters
+from storage.sqlite_writer import SQLiteWriter
 
 metadata = MetaData()
 
@@ -24,7 +25,6 @@ Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
-CHECK_SECONDS = 2.0  # for the health check, which platforms call with short patience
 CLOSING_SECONDS = 1.0
 TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
 
@@ -85,14 +85,15 @@ class Database:
                 yield await connection.execution_options(reading=True)
 
     async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
-        """Execute each statement for each of its rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+        """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+        ready = {statement: parameters(rows) for statement, rows in batch.items()}
         if self._sqlite is not None:
             with _translated():
-                await self._sqlite.write(batch)
+                await self._sqlite.write(ready)
             return
         async with self.transaction() as connection:
-            for statement, rows in batch.items():
-                await connection.execute(statement, rows)
+            for statement, given in ready.items():
+                await connection.execute(statement, given)
 
     async def make_tables(self) -> None:
         """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
@@ -104,13 +105,6 @@ class Database:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
             await connection.run_sync(metadata.create_all)
             await connection.run_sync(_add_missing_columns)
-
-    async def is_reachable(self) -> bool:
-        with suppress(DatabaseUnavailable, TimeoutError):
-            async with asyncio.timeout(CHECK_SECONDS), self.reading() as connection:
-                await connection.execute(select(1))
-                return True
-        return False
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""

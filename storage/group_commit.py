@@ -7,32 +7,32 @@ from typing import Any
 from sqlalchemy import Executable
 
 from storage.database import Database, DatabaseUnavailable
-from storage.sqlite_writer import Rows
+from storage.many_rows import Rows
 
 
 class GroupCommit:
-    """Executes statements for many callers at once; each caller goes on when its rows are on disk.
+    """Executes statements on `given` rows for many callers at once; each goes on when its rows are on disk.
 
-    The rows of one statement from all callers become one `executemany`. A commit that fails fails for all its callers,
+    A commit that fails fails for all its callers,
     who may try again: none of their rows is there.
     """
 
-    def __init__(self, database: Database, most: int = 1000) -> None:
+    def __init__(self, database: Database, most: int = 250) -> None:
         self._database = database
         self._most = most
         self._gathered: list[tuple[Executable, Rows, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def write(self, statement: Executable, rows: Rows) -> None:
-        """Execute the statement for each of the rows, and return when they are committed.
+    def write(self, statement: Executable, rows: Rows) -> asyncio.Future[None]:
+        """Execute the statement for the `given` rows; what it returns is done when they are committed.
 
-        Raises `DatabaseUnavailable`. Being cancelled leaves open whether they will be.
+        Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open whether they will be.
         """
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._gathered.append((statement, rows, committed))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
-        await committed
+        return committed
 
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""

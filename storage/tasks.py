@@ -48,6 +48,7 @@ tasks = Table(
     Column("run_at", BigInteger, nullable=False),
     # When a broker is to be told of a waiting task (again). The default is for rows of a version that knew no broker.
     Column("hand_off_at", BigInteger, nullable=False, server_default="0"),
+    Column("follows", String),  # the id of the task that must have ended before this one is due
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("result", String),  # JSON
@@ -56,7 +57,8 @@ tasks = Table(
 )
 
 # As text, not as parameters: a planner uses a partial index only where it can see that the condition is the index's.
-IS_WAITING = text("tasks.state IN ('queued', 'retrying')")
+IS_WAITING = text("tasks.state IN ('queued', 'retrying') AND tasks.follows IS NULL")
+IS_FOLLOWING = text("tasks.follows IS NOT NULL")
 IS_RUNNING = text("tasks.state = 'running'")
 IS_PRUNED = text("tasks.state IN ('succeeded', 'cancelled')")
 
@@ -68,6 +70,7 @@ def _index(name: str, condition: str, *columns: Column[Any]) -> Index:
 # Each index holds only the rows that its question is about, so that a million settled rows cost a claim nothing.
 _index("tasks_waiting", "state IN ('queued', 'retrying')", tasks.c.in_thread, tasks.c.run_at)
 _index("tasks_to_hand_off", "state IN ('queued', 'retrying')", tasks.c.hand_off_at)
+_index("tasks_following", "follows IS NOT NULL", tasks.c.follows)
 _index("tasks_running", "state = 'running'", tasks.c.worker)
 _index("tasks_pruned", "state IN ('succeeded', 'cancelled')", tasks.c.finished_at)
 
@@ -78,7 +81,7 @@ answers = Table(
     Column("fingerprint", String, nullable=False),  # of the request that it came with
     Column("created_at", BigInteger, nullable=False),
     Column("status", Integer),  # none until the answer is known
-    Column("headers", String),  # JSON
+    Column("headers", String),  # JSON; until then the ids of the tasks
     Column("body", LargeBinary),
 )
 

@@ -21,7 +21,7 @@ STREAMS = 32  # each open stream of each agent holds a thread
 class Collector:
     """What agents sent to `address`; a `hanging` one takes every call and answers none."""
 
-    def __init__(self, *, hanging: bool = False) -> None:
+    def __init__(self, *, hanging: bool = False, address: str = "127.0.0.1:0") -> None:
         self.segments: list[Any] = []
         self.logs: list[Any] = []
         self.instances: set[str] = set()
@@ -31,7 +31,7 @@ class Collector:
         if not hanging:
             self._answering.set()
         self._server = grpc.server(ThreadPoolExecutor(STREAMS, thread_name_prefix="collector"))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"127.0.0.1:{self._server.add_insecure_port(address)}"
         _add_services(self, self._server)
         self._server.start()
 

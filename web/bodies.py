@@ -98,7 +98,8 @@ async def whole(request: Request) -> bytes:
     if not hasattr(request.state, "body"):
         try:
             async with asyncio.timeout(READING_SECONDS):
-                request.state.body = await _received(request)
+                # In `_body` too: there a handler finds it that reads it in Starlette's own way.
+                request.state.body = request._body = await _received(request)
         except TimeoutError:
             detail = f"The body was not there after {READING_SECONDS:g} s."
             raise Problem(408, detail, headers={"Connection": "close"}) from None

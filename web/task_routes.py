@@ -16,7 +16,6 @@ from web.operators import admit
 from web.problems import Problem
 
 LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
-SETTLED = {"succeeded", "dead", "cancelled"}
 
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
 
@@ -39,7 +38,7 @@ async def show(request: Request) -> Response:
     wait = min(LONGEST_WAIT, bodies.query(request, _Wait).wait)
     row, pause = await _row(request), 0.05
     deadline = asyncio.get_running_loop().time() + wait
-    while row.state not in SETTLED and (left := deadline - asyncio.get_running_loop().time()) > 0:
+    while row.finished_at is None and (left := deadline - asyncio.get_running_loop().time()) > 0:
         await asyncio.sleep(min(pause, left))
         row, pause = await _row(request), min(1.0, pause * 2)
     return JSONResponse(_shown(row))

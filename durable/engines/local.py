@@ -28,15 +28,13 @@ class LocalEngine:
         self._taken = {False: 0, True: 0}  # slots that are held or waited for
         self._timeout = timeout
         self._surrounding = surrounding
-        self._sequences: set[asyncio.Task[None]] = set()
-        self._unfinished: dict[Task, asyncio.Task[None]] = {}
+        self._unfinished: dict[Task, asyncio.Task[None]] = {}  # and what runs the sequence that each is in
 
     def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
+        loop = asyncio.get_running_loop()
         for sequence in sequences:
             # An empty context: what leaks from request to request, such as a span, must not leak into a task.
-            running = asyncio.create_task(self._run_in_order(sequence, ended), context=Context())
-            self._sequences.add(running)
-            running.add_done_callback(self._sequences.discard)
+            running = loop.create_task(self._run_in_order(sequence, ended), context=Context())
             for task in sequence:
                 self._unfinished[task] = running
                 self._taken[not task.is_async] += 1
@@ -52,12 +50,12 @@ class LocalEngine:
             running.cancel()
 
     async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
-        if not self._sequences:
+        if not self._unfinished:
             return
         log.info("draining: %d tasks get up to %g s to end", len(self._unfinished), seconds)
         with ending_within(seconds + 2 * UNWINDING_SECONDS):
-            await asyncio.wait(self._sequences, timeout=seconds)
-            if self._sequences:
+            await asyncio.wait({*self._unfinished.values()}, timeout=seconds)
+            if self._unfinished:
                 await self._cut_off(cut_off)
 
     def load(self) -> dict[str, int]:
@@ -67,9 +65,10 @@ class LocalEngine:
     async def _cut_off(self, tell: Callable[[Task], None]) -> None:
         for task in self._unfinished:
             tell(task)
-        for sequence in self._sequences:
+        sequences = {*self._unfinished.values()}
+        for sequence in sequences:
             sequence.cancel()
-        await asyncio.wait(self._sequences, timeout=UNWINDING_SECONDS)
+        await asyncio.wait(sequences, timeout=UNWINDING_SECONDS)
 
     async def _run_in_order(self, sequence: Sequence[Task], ended: Ended) -> None:
         for task in sequence:

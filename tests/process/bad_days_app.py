@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 import asgi_app
-from durable import heartbeat, registry
+from durable import heartbeat, idempotency, registry
 from durable.attempt import current_task_id
 from durable.registry import task
 from durable.retries import GiveUp, RetryAfter
@@ -212,6 +212,12 @@ DEATHS: dict[str, Callable[[str], object]] = {
     "between work and settle": lambda step: wrap("settle", die_around(step, Store.settle, before=True)),
     "while settling": lambda step: die_in_the_commit_of(step, " result="),
     "after settling": lambda step: wrap("settle", die_around(step, Store.settle, before=False)),
+    "before an answer is kept": lambda step: setattr(
+        idempotency, "remember", die_around(step, idempotency.remember, before=True)
+    ),
+    "before an answer is sent": lambda step: setattr(
+        Response, "__call__", die_around(step, Response.__call__, before=True)
+    ),
 }
 
 FAILURES: dict[str, Callable[[], object]] = {
@@ -219,6 +225,9 @@ FAILURES: dict[str, Callable[[], object]] = {
     "the answer to a claim is lost": lambda: wrap("claim", fail_around(Store.claim, before=False)),
     "the answer to a settle is lost": lambda: wrap("settle", fail_around(Store.settle, before=False)),
     "a settle is refused": lambda: wrap("settle", fail_around(Store.settle, before=True)),
+    "an answer cannot be kept": lambda: setattr(
+        idempotency, "remember", fail_around(idempotency.remember, before=True)
+    ),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.proxy import Proxy
 from tests.serving import Load, Server, sql, until
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
@@ -85,12 +86,14 @@ def kill_after(load: Load, answers: int, server: Server) -> None:
 
 def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Serve, database_url: str) -> None:
     accepted: list[str] = []
+    # No shorter, or what is rescued in each life is killed in each, and dead as poison.
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "NOTIFY_SECONDS": "0.2", "DEAD_SECONDS": "3"}
     for _ in range(4):
-        server = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.2")
+        server = serve(**day)
         load = Load(server.url, "/api/notifications/notify")
         kill_after(load, random.randint(1, 1000), server)
         accepted += load.stop()
-    serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.2")
+    serve(**day)
     all_succeeded(database_url, accepted, 2 * RESCUE_SECONDS)
     [(second_runs,)] = sql(database_url, "SELECT count(*) FROM tasks WHERE crashes > 0")
     [(attempts,)] = sql(database_url, "SELECT max(attempt) FROM tasks")
@@ -221,6 +224,82 @@ def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
     row = one_row(database_url, id)
     assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
     assert one_row(database_url, after).crashes == 0
+
+
+@pytest.mark.parametrize("seconds", [0.5, 4.0], ids=["ends while frozen", "ends while the other runs it"])
+def test_a_plain_function_that_was_frozen_ends_in_vain(
+    serve: Serve, tmp_path: Path, database_url: str, seconds: float
+) -> None:
+    diary = tmp_path / "diary"
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    frozen, other = serve(**day), serve(**day)
+    assert httpx.get(f"{other.url}/health").status_code == 200
+    name = "keeps_a_diary_in_a_thread"
+    id = httpx.post(f"{frozen.url}/do/{name}", json={"seconds": seconds}).headers["task-id"]
+    frozen.wait_for_log(f"{name} started")
+    frozen.process.send_signal(signal.SIGSTOP)
+    if seconds < float(QUICK):
+        all_succeeded(database_url, [id], 10)
+    else:
+        other.wait_for_log(f"{name} started")
+    frozen.process.send_signal(signal.SIGCONT)
+    frozen.wait_for_log("declared dead; it drops what it runs")
+    until(lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10)  # nothing can stop it
+    after = httpx.post(f"{frozen.url}/do/{name}", json={}).headers["task-id"]
+    all_succeeded(database_url, [id, after], 10)  # what it had to settle late is written by now
+    row = one_row(database_url, id)
+    assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
+    assert (row.error_kind, one_row(database_url, after).crashes) == (None, 0)
+    assert sorted(run.pid for run in runs(diary) if run.task == id) == sorted([frozen.pid, other.pid])
+
+
+# --- the database frozen under two ---
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("is_cut", [False, True], ids=["and goes on", "and is cut off"])
+def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
+    serve: Serve, tmp_path: Path, database_url: str, is_cut: bool
+) -> None:
+    def is_up(server: Server) -> bool:
+        return httpx.get(f"{server.url}/health", timeout=20).status_code == 200
+
+    def more(count: int) -> None:
+        enough = [len(load.accepted) + count for load in loads]
+        until(lambda: all(len(load.accepted) >= end for load, end in zip(loads, enough, strict=True)), 30)
+
+    def beats() -> int:
+        return int(sql(database_url, "SELECT sum(beats) FROM workers")[0][0])
+
+    diary = tmp_path / "diary"
+    with Proxy(database_url) as first, Proxy(database_url) as second:
+        day = {"app": BAD_DAYS, "DIARY": f"{diary}", "DEAD_SECONDS": "3"}
+        servers = [serve(**day, DATABASE_URL=proxy.url) for proxy in (first, second)]
+        assert all(map(is_up, servers))
+        long = [httpx.post(f"{each.url}/do/keeps_a_diary", json={"seconds": 10}) for each in servers]
+        loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in servers]
+        more(50)
+        first.freeze()
+        before = beats()
+        until(lambda: beats() >= before + 2, 10)  # the other has seen its last beat
+        second.freeze()
+        end = time.monotonic() + 6  # longer than a statement waits, and than a dead worker is silent
+        while time.monotonic() < end:
+            assert not [each for each in servers if is_up(each)]
+        before = beats()
+        for proxy in (second, first):
+            if is_cut:
+                proxy.cut()
+            proxy.thaw()
+            until(lambda: beats() >= before + 2, 10)  # the one is back a bit earlier, and looks at the other
+        until(lambda: all(map(is_up, servers)), 10)
+        more(50)
+        accepted = [each.headers["task-id"] for each in long] + [id for load in loads for id in load.stop()]
+        all_succeeded(database_url, accepted, 20)
+        assert {status for load in loads for status in load.statuses} == {202, 503}
+    never_at_the_same_time(diary, {})
+    assert sql(database_url, "SELECT id FROM tasks WHERE crashes > 0 OR attempt > 1") == []
+    assert not [each for each in servers if "declared dead" in each.log() or "silent for" in each.log()]
 
 
 # --- SIGTERM ---

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.collector import Collector, root
-from tests.serving import Server
+from tests.collector import Collector, root, tags
+from tests.serving import Load, Server, until
 
 Serve = Callable[..., Server]
 
@@ -200,3 +200,27 @@ def test_under_sw_python_the_agents_own_event_loop_leaves_the_service_untraced(
     assert httpx.post(f"{server.url}/action").status_code == 202
     server.wait_for_log("log_action succeeded")
     assert len(re.findall("WARNING.*nothing is traced", server.log())) == 1
+
+
+def test_a_collector_that_is_restarted_under_load_misses_no_task(serve: Serve) -> None:
+    def more(load: Load, count: int) -> None:
+        enough = len(load.accepted) + count
+        until(lambda: len(load.accepted) >= enough, 30)
+
+    with Collector() as first:
+        server = serve(**traces_to(first.address))
+        load = Load(server.url, "/action", clients=2)
+        more(load, 200)
+    until(lambda: "does not answer" in server.log(), 20)
+    more(load, 500)
+    with Collector(address=first.address) as second:
+        more(load, 200)
+        accepted = load.stop()
+        assert len(accepted) < 4000  # a task and its request are two segments, and the agent's buffer holds 10,000
+
+        def missing() -> set[str]:
+            seen = [*first.named("log_action"), *second.named("log_action")]
+            return {*accepted} - {tags(root(segment))["task.id"] for segment in seen}
+
+        until(lambda: not missing(), 60)
+        assert len(second.named("log_action")) >= 700  # or it came back too early to have missed anything

@@ -34,9 +34,8 @@ def row(**changed: Any) -> dict[str, Any]:
         "in_thread": False,
         "carrier": "",
         "max_attempts": 5,
-        "state": State.QUEUED,
         "worker": None,
-        "claimed": False,
+        "follows": None,
         "delay_us": 0,
         "hand_off_after_us": 0,
     } | changed
@@ -146,6 +145,30 @@ async def test_the_third_crash_makes_a_task_dead(store: Store) -> None:
     assert await claimed(store) == []
 
 
+@pytest.mark.parametrize("end", ["succeeded", "dead", "cancelled"])
+async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(store: Store, end: str) -> None:
+    [first] = await enqueued(store)
+    [second] = await enqueued(store, follows=first)
+    [third] = await enqueued(store, follows=second)
+    assert await claimed(store) == [first]
+    await store.settle(first, "a", 1, Settlement(State.RETRYING), None)
+    assert await claimed(store) == [first]
+    if end == "cancelled":
+        await store.cancel(first)
+    else:
+        await store.settle(first, "a", 2, Settlement(State(end)), None)
+    assert await claimed(store) == [second]
+    await store.release("a")
+    assert await handed_off(store) == [second]
+    assert (await state(store, third))[0] == "queued"
+
+
+async def test_a_task_that_follows_is_not_counted_as_due(store: Store) -> None:
+    [first] = await enqueued(store)
+    await enqueued(store, follows=first)
+    assert await store.count_due(100) == 1
+
+
 async def test_what_is_released_is_due_at_once_and_its_attempt_not_counted(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
@@ -183,10 +206,11 @@ async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store
     assert (await state(store, waiting))[0] == "queued"
 
 
-async def test_waiting_tasks_are_counted_up_to_a_bound(store: Store) -> None:
+async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_all(store: Store) -> None:
     await enqueued(store, 5)
-    assert await store.count_waiting(100) == 5
-    assert await store.count_waiting(3) == 3
+    await enqueued(store, 5, delay_us=3_600_000_000)
+    assert await store.count_due(100) == 5
+    assert await store.count_due(3) == 3
     assert await store.oldest_waiting() >= 0
 
 

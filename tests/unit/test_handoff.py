@@ -1,7 +1,8 @@
 """The seam: what becomes of whatever a plain Starlette handler attaches."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -11,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from durable.handoff import InOrder, after_answer
+from durable.handoff import InOrder, Later, after_answer
 from durable.model import Task
+from tasks import log_action
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +124,15 @@ async def test_a_plain_function_may_be_a_handler_as_in_starlette() -> None:
     response, given = await answer_of(handler)
     assert response.text == "ok"
     assert given.names() == [["one"]]
+
+
+@pytest.mark.parametrize(
+    ("run_at", "function", "why"),
+    [
+        (datetime(2026, 1, 1), log_action, "time zone"),
+        (datetime(2026, 1, 1, tzinfo=UTC), one, "registered"),
+    ],
+)
+def test_what_cannot_be_kept_for_later_is_refused(run_at: datetime, function: Callable[..., None], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Later(run_at, function, "later")

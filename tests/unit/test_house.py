@@ -28,7 +28,9 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"tracing"},
     "grpc": {"tracing"},
-    "sqlalchemy": {"storage", "durable.store", "durable.statements", "durable.idempotency"},
+    "sqlalchemy": {
+        *("storage", "durable.store", "durable.statements", "durable.idempotency", "durable.testing"),
+    },
     "asyncpg": {"storage"},
     "celery": {"durable.engines.celery"},
     "kombu": {"durable.engines.celery"},
@@ -82,6 +84,12 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
 def test_every_module_says_what_it_is(path: Path) -> None:
     first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
     assert first.endswith(".")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_what_is_for_tests_is_not_imported(path: Path) -> None:
+    for_tests = {"durable.testing", "durable.engines.inline"}
+    assert _is_within(_name(path), for_tests) or not {name for name in _imports(path) if _is_within(name, for_tests)}
 
 
 def test_the_rules_would_notice_a_wrong_import() -> None:

@@ -1,0 +1,126 @@
+"""How fast one process works off what waits in its database, and what a million waiting rows cost it."""
+
+import asyncio
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks import apps, goals, load, servers
+from benchmarks.clients import resident_kib
+from tests import serving
+
+SMALL = 5_000
+APP = "benchmarks.apps:durable"
+LIMITS = {"MAX_QUEUED": "100000000"}
+FAR_US = 365 * 86_400 * 1_000_000  # a delay that outlives the measurement
+CHUNK = 10_000
+IDLE_SECONDS = 6.0  # three heartbeats, each of which counts what waits
+TURNS = 3  # the two databases take turns, because a machine's speed changes
+PATIENCE_SECONDS = 120
+
+
+class Done(NamedTuple):
+    """The tasks that succeeded since a moment, their first start and their last end (us)."""
+
+    tasks: int
+    first: int | None
+    last: int | None
+
+    @property
+    def rate(self) -> float:
+        return self.tasks / ((self.last or 0) - (self.first or 0)) * 1e6
+
+
+def measure(rows: int, seconds: int) -> Iterator[str]:
+    """Work off 5,000 rows; then let `rows` lie there, and measure idling, accepting and working off beside them."""
+    with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as full:
+        small = _worked_off(Path(empty))
+        yield f"{SMALL:,} rows, nothing else in the table: {small:,.0f} tasks/s from the first claim to the last end"
+        _fill(Path(full), rows)
+        yield f"beside {rows:,} rows that are due in a year:"
+        with ExitStack() as stack:
+            running = [stack.enter_context(servers.service(Path(each), APP, **LIMITS)) for each in (empty, full)]
+            without, beside = _idle(running)
+            yield f"  idle for {IDLE_SECONDS:.0f} s: {beside:.1f} MiB resident, {without:.1f} MiB without them"
+            yield f"  accepting: {_accepting(running, seconds)}"
+        yield f"  {SMALL:,} rows that are due now: {_worked_off(Path(full)):,.0f} tasks/s"
+        yield f"all of the {rows:,} due now: {_all_due(Path(full), seconds)}"
+    yield from goals.compare({"backlog": small, "waiting rows": beside - without})
+
+
+def _worked_off(directory: Path) -> float:
+    asyncio.run(apps.queue(_url(directory), SMALL))
+    since = time.time()
+    with servers.service(directory, APP, **LIMITS):
+        serving.until(lambda: _done(directory, since).tasks == SMALL, PATIENCE_SECONDS)
+    return _done(directory, since).rate
+
+
+def _idle(running: list[serving.Server]) -> list[float]:
+    """Give the MiB that each holds after its start, with nothing asked of it."""
+    for server in running:
+        server.wait_for_log("startup complete")
+    time.sleep(IDLE_SECONDS)
+    return [resident_kib(server.pid) / 1024 for server in running]
+
+
+def _accepting(running: list[serving.Server], seconds: int) -> str:
+    if complaint := load.missing():
+        return f"left out: {complaint}"
+    readings = [[load.run(server.url, seconds) for server in running] for _ in range(TURNS)]
+    without, beside = (median(reading.rate for reading in each) for each in zip(*readings, strict=True))
+    failed = sum(reading.failed for each in readings for reading in each)
+    ratio = median(full.rate / empty.rate for empty, full in readings)
+    return f"{beside:,.0f} requests/s against {without:,.0f}, a ratio of {ratio:.2f}; {failed:,} failed"
+
+
+def _all_due(directory: Path, seconds: int) -> str:
+    """Let all rows be due at once, and look at the first seconds of the work."""
+    with closing(sqlite3.connect(_file(directory))) as connection, connection:
+        connection.execute("UPDATE tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')")
+    since = time.time()
+    with servers.service(directory, APP, **LIMITS) as server:
+        serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
+        before = resident_kib(server.pid) / 1024
+        time.sleep(seconds)
+        done, after = _done(directory, since), resident_kib(server.pid) / 1024
+    return f"{done.rate:,.0f} tasks/s for {seconds} s; resident memory {before:.1f} MiB, then {after:.1f} MiB"
+
+
+def _fill(directory: Path, rows: int) -> None:
+    """Multiply one queued row, in bulk: what its columns are is the store's matter."""
+    asyncio.run(apps.queue(_url(directory), 1))
+    with closing(sqlite3.connect(_file(directory))) as connection:
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.row_factory = sqlite3.Row
+        row = dict(connection.execute("SELECT * FROM tasks").fetchone())
+        row["run_at"] += FAR_US
+        insert = f"INSERT INTO tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+        for start in range(0, rows, CHUNK):
+            copies = ({**row, "id": f"{row['id']}-{number:08}"} for number in range(start, min(start + CHUNK, rows)))
+            with connection:
+                connection.executemany(insert, copies)
+        with connection:
+            connection.execute("DELETE FROM tasks WHERE id = ?", (row["id"],))
+
+
+def _done(directory: Path, since: float) -> Done:
+    # In the words of the table's own index, so that looking costs the process that works next to nothing.
+    query = (
+        "SELECT count(*), min(started_at), max(finished_at) FROM tasks "
+        "WHERE state IN ('succeeded', 'cancelled') AND finished_at > :since"
+    )
+    return Done(*serving.sql(_url(directory), query, since=int(since * 1e6))[0])
+
+
+def _file(directory: Path) -> Path:
+    return directory / "service.db"
+
+
+def _url(directory: Path) -> str:
+    return f"sqlite:///{_file(directory)}"

@@ -1,0 +1,1 @@
+"""Other queues, and FastAPI, behind the same route with the same answer and the same task."""

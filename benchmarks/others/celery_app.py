@@ -1,0 +1,37 @@
+"""Celery over RabbitMQ: `delay()` in a plain `def` route, because it blocks; Celery's own worker runs the task."""
+
+import os
+
+from celery import Celery
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from benchmarks.apps import ANSWER
+
+queue = Celery(broker=os.environ["AMQP_URL"])
+# As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it; this one does.
+confirmed = Celery(broker=os.environ["AMQP_URL"], broker_transport_options={"confirm_publish": True})
+
+
+def nothing() -> None:
+    """Do nothing, as a plain function: Celery has no `async def`."""
+
+
+deliver = queue.task(nothing, name="nothing")
+deliver_confirmed = confirmed.task(nothing, name="nothing")
+
+
+def accept(request: Request) -> Response:
+    deliver.delay()
+    return JSONResponse(ANSWER)
+
+
+def accept_confirmed(request: Request) -> Response:
+    deliver_confirmed.delay()
+    return JSONResponse(ANSWER)
+
+
+app = Starlette(routes=[Route("/", accept)])
+confirmed_app = Starlette(routes=[Route("/", accept_confirmed)])

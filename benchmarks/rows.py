@@ -1,0 +1,116 @@
+"""The rows of the requests/s table, and the processes that one of them is made of."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import servers
+from tests import serving
+from tests.collector import Collector
+
+SETTLING_SECONDS = 3  # a worker has no common way to say that it is ready, and its start would be measured
+
+
+class Row(NamedTuple):
+    """One application, and what is on disk when it answers.
+
+    `segments` is how many a traced request of it makes; `worker` is the command that runs another queue's tasks.
+    """
+
+    name: str
+    app: str
+    fsync: str = "none, memory"
+    command: Sequence[str] = ("uvicorn",)
+    segments: int = 0
+    needs: servers.Kind | None = None
+    worker: Sequence[str] = ()
+
+
+PER_COMMIT = "at each commit"
+SAQ = "benchmarks.others.saq_app:app"
+SAQ_WORKER = ("saq", "benchmarks.others.saq_app.worker")
+ARQ_WORKER = ("arq", "benchmarks.others.arq_app.Worker", "--custom-log-dict", "benchmarks.others.arq_app.QUIET")
+CELERY_WORKER = ("celery", "--app", "benchmarks.others.celery_app:queue", "worker")
+PROCRASTINATE_WORKER = ("procrastinate", "--app", "benchmarks.others.procrastinate_app.queue", "worker")
+
+REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
+DURABLE = Row("ours durable (SQLite), untraced", "benchmarks.apps:durable", PER_COMMIT)
+TRACED = Row("ours durable (SQLite), traced", "benchmarks.apps:durable", PER_COMMIT, segments=2)
+PLUGIN = Row(
+    "the agent's own plugin, one in-memory task",
+    "benchmarks.apps:in_memory",
+    command=("sw-python", "run", "uvicorn"),
+    segments=1,
+)
+CELERY = (
+    Row(
+        "Celery over RabbitMQ",
+        "benchmarks.others.celery_app:app",
+        "not waited for",
+        needs=servers.RABBITMQ,
+        worker=CELERY_WORKER,
+    ),
+    Row(
+        "Celery over RabbitMQ, publisher confirms",
+        "benchmarks.others.celery_app:confirmed_app",
+        "before each confirm",
+        needs=servers.RABBITMQ,
+        worker=CELERY_WORKER,
+    ),
+)
+QUEUES = (
+    Row("SAQ over Redis", SAQ, "appendfsync always", needs=servers.REDIS_ALWAYS, worker=SAQ_WORKER),
+    Row("SAQ over Redis", SAQ, "appendfsync everysec", needs=servers.REDIS_EVERY_SECOND, worker=SAQ_WORKER),
+    Row(
+        "arq over Redis",
+        "benchmarks.others.arq_app:app",
+        "appendfsync always",
+        needs=servers.REDIS_ALWAYS,
+        worker=ARQ_WORKER,
+    ),
+    Row(
+        "Procrastinate over Postgres",
+        "benchmarks.others.procrastinate_app:app",
+        PER_COMMIT,
+        needs=servers.POSTGRES,
+        worker=PROCRASTINATE_WORKER,
+    ),
+    *CELERY,
+)
+ROWS = (
+    Row("raw ASGI, no task", "benchmarks.apps:raw", ""),
+    Row("Starlette, no task", "benchmarks.apps:bare", ""),
+    Row("FastAPI, one in-memory task", "benchmarks.others.fastapi_app:app"),
+    Row("ours in memory, untraced", "benchmarks.apps:ours"),
+    Row("ours in memory, traced", "benchmarks.apps:ours", segments=2),
+    DURABLE,
+    TRACED,
+    Row("ours durable (Postgres), untraced", "benchmarks.apps:durable", PER_COMMIT, needs=servers.POSTGRES),
+    PLUGIN,
+    *QUEUES,
+)
+
+
+@contextmanager
+def serving_row(row: Row, collector: Collector | None = None) -> Iterator[serving.Server]:
+    """Run the row's server, application and worker; give the application, which is the one to be asked."""
+    variables = {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address} if collector else {}
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if row.needs is not None:
+            own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            variables |= stack.enter_context(row.needs.running(own))
+        app = serving.start(directory, app=row.app, command=row.command, args=["--no-access-log"], **variables)
+        stack.callback(app.kill)
+        if row.worker:
+            app.wait_for_log("startup complete")  # it makes the tables that a worker may need
+            # Not every command line looks for modules where it was started.
+            worker = serving.start(directory, app="", command=row.worker, PYTHONPATH=str(serving.ROOT), **variables)
+            stack.callback(worker.kill)
+            time.sleep(SETTLING_SECONDS)
+            if worker.process.poll() is not None:
+                raise RuntimeError(f"the worker of {row.name} has ended:\n{worker.log()}")
+        yield app

@@ -1,0 +1,123 @@
+"""What is started on free ports and stopped afterwards: the service, and the servers that other queues need."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tests import serving
+
+# Debian keeps these off the PATH: Postgres' programs, and RabbitMQ's without the wrapper that changes the user.
+HIDDEN = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/lib/rabbitmq/bin"]
+PATH = os.pathsep.join([*HIDDEN, os.environ["PATH"]])
+START_SECONDS = 60  # RabbitMQ takes ten on a busy machine
+
+Variables = dict[str, str]
+
+
+class Kind(NamedTuple):
+    """A kind of server: its program, Debian's package, and what starts it and gives the variables that name it."""
+
+    program: str
+    package: str
+    running: Callable[[Path], AbstractContextManager[Variables]]
+
+    def missing(self) -> str:
+        """Say what to install when the program is not there; else nothing."""
+        if shutil.which(self.program, path=PATH):
+            return ""
+        return f"{self.program} is not installed (Debian: apt-get install {self.package})"
+
+
+@contextmanager
+def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Server]:
+    """Serve the application on a database in this directory."""
+    server = serving.start(directory, app=app, args=["--no-access-log"], **variables)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def _redis(directory: Path, *, fsync: str) -> Iterator[Variables]:
+    port = _free_port()
+    words = f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync {fsync}"
+    with _process("redis-server", *words.split(), ready="Ready to accept connections"):
+        yield {"REDIS_URL": f"redis://127.0.0.1:{port}"}
+
+
+@contextmanager
+def _rabbitmq(directory: Path) -> Iterator[Variables]:
+    port, names, nodes = _free_port(), _free_port(), _free_port()
+    (directory / ".erlang.cookie").write_text(os.urandom(16).hex())
+    (directory / ".erlang.cookie").chmod(0o400)  # Erlang takes no other
+    variables = {
+        "HOME": f"{directory}",
+        "ERL_EPMD_PORT": f"{names}",
+        "RABBITMQ_NODENAME": f"bench{port}@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": f"{port}",
+        "RABBITMQ_DIST_PORT": f"{nodes}",
+        "RABBITMQ_MNESIA_BASE": f"{directory}/mnesia",
+        "RABBITMQ_LOGS": "-",
+        # None of the machine's own: these need not exist.
+        "RABBITMQ_CONFIG_FILE": f"{directory}/rabbitmq.conf",
+        "RABBITMQ_CONF_ENV_FILE": f"{directory}/rabbitmq-env.conf",
+        "RABBITMQ_ENABLED_PLUGINS_FILE": f"{directory}/plugins",
+    }
+    # The name server is started here: the one that RabbitMQ would start for itself outlives it.
+    with (
+        _process("epmd", "-port", f"{names}", "-d", ready="epmd running"),
+        _process("rabbitmq-server", ready="Server startup complete", **variables),
+    ):
+        yield {"AMQP_URL": f"amqp://guest:guest@127.0.0.1:{port}//"}
+
+
+@contextmanager
+def _postgres(directory: Path) -> Iterator[Variables]:
+    user = "nobody" if os.getuid() == 0 else None  # Postgres refuses to be root's
+    if user:
+        shutil.chown(directory, user)
+
+    def do(program: str, *words: str) -> None:
+        found = str(shutil.which(program, path=PATH))
+        command = [found, "-D", f"{directory}/data", *words]
+        subprocess.run(command, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=START_SECONDS)
+
+    port = _free_port()
+    do("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
+    do("pg_ctl", "start", "-w", "-l", f"{directory}/log", "-o", options)
+    try:
+        yield {"DATABASE_URL": f"postgresql://postgres@127.0.0.1:{port}/postgres"}
+    finally:
+        do("pg_ctl", "stop", "-m", "immediate")
+
+
+REDIS_ALWAYS = Kind("redis-server", "redis-server", partial(_redis, fsync="always"))
+REDIS_EVERY_SECOND = Kind("redis-server", "redis-server", partial(_redis, fsync="everysec"))
+RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", _rabbitmq)
+POSTGRES = Kind("initdb", "postgresql", _postgres)
+
+
+@contextmanager
+def _process(program: str, *words: str, ready: str, **variables: str) -> Iterator[None]:
+    found = str(shutil.which(program, path=PATH))
+    server = serving.Server([found, *words], {**os.environ, **variables})
+    try:
+        server.wait_for_log(ready, START_SECONDS)
+        yield
+    finally:
+        server.kill()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port

@@ -1,0 +1,68 @@
+"""A step that is repeated for as long as the process lives, whatever it raises, until it is told to end."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from storage.database import DatabaseUnavailable
+
+log = logging.getLogger("tasks")
+
+
+class Loop:
+    """Repeats the step, with so many seconds between the end of one and the start of the next."""
+
+    def __init__(self, step: Callable[[], Awaitable[object]], seconds: float) -> None:
+        self._step = step
+        self._seconds = seconds
+        self._woken = asyncio.Event()
+        self._is_ending = False
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Start with the first step at once."""
+        self._running = asyncio.create_task(self._run())
+
+    def is_running(self) -> bool:
+        """Tell whether there will be another step."""
+        return self._running is not None and not self._is_ending
+
+    def wake(self) -> None:
+        """Take the next step at once, or another one after that which is under way."""
+        self._woken.set()
+
+    async def end(self, seconds: float) -> None:
+        """Let the step that is under way end for so many seconds: one that is cut off may lose what it has in hand."""
+        self._is_ending = True
+        self._woken.set()
+        if self._running is not None:
+            await asyncio.wait([self._running], timeout=seconds)
+            self._running.cancel()
+
+    async def _run(self) -> None:
+        is_away = False
+        while not self._is_ending:
+            self._woken.clear()
+            is_away = await self._is_database_away(is_away)
+            await self._pause()
+
+    async def _is_database_away(self, was_away: bool) -> bool:
+        try:
+            await self._step()
+        except DatabaseUnavailable as error:
+            if not was_away:
+                log.warning("the database is unavailable, trying again: %s", error)
+            return True
+        except Exception:  # a loop that has died is the worst that can happen to a queue
+            log.exception("a step of the worker failed; it goes on")
+            return was_away
+        if was_away:
+            log.info("the database is back")
+        return False
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,96 @@
+"""Tasks of `tasks.py`, tested as their writer would: with the kit, through hours of retries in no time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+import tasks
+from asgi_app import app
+from durable.model import Outcome
+from durable.testing import TaskKit
+from effects import images
+from settings import settings
+from tests.effects.loopback import in_turn, reply, serving
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def kit(database_url: str) -> AsyncIterator[TaskKit]:
+    async with TaskKit(database_url) as kit:
+        yield kit
+
+
+async def test_a_busy_discord_is_asked_again_when_it_wants_to_be(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = reply(429, json.dumps({"message": "slow down", "retry_after": 1800.5}).encode(), retry_after="1801")
+    async with serving(in_turn(busy, reply(204))) as webhook:
+        monkeypatch.setattr(settings, "discord_webhook_url", f"{webhook.url}/api/webhooks/1/secret")
+        id = await kit.enqueue(tasks.announce_on_discord, "ada")
+        await kit.drain()
+        assert (await kit.row(id)).state == "retrying"
+        await kit.advance(1800)
+        assert await kit.drain() == []
+        await kit.advance(10)
+        [attempt] = await kit.drain()
+        assert (attempt.number, attempt.outcome) == (2, Outcome.SUCCEEDED)
+        assert [asked.json["content"] for asked in webhook.asked] == ["ada has joined."] * 2
+
+
+async def test_a_mail_service_that_is_down_all_day_leaves_a_dead_task(
+    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "sendgrid_api_key", "key")
+    async with serving(reply(503)) as service:
+        monkeypatch.setattr(settings, "sendgrid_url", service.url)
+        id, began = await kit.enqueue(tasks.send_welcome_mail, "ada@example.com", "ada"), kit.now
+        while (await kit.row(id)).state != "dead":
+            await kit.set_clock(await kit.due_at(id) or kit.now)
+            assert len(await kit.drain()) == 1
+        assert len(service.asked) == 5
+        assert kit.now - began == timedelta(seconds=1 + 2 + 4 + 8)
+        assert (await kit.row(id)).error_kind == "MailRefused"
+
+
+async def test_a_mail_that_is_refused_for_good_is_not_tried_again(
+    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "sendgrid_api_key", "key")
+    async with serving(reply(400, b"{}")) as service:
+        monkeypatch.setattr(settings, "sendgrid_url", service.url)
+        id = await kit.enqueue(tasks.send_welcome_mail, "ada@example.com", "ada")
+        [attempt] = await kit.drain()
+        assert attempt.outcome is Outcome.FAILED
+        row = await kit.row(id)
+        assert (row.state, row.attempt, row.error_kind) == ("dead", 1, "GiveUp")
+
+
+async def test_what_a_route_attaches_runs_when_the_test_says_so(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "notify_seconds", 0)
+    kit.put_on(app.state)
+    user = {"email": "ada@example.com", "username": "ada"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        added = await client.post("/users/with-notifications/", json=user)
+        several = await client.post("/complex-action")
+        ids = [id for answer in (added, several) for id in answer.headers["task-id"].split(", ")]
+        assert [(await client.get(f"/tasks/{id}")).json()["state"] for id in ids] == ["queued"] * 5
+        attempts = await kit.drain()
+        assert {attempt.task.id for attempt in attempts} == {*ids}
+        assert {attempt.outcome for attempt in attempts} == {Outcome.SUCCEEDED}
+        assert [(await client.get(f"/tasks/{id}")).json()["state"] for id in ids] == ["succeeded"] * 5
+
+
+async def test_a_picture_that_is_none_is_given_up(
+    kit: TaskKit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(settings, "images_dir", tmp_path)
+    monkeypatch.setattr(settings, "allow_private_addresses", True)
+    async with serving(reply(200, b"no picture", content_type="image/png")) as site, asyncio.timeout(10):
+        id = await kit.enqueue(tasks.process_image, "task-1", f"{site.url}/a.png", ["resize"])
+        await kit.drain()
+    assert (await kit.row(id)).error_kind == "GiveUp"
+    assert images.find(tmp_path, "task-1") is None
