@@ -21,11 +21,10 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from itertools import islice
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -33,31 +32,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from durable.engines import HandOff
 from durable.model import Attempt, Outcome
-from observing import agent_log
+from observing import agent_log, leaving
 from observing.failure import in_words, kind_of, message_of, stack_of
-from observing.redaction import encodable, without_secrets
+from observing.guarded import guarded
+from observing.redaction import encodable
+from observing.request_in_words import only, operation, url
 from observing.root_span import RootSpan, new_id
-from observing.segment_queue import SegmentQueue
 from observing.sw8 import Parent, correlation_of, written
 from settings import settings
 
 log = logging.getLogger("tracing")
 
-T = TypeVar("T")
-
 FLUSH_SECONDS = 3
-UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
-BATCH, BATCH_SECONDS = 200, 10.0  # segments in one call, below 4 MB even if all failed; how long a call may take
 ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
 UNTRACED = nullcontext()
 UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
-URL_LENGTH, LINE_LENGTH = 1_000, 64_000  # characters of a tag and of a log line that are sent
-AGENTS_LAYOUT = "%(asctime)s [%(threadName)s] %(levelname)s %(name)s - %(message)s"
 
 _sky: Any = None  # what `_load` found, while the agent runs
 _status = "off"
-_complaints: set[str] = set()
 
 
 def start(*, without: Sequence[str] = ()) -> None:
@@ -128,7 +120,7 @@ class RequestTracing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sky = _sky
-        span = _guarded(_start_entry_span, sky, scope) if sky and scope["type"] == "http" else None
+        span = guarded(_start_entry_span, sky, scope) if sky and scope["type"] == "http" else None
         if span is None:
             await self.app(scope, receive, send)
             return
@@ -139,15 +131,15 @@ class RequestTracing:
             status = message.get("status", status)
             await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                _guarded(_end_entry_span, sky, span, scope, status)
+                guarded(_end_entry_span, sky, span, scope, status)
 
         try:
             await self.app(scope, receive, watched_send)
         except BaseException as error:
-            _guarded(_end_entry_span, sky, span, scope, status or 500, error)
+            guarded(_end_entry_span, sky, span, scope, status or 500, error)
             raise
         finally:
-            _guarded(_end_entry_span, sky, span, scope, status)
+            guarded(_end_entry_span, sky, span, scope, status)
 
 
 def carrier(request: Request) -> str:
@@ -156,7 +148,7 @@ def carrier(request: Request) -> str:
     It is "" when tracing is off, and "0" when this request is not sampled.
     """
     span = request.scope.get(ENTRY_SPAN)
-    return (_guarded(_carrier_of, _sky, span, request.scope) or "") if _sky and span else ""
+    return (guarded(_carrier_of, _sky, span, request.scope) or "") if _sky and span else ""
 
 
 def _start_entry_span(sky: Any, scope: Scope) -> Any:
@@ -166,7 +158,7 @@ def _start_entry_span(sky: Any, scope: Scope) -> Any:
         span.start()
         return span
     headers = scope["headers"]
-    sw8 = _only(headers, b"sw8")
+    sw8 = only(headers, b"sw8")
     # Starlette has no component id of its own.
     span = RootSpan(sky, scope["path"], sky.Kind.Entry, sky.Layer.Http, sky.Component.FastAPI, sw8)
     if sw8:
@@ -176,7 +168,7 @@ def _start_entry_span(sky: Any, scope: Scope) -> Any:
             span.carrier = ""
     client = scope.get("client")
     span.peer = f"{client[0]}:{client[1]}" if client else "unknown"
-    span.tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
+    span.tags = {"http.method": scope["method"][:32], "http.url": url(scope)}
     scope[ENTRY_SPAN] = span
     return span
 
@@ -194,7 +186,7 @@ def _is_ignored(sky: Any, scope: Scope) -> bool:
 def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseException | None = None) -> None:
     if not span.depth:
         return
-    span.op = _operation(scope)
+    span.op = operation(scope)
     if status:
         span.tags["http.status_code"] = str(status)
     span.error_occurred = status >= 500
@@ -206,7 +198,7 @@ def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseE
 def _carrier_of(sky: Any, span: Any, scope: Scope) -> str:
     if isinstance(span, sky.NoopSpan):
         return UNSAMPLED
-    span.op = _operation(scope)  # the reference bears the final name
+    span.op = operation(scope)  # the reference bears the final name
     return _written(sky, span)
 
 
@@ -225,28 +217,8 @@ def _written(sky: Any, span: Any, address: str = "") -> str:
     )
 
 
-def _operation(scope: Scope) -> str:
-    path = getattr(scope.get("route"), "path", None)
-    if path is None:
-        return UNMATCHED
-    return f"{scope['method'] if scope['method'] in METHODS else 'OTHER'}:{path}"
-
-
-def _url(scope: Scope) -> str:
-    server = scope.get("server") or ("", None)
-    host = _only(scope["headers"], b"host") or (f"{server[0]}:{server[1]}" if server[1] else server[0])
-    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
-    return f"{scope['scheme']}://{host.rpartition('@')[2]}{path.decode('latin-1')}"[:URL_LENGTH]
-
-
-def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
-    """Give the header's value if there is exactly one of this name, else ""."""
-    values = [value for key, value in headers if key == name]
-    return values[0].decode("latin-1") if len(values) == 1 else ""
-
-
 def _correlation(sky: Any, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    header, config = _only(headers, b"sw8-correlation"), sky.config
+    header, config = only(headers, b"sw8-correlation"), sky.config
     return correlation_of(header, config.correlation_element_max_number, config.correlation_value_max_length)
 
 
@@ -273,11 +245,11 @@ class _AttemptSpan(AbstractContextManager[None]):
 
     def __enter__(self) -> None:
         self.before = self.sky.get_spans()
-        self.span = _guarded(_start_attempt_span, self.sky, self.attempt, self.is_entry)
+        self.span = guarded(_start_attempt_span, self.sky, self.attempt, self.is_entry)
 
     def __exit__(self, *_: object) -> None:
         if self.span is not None:
-            _guarded(_end_attempt_span, self.sky, self.span, self.attempt)
+            guarded(_end_attempt_span, self.sky, self.span, self.attempt)
         self.sky.set_spans(self.before)
 
 
@@ -307,14 +279,14 @@ def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
 def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
     """Surround the telling of a broker about a task, and give the carrier that travels with it."""
     sky = _sky
-    span = _guarded(_start_hand_off_span, sky, task, address) if sky and task.carrier != UNSAMPLED else None
+    span = guarded(_start_hand_off_span, sky, task, address) if sky and task.carrier != UNSAMPLED else None
     try:
-        yield (span and _guarded(_written, sky, span, address)) or task.carrier
+        yield (span and guarded(_written, sky, span, address)) or task.carrier
     except BaseException as error:
-        _guarded(_log_error, sky, span, error) if span else None
+        guarded(_log_error, sky, span, error) if span else None
         raise
     finally:
-        _guarded(span.stop) if span else None
+        guarded(span.stop) if span else None
 
 
 def _start_hand_off_span(sky: Any, task: HandOff, address: str) -> Any:
@@ -393,9 +365,9 @@ def _start_agent(sky: Any, without: Sequence[str]) -> None:
         agent.start()
     # uuid1 asks a daemon that is hardly ever there, and lets go of the interpreter's lock for it.
     sky.trace.uuid = SimpleNamespace(uuid1=new_id)
-    _scrub_what_leaves(sky)
-    _send_in_batches(sky)
-    _make_log_reporter_harmless(sky)
+    leaving.scrub(sky)
+    leaving.send_in_batches(sky)
+    leaving.make_log_reporter_harmless(sky)
     # What the lifespan itself does is no request and no task: on its stack, this keeps its calls from being orphans.
     sky.NoopSpan(sky.NoopContext()).start()
 
@@ -420,109 +392,3 @@ def _check(sky: Any) -> None:
 def _instance_name(name: str) -> str:
     """Tell apart the workers that share a SW_AGENT_INSTANCE_NAME; the agent's own default, a UUID, needs no help."""
     return name if re.fullmatch("[0-9a-f]{32}", name) else f"{name}-{os.getpid()}".lstrip("-")
-
-
-def _make_log_reporter_harmless(sky: Any) -> None:
-    """Keep the log reporter from drawing on the sampling budget, telling secrets, and failing whoever writes a line."""
-
-    def log_context() -> Any:
-        span = sky.SpanContext.peek()
-        return span.context if span else sky.NoopContext()
-
-    sky.sw_logging.get_context = log_context
-    sky.sw_logging.sw_filter = lambda text: without_secrets(encodable(text[:LINE_LENGTH]))
-    handle = logging.Logger.handle
-
-    def handle_guarded(self: logging.Logger, record: logging.LogRecord) -> None:
-        _guarded(handle, self, record)
-
-    logging.Logger.handle = handle_guarded  # type: ignore[method-assign]
-
-
-def _guarded(call: Callable[..., T], *args: Any) -> T | None:
-    """Call what must not break the service, whatever becomes of the trace; say so once."""
-    try:
-        return call(*args)
-    except Exception:
-        if call.__name__ not in _complaints:
-            _complaints.add(call.__name__)
-            log.warning("tracing failed in %s and is left out of it; said once", call.__name__, exc_info=True)
-        return None
-
-
-# --- what leaves the process ---
-
-
-def _scrub_what_leaves(sky: Any) -> None:
-    archive_segment, archive_log = sky.agent.archive_segment, sky.agent.archive_log
-
-    def send_segment(segment: Any) -> None:
-        if getattr(segment, "sent", False):
-            return
-        segment.sent = True
-        if not isinstance(segment, RootSpan) or segment.logs:
-            for span in segment.spans:
-                _scrub(sky, span)
-        archive_segment(segment)
-
-    def send_log(data: Any) -> None:
-        for tag in data.tags.data:
-            tag.value = without_secrets(tag.value)
-        _put_task_id(sky, data)
-        archive_log(data)
-
-    sky.agent.archive_segment = lambda segment: _guarded(send_segment, segment)
-    sky.agent.archive_log = lambda data: _guarded(send_log, data)
-
-
-def _send_in_batches(sky: Any) -> None:
-    """Send segments by the hundred in one call each, where the agent streams them one by one and drops most under load.
-
-    What a collector did not take is kept, and sent again before anything else.
-    """
-    reporter: Any = getattr(getattr(sky.agent, "_SkyWalkingAgent__protocol", None), "traces_reporter", None)
-    if not hasattr(reporter, "report_stub"):  # another protocol than gRPC
-        return
-    waiting, sky.agent._SkyWalkingAgent__segment_queue = (
-        sky.agent._SkyWalkingAgent__segment_queue,
-        SegmentQueue(sky.config.agent_trace_reporter_max_buffer_size),
-    )
-    while not waiting.empty():
-        sky.agent.archive_segment(waiting.get())
-    unsent: list[Any] = []
-
-    def report(segments: Iterator[Any]) -> None:
-        while True:
-            unsent.extend(islice(segments, BATCH - len(unsent)))
-            if not unsent:
-                return
-            reporter.report_stub.collectInSync(sky.SegmentCollection(segments=unsent), timeout=BATCH_SECONDS)
-            unsent.clear()
-
-    reporter.report = report
-
-
-def _scrub(sky: Any, span: Any) -> None:
-    for entry in span.logs:
-        entry.items = [sky.LogItem(item.key, without_secrets(encodable(item.val))) for item in entry.items]
-        if entry.timestamp * 1000 < span.start_time:  # the agent's own logs bear the time of its import
-            entry.timestamp = span.end_time / 1000
-    if not span.kind.is_exit or isinstance(span, RootSpan):
-        return
-    span.peer = encodable(span.peer or "").rpartition("@")[2]
-    for tag in span.iter_tags():
-        tag.val = encodable(without_secrets(tag.val))
-    if span.layer is sky.Layer.Http:  # sw_httpx names the span for the path
-        method = "".join(tag.val for tag in span.iter_tags() if tag.key == "http.method")
-        span.op = f"{method}:{span.peer}"
-
-
-def _put_task_id(sky: Any, data: Any) -> None:
-    span = sky.SpanContext.peek()
-    task_id = getattr(span.context, "task_id", "") if span else ""
-    if not task_id:
-        return
-    data.tags.data.add(key="task.id", value=task_id)
-    if sky.config.agent_log_reporter_layout == AGENTS_LAYOUT:  # a user's own layout stays as it is
-        line, newline, rest = data.body.text.text.partition("\n")
-        data.body.text.text = f"{line} task={task_id}{newline}{rest}"

@@ -1,1 +1,1 @@
-"""How the service is watched, apart from SkyWalking's agent: plain text in, plain text out."""
+"""How the service is watched: text in, text out, and what the agent's objects need; nothing imports the agent here."""

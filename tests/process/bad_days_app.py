@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 import asgi_app
 from durable import heartbeat, idempotency, registry
 from durable.attempt import current_task_id
+from durable.handoff import InOrder
 from durable.registry import task
 from durable.retries import GiveUp, RetryAfter
 from durable.store import Store
@@ -248,7 +249,15 @@ async def do(request: Request) -> Response:
     return PlainTextResponse("ok", 202, background=BackgroundTask(function, **await request.json()))
 
 
+async def do_in_order(request: Request) -> Response:
+    function = registry.of_name(request.path_params["name"]).function
+    return PlainTextResponse(
+        "ok", background=InOrder([BackgroundTask(function, **each) for each in await request.json()])
+    )
+
+
 asgi_app.ROUTES["/do/{name}"] = {"POST": do}
+asgi_app.ROUTES["/do-in-order/{name}"] = {"POST": do_in_order}
 asgi_app.app.router.routes[:] = asgi_app._routes()
 
 app = asgi_app.app

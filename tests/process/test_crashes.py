@@ -84,6 +84,22 @@ def kill_after(load: Load, answers: int, server: Server) -> None:
     server.kill()
 
 
+def test_tasks_in_order_stay_in_order_when_the_process_is_killed_amid_the_first(
+    serve: Serve, database_url: str, tmp_path: Path
+) -> None:
+    diary = tmp_path / "diary"
+    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    server = serve(**day)
+    response = httpx.post(f"{server.url}/do-in-order/keeps_a_diary", json=[{"seconds": 1}, {}, {}], timeout=30)
+    ids = response.headers["task-id"].split(", ")
+    until(lambda: diary.exists() and "start" in diary.read_text(), 10)
+    server.kill()
+    serve(**day)
+    all_succeeded(database_url, ids, RESCUE_SECONDS)
+    lines = [tuple(line.split()[:2]) for line in diary.read_text().splitlines()]
+    assert lines == [("start", ids[0]), *((word, id) for id in ids for word in ("start", "end"))]
+
+
 def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Serve, database_url: str) -> None:
     accepted: list[str] = []
     # No shorter, or what is rescued in each life is killed in each, and dead as poison.
