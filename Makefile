@@ -28,7 +28,7 @@ bench: .venv-bench/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
-.venv/complete: requirements.txt requirements-celery.txt
+.venv/complete: requirements.txt requirements-celery.txt requirements-sqs.txt
 .venv-bench/complete: requirements.txt requirements-bench.txt
 
 %/complete:

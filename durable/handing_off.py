@@ -13,7 +13,7 @@ from durable.engines import Broker, BrokerUnavailable, Engine, HandOff
 from durable.model import Task
 from durable.store import Store
 from durable.threads import start_in_thread
-from durable.worker import Worker
+from durable.worker import POLL_SECONDS, Worker
 from storage.database import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
@@ -34,6 +34,7 @@ class HandingOff(Worker):
         self._broker = broker
         self._fresh: deque[HandOff] = deque(maxlen=MOST_FRESH)  # answered, and not handed off yet
         self.hand_off_after = stores.HAND_OFF_SECONDS
+        self._asked_at = 0.0  # when the database was last asked for what is due
         self._is_down = False
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # by the monotonic clock: when a broker that is down is tried again
@@ -81,16 +82,22 @@ class HandingOff(Worker):
             raise error
         else:
             self._end_outage()
-            self.look()  # there may be more
+            if self._fresh or len(batch) == BATCH:
+                self.look()
         return True
 
     async def _next_batch(self) -> list[HandOff]:
-        fresh = [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
-        return fresh or [HandOff(row.id, row.name, row.carrier) for row in await self._store.due_for_hand_off(BATCH)]
+        now = time.monotonic()
+        if not self._fresh or now - self._asked_at > POLL_SECONDS:  # a steady load must not hold up what is due
+            self._asked_at = now
+            if due := await self._store.due_for_hand_off(BATCH):
+                return [HandOff(row.id, row.name, row.carrier) for row in due]
+        return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
 
     def _end_outage(self) -> None:
         if self._is_down:
             log.info("the broker at %s is back", self._broker.address)
+            self.look()
         self._is_down, self._pause, self.hand_off_after = False, FIRST_PAUSE, stores.HAND_OFF_SECONDS
 
     def _begin_outage(self, error: BrokerUnavailable) -> None:

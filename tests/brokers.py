@@ -1,10 +1,14 @@
-"""Real brokers on loopback, each with ports and a directory of its own, to be killed and started again by a test."""
+"""Real brokers on loopback, and a stand-in for Amazon's: each has ports and a directory of its own.
+
+A test may kill one and start it again.
+"""
 
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +16,10 @@ from pathlib import Path
 SERVERS = {
     # Not the wrapper that Debian puts into the PATH, which changes the user.
     "rabbitmq": Path("/usr/lib/rabbitmq/bin/rabbitmq-server"),
+    "sqs": Path(sys.executable).parent / "moto_server",
     "redis": Path(shutil.which("redis-server") or "/usr/bin/redis-server"),
 }
+GREETINGS = {"rabbitmq": b"AMQP\x00\x00\x09\x01", "redis": b"PING\r\n", "sqs": b"GET / HTTP/1.0\r\n\r\n"}
 START_SECONDS = 60.0
 
 
@@ -36,6 +42,9 @@ class Broker:
             self.url = f"amqp://guest:guest@{self.address}//"
             self._command = [str(SERVERS[kind])]
             self._prepare_rabbitmq()
+        elif kind == "sqs":
+            self.url = f"sqs://key:hunter2@{self.address}"
+            self._command = [str(SERVERS[kind]), "-H", "127.0.0.1", "-p", str(self.port)]
         else:
             self.url = f"redis://{self.address}/0"
             self._command = [str(SERVERS[kind]), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
@@ -58,6 +67,9 @@ class Broker:
             assert time.monotonic() < deadline, (self._directory / "log").read_text()
             time.sleep(0.1)
 
+    def signal(self, sign: int) -> None:
+        os.killpg(self._process.pid, sign)
+
     def kill(self) -> None:
         """Kill it as the kernel does; what it held in memory is lost."""
         with suppress(ProcessLookupError):
@@ -73,7 +85,7 @@ class Broker:
 
     def is_up(self) -> bool:
         """Tell whether it takes connections, and speaks its protocol."""
-        greeting = b"AMQP\x00\x00\x09\x01" if self.kind == "rabbitmq" else b"PING\r\n"
+        greeting = GREETINGS[self.kind]
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall(greeting)
             return bool(connection.recv(1))

@@ -13,6 +13,9 @@ from tests.process.test_crashes import by_task, runs
 from tests.serving import Server, sql
 
 # For what does not depend on the kind of broker or database: one of the two fleets is enough.
+EVERY_BROKER = pytest.mark.parametrize(
+    "fleet", ["rabbitmq and postgres", "redis and sqlite", "sqs and sqlite"], indirect=True
+)
 NO_SERVER = pytest.mark.parametrize("fleet", ["redis and sqlite"], indirect=True)
 WEB, WORKER = "tests.process.fleet_app:app", "tests.process.fleet_worker"
 
@@ -20,7 +23,8 @@ WEB, WORKER = "tests.process.fleet_app:app", "tests.process.fleet_worker"
 def needs(kind: str) -> None:
     """Skip the test where the broker's server or Celery is not installed; CI installs them."""
     if not SERVERS[kind].exists():
-        pytest.skip(f"no {kind} server is installed: apt-get install {kind}-server")
+        how = "pip install -r requirements-sqs.txt" if kind == "sqs" else f"apt-get install {kind}-server"
+        pytest.skip(f"no {kind} server is installed: {how}")
     if not find_spec("celery"):
         pytest.skip("Celery is not installed: pip install -r requirements-celery.txt")
 
@@ -38,8 +42,9 @@ class Fleet:
             "DATABASE_URL": database_url,
             "DIARY": str(self.diary),
             "QUEUE": f"tasks-{directory.name}",
-            "HAND_OFF_SECONDS": "2",
+            "HAND_OFF_SECONDS": "1",
             "DEAD_SECONDS": "2",
+            "AWS_DEFAULT_REGION": "us-east-1",
         }
 
     def web(self, **more: str) -> Server:

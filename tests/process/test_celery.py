@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
+from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet
 from tests.process.test_celery_bad_days import posted, running
 from tests.serving import sql, until
 
@@ -16,6 +16,7 @@ def task_of(url: str, id: str, wait: float = 20) -> dict[str, object]:
     return answer
 
 
+@EVERY_BROKER
 def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread"):
@@ -39,6 +40,7 @@ def test_the_same_idempotency_key_gives_the_same_task(fleet: Fleet) -> None:
     assert worker.log().count("log_action started") == 1
 
 
+@EVERY_BROKER
 def test_retries_delays_and_dead_ends_stay_in_the_table(fleet: Fleet) -> None:
     web, _ = fleet.web(), fleet.worker()
     ids = {

@@ -107,6 +107,22 @@ def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same
     fleet.each_ran_once(accepted)
 
 
+def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fleet) -> None:
+    web = fleet.web()
+    first = posted(web.url)  # over a connection that is about to fall silent
+    fleet.broker.signal(signal.SIGSTOP)
+    try:
+        accepted = [first, *(posted(web.url) for _ in range(20))]
+        assert httpx.get(f"{web.url}/health").status_code == 200
+        assert web.stop() < 15
+    finally:
+        fleet.broker.signal(signal.SIGCONT)
+    fleet.web()
+    fleet.worker()
+    fleet.all_succeed(accepted, 40)
+    fleet.each_ran_once(accepted)
+
+
 def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(fleet: Fleet) -> None:
     doomed, _ = fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"), fleet.worker()
     id = posted(doomed.url)

@@ -65,6 +65,7 @@ def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
     assert len(by_task(runs(fleet.diary))[id]) == 1
 
 
+@NO_SERVER
 def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
     web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)

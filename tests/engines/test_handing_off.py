@@ -1,0 +1,101 @@
+"""The worker that hands off: what a broker is told, and when."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from durable.engines import HandOff
+from durable.engines.local import LocalEngine
+from durable.handing_off import HandingOff
+from durable.model import Task, new_task_id
+from durable.registry import task
+from durable.store import Store
+from storage.database import Database
+from tracing import attempt_span
+
+pytestmark = pytest.mark.anyio
+
+
+@task()
+async def does_nothing_elsewhere() -> None: ...
+
+
+def new_task() -> Task:
+    return Task(new_task_id(), "does_nothing_elsewhere", does_nothing_elsewhere, is_async=True)
+
+
+class Told:
+    """A broker that keeps what it is told."""
+
+    address = "memory"
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def send(self, batch: Sequence[HandOff]) -> None:
+        self.ids.extend(each.id for each in batch)
+
+
+class TalkedAt(Told):
+    """A broker to which there is always something more to say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.worker: HandingOff | None = None
+
+    def send(self, batch: Sequence[HandOff]) -> None:
+        super().send(batch)
+        if self.worker:
+            asyncio.run_coroutine_threadsafe(self.answer_another(self.worker), self.loop).result()
+
+    async def answer_another(self, worker: HandingOff) -> None:
+        worker.start([new_task()])
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    database = Database(f"sqlite:///{tmp_path}/service.db")
+    await database.make_tables()
+    yield Store(database)
+    await database.close()
+
+
+def handing_off(store: Store, broker: Told) -> HandingOff:
+    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=attempt_span)
+    return HandingOff(store, engine, broker, max_queued=100, keep_days=1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # a thread of the worker's own changes it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_answered_is_handed_off_once(store: Store) -> None:
+    broker = Told()
+    worker = handing_off(store, broker)
+    await worker.begin()
+    new = new_task()
+    await worker.accept([new])
+    worker.start([new])
+    await until(lambda: new.id in broker.ids)
+    await worker.drain(0)
+    assert broker.ids == [new.id]
+
+
+async def test_a_steady_load_does_not_hold_up_what_is_due(store: Store) -> None:
+    broker = TalkedAt()
+    worker = handing_off(store, broker)
+    await worker.begin()
+    broker.worker = worker
+    worker.start([new_task()])
+    await until(lambda: len(broker.ids) > 5)
+    due = new_task()
+    await worker.accept([due])
+    await store.was_not_handed_off([due.id])
+    await until(lambda: due.id in broker.ids)
+    broker.worker = None
+    await worker.drain(0)
