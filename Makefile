@@ -16,10 +16,10 @@ help:
 run: .venv/complete
 	.venv/bin/python asgi_app.py
 
-test: .venv/complete
+test: .venv/with-brokers
 	.venv/bin/python -m pytest
 
-lint: .venv/complete
+lint: .venv/with-brokers
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict .
@@ -28,8 +28,13 @@ bench: .venv-bench/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
-.venv/complete: requirements.txt requirements-celery.txt requirements-sqs.txt
+.venv/complete: requirements.txt
 .venv-bench/complete: requirements.txt requirements-bench.txt
+
+# What only a fleet and its tests need; the service itself runs without.
+.venv/with-brokers: .venv/complete requirements-celery.txt requirements-sqs.txt
+	.venv/bin/pip install --quiet -r requirements-sqs.txt
+	@touch $@
 
 %/complete:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
