@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import asleep, backlog, crash, demo, latency, load, memory, table
+from benchmarks import asleep, backlog, crash, demo, inside, latency, load, memory, table
 
 Options = argparse.Namespace
 
@@ -20,6 +20,7 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
         f"Requests with a task that does nothing ({load.CONNECTIONS} connections, one process)",
         lambda options: table.measure(options.rounds, options.seconds),
     ),
+    "inside": ("What a request costs inside the application", lambda _: inside.measure()),
     "latency": ("One connection", lambda _: latency.measure()),
     "backlog": ("A backlog", lambda options: backlog.measure(options.backlog_rows, options.seconds)),
     "crash": ("A kill -9 in the middle of the work", lambda _: crash.measure()),

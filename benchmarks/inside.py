@@ -1,0 +1,95 @@
+"""What a request costs inside the application: CPU time without a server, which is the same for all of them."""
+
+import asyncio
+import importlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+import uvloop
+from starlette.applications import Starlette
+
+from tests import serving
+from tests.collector import Collector
+
+CALLERS, REQUESTS, TURNS = 64, 100, 5  # at a time; of each caller in a turn; of which the quickest counts
+
+
+class Row(NamedTuple):
+    name: str
+    app: str
+    is_traced: bool = False
+
+
+ROWS = (
+    Row("Starlette, one in-memory task", "benchmarks.apps:in_memory"),
+    Row("ours in memory, untraced", "benchmarks.apps:ours"),
+    Row("ours in memory, traced", "benchmarks.apps:ours", is_traced=True),
+    Row("ours durable (SQLite), untraced", "benchmarks.apps:durable"),
+    Row("ours durable (SQLite), traced", "benchmarks.apps:durable", is_traced=True),
+)
+
+
+def measure() -> Iterator[str]:
+    """Measure each row in a process of its own, and yield the table line by line."""
+    yield "| | CPU us a request | of them the event loop's thread |"
+    yield "|---|--:|--:|"
+    for row in ROWS:
+        with tempfile.TemporaryDirectory() as directory, Collector() as collector:
+            variables = {"DATABASE_URL": f"sqlite:///{directory}/service.db", "PYTHONPATH": str(serving.ROOT)}
+            if row.is_traced:
+                variables["SW_AGENT_COLLECTOR_BACKEND_SERVICES"] = collector.address
+            command = [sys.executable, "-m", "benchmarks.inside", row.app]
+            told = subprocess.run(
+                command, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=True
+            )
+        [(all_threads, this_thread)] = re.findall(r"^CPU (\S+) (\S+)$", told.stdout, re.MULTILINE)  # among log lines
+        yield f"| {row.name} | {float(all_threads):.0f} | {float(this_thread):.0f} |"
+
+
+async def _main(name: str) -> None:
+    module, _, attribute = name.partition(":")
+    app: Starlette = getattr(importlib.import_module(module), attribute)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        await _turn(app)  # to warm up
+        turns = [await _turn(app) for _ in range(TURNS)]
+    print("CPU", *min(turns))
+
+
+async def _turn(app: Starlette) -> tuple[float, float]:
+    before = time.process_time(), time.thread_time()
+    await asyncio.gather(*(_ask_often(app) for _ in range(CALLERS)))
+    after = time.process_time(), time.thread_time()
+    return (after[0] - before[0]) / CALLERS / REQUESTS * 1e6, (after[1] - before[1]) / CALLERS / REQUESTS * 1e6
+
+
+async def _ask_often(app: Starlette) -> None:
+    for _ in range(REQUESTS):
+        await app(_scope(), _receive, _send)
+        await asyncio.sleep(0)  # as a server, which reads the next request from a socket
+
+
+def _scope() -> dict[str, Any]:
+    headers = [(b"host", b"127.0.0.1:8000")]
+    where = {"server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 5000), "path": "/", "raw_path": b"/"}
+    what = {"type": "http", "method": "GET", "scheme": "http", "query_string": b"", "root_path": "", "headers": headers}
+    return {"asgi": {"version": "3.0"}, "http_version": "1.1", "state": {}, **where, **what}
+
+
+async def _receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def _send(message: Any) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(sys.argv[1]))
