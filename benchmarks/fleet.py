@@ -103,6 +103,7 @@ def _told(database_url: str) -> list[int]:
 def _hand_off(variables: servers.Variables) -> float:
     """Have a web process hand off what waits in the database, and nothing else."""
     asyncio.run(apps.queue(variables["DATABASE_URL"], TASKS))
+    serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")  # Postgres does so by itself, but within a minute
     with messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue, _web(variables):
         return queue.rate_until(TASKS)
 
@@ -156,6 +157,7 @@ def _drained_table(drained: Sequence[Drained]) -> Iterator[str]:
 
 
 def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Iterator[str]:
+    serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")
     through = through_database.rate(variables["DATABASE_URL"])
     accepted, handed_off = _accepting(variables, seconds)
     yield "| figure, for docs/growing.md | a second |"

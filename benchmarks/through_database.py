@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import secrets
 import time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -33,18 +34,17 @@ def _pass_through(database_url: str) -> tuple[float, float]:
 
 async def _pass_all_through(database: Database) -> tuple[float, float]:
     web = Store(database)  # inserts share commits, as those of concurrent requests do
-    worker = new_task_id()
-    await asyncio.gather(*(_pass(database, web, worker, 1) for _ in range(CALLERS)))  # connects
+    await asyncio.gather(*(_pass(database, web, 1) for _ in range(CALLERS)))  # connects
     began = time.monotonic()
-    await asyncio.gather(*(_pass(database, web, worker, TASKS // CALLERS) for _ in range(CALLERS)))
+    await asyncio.gather(*(_pass(database, web, TASKS // CALLERS) for _ in range(CALLERS)))
     ended = time.monotonic()
     await database.close()
     return began, ended
 
 
-async def _pass(database: Database, web: Store, worker: str, count: int) -> None:
+async def _pass(database: Database, web: Store, count: int) -> None:
     """Be one worker process of a fleet, whose claims and settles are commits of their own."""
-    own = Store(database)
+    own, worker = Store(database), secrets.token_hex(8)
     for _ in range(count):
         task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
         await web.enqueue([row_of(task, store_arguments(task), HAND_OFF_SECONDS)])
