@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import asleep, backlog, crash, demo, inside, latency, load, memory, table
+from benchmarks import asleep, backlog, crash, demo, fleet, inside, latency, load, memory, table
 
 Options = argparse.Namespace
 
@@ -23,6 +23,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
     "inside": ("What a request costs inside the application", lambda _: inside.measure()),
     "latency": ("One connection", lambda _: latency.measure()),
     "backlog": ("A backlog", lambda options: backlog.measure(options.backlog_rows, options.seconds)),
+    "fleet": (
+        "A fleet: Celery's workers beside the web process",
+        lambda options: fleet.measure(options.rounds, options.seconds),
+    ),
     "crash": ("A kill -9 in the middle of the work", lambda _: crash.measure()),
     "asleep": ("Answers beside a thousand sleeping tasks", lambda _: asleep.measure()),
     "memory": ("Memory of a sleeping task", lambda options: memory.measure(options.tasks)),

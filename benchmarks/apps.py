@@ -44,9 +44,10 @@ async def sleep() -> None:
     await asyncio.sleep(3600)
 
 
-async def tell() -> None:
-    """Tell when it started."""
+async def tell() -> int:
+    """Tell when it started: to this process, and to whoever reads the result."""
     started.append(time.monotonic_ns())
+    return started[-1]
 
 
 # The same, stored: registered task functions become rows.
@@ -63,8 +64,8 @@ async def stored_sleep() -> None:
 
 
 @task("tell")
-async def stored_tell() -> None:
-    await tell()
+async def stored_tell() -> int:
+    return await tell()
 
 
 @task("doze")

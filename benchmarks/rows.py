@@ -17,7 +17,8 @@ SETTLING_SECONDS = 3  # a worker has no common way to say that it is ready, and 
 class Row(NamedTuple):
     """One application, and what is on disk when it answers.
 
-    `segments` is how many a traced request of it makes; `worker` is the command that runs another queue's tasks.
+    `segments` is how many a traced request of it makes; `worker` is the command that runs the tasks where
+    the application does not.
     """
 
     name: str
@@ -25,20 +26,33 @@ class Row(NamedTuple):
     fsync: str = "none, memory"
     command: Sequence[str] = ("uvicorn",)
     segments: int = 0
-    needs: servers.Kind | None = None
-    worker: Sequence[str] = ()
+    needs: tuple[servers.Kind, ...] = ()
+    worker: tuple[str, ...] = ()
+
+    def missing(self) -> set[str]:
+        """Say what to install for the servers that it needs."""
+        return {complaint for kind in self.needs if (complaint := kind.missing())}
 
 
 PER_COMMIT = "at each commit"
 SAQ = "benchmarks.others.saq_app:app"
 SAQ_WORKER = ("saq", "benchmarks.others.saq_app.worker")
 ARQ_WORKER = ("arq", "benchmarks.others.arq_app.Worker", "--custom-log-dict", "benchmarks.others.arq_app.QUIET")
+FLEET_WORKER = ("celery", "--app", "benchmarks.fleet_worker", "worker")
 CELERY_WORKER = ("celery", "--app", "benchmarks.others.celery_app:queue", "worker")
 PROCRASTINATE_WORKER = ("procrastinate", "--app", "benchmarks.others.procrastinate_app.queue", "worker")
 
 REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
 DURABLE = Row("ours durable (SQLite), untraced", "benchmarks.apps:durable", PER_COMMIT)
 TRACED = Row("ours durable (SQLite), traced", "benchmarks.apps:durable", PER_COMMIT, segments=2)
+ON_POSTGRES = Row("ours durable (Postgres), untraced", "benchmarks.apps:durable", PER_COMMIT, needs=(servers.POSTGRES,))
+FLEET = Row(
+    "ours durable (Postgres), handed off over RabbitMQ",
+    "benchmarks.apps:durable",
+    PER_COMMIT,
+    needs=(servers.POSTGRES, servers.OUR_BROKER),
+    worker=FLEET_WORKER,
+)
 PLUGIN = Row(
     "the agent's own plugin, one in-memory task",
     "benchmarks.apps:in_memory",
@@ -50,32 +64,32 @@ CELERY = (
         "Celery over RabbitMQ",
         "benchmarks.others.celery_app:app",
         "not waited for",
-        needs=servers.RABBITMQ,
+        needs=(servers.RABBITMQ,),
         worker=CELERY_WORKER,
     ),
     Row(
         "Celery over RabbitMQ, publisher confirms",
         "benchmarks.others.celery_app:confirmed_app",
         "before each confirm",
-        needs=servers.RABBITMQ,
+        needs=(servers.RABBITMQ,),
         worker=CELERY_WORKER,
     ),
 )
 QUEUES = (
-    Row("SAQ over Redis", SAQ, "appendfsync always", needs=servers.REDIS_ALWAYS, worker=SAQ_WORKER),
-    Row("SAQ over Redis", SAQ, "appendfsync everysec", needs=servers.REDIS_EVERY_SECOND, worker=SAQ_WORKER),
+    Row("SAQ over Redis", SAQ, "appendfsync always", needs=(servers.REDIS_ALWAYS,), worker=SAQ_WORKER),
+    Row("SAQ over Redis", SAQ, "appendfsync everysec", needs=(servers.REDIS_EVERY_SECOND,), worker=SAQ_WORKER),
     Row(
         "arq over Redis",
         "benchmarks.others.arq_app:app",
         "appendfsync always",
-        needs=servers.REDIS_ALWAYS,
+        needs=(servers.REDIS_ALWAYS,),
         worker=ARQ_WORKER,
     ),
     Row(
         "Procrastinate over Postgres",
         "benchmarks.others.procrastinate_app:app",
         PER_COMMIT,
-        needs=servers.POSTGRES,
+        needs=(servers.POSTGRES,),
         worker=PROCRASTINATE_WORKER,
     ),
     *CELERY,
@@ -88,7 +102,8 @@ ROWS = (
     Row("ours in memory, traced", "benchmarks.apps:ours", segments=2),
     DURABLE,
     TRACED,
-    Row("ours durable (Postgres), untraced", "benchmarks.apps:durable", PER_COMMIT, needs=servers.POSTGRES),
+    ON_POSTGRES,
+    FLEET,
     PLUGIN,
     *QUEUES,
 )
@@ -100,9 +115,7 @@ def serving_row(row: Row, collector: Collector | None = None) -> Iterator[servin
     variables = {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address} if collector else {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        if row.needs is not None:
-            own = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            variables |= stack.enter_context(row.needs.running(own))
+        variables |= stack.enter_context(servers.running(row.needs))
         app = serving.start(directory, app=row.app, command=row.command, args=["--no-access-log"], **variables)
         stack.callback(app.kill)
         if row.worker:

@@ -4,8 +4,9 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,17 @@ class Kind(NamedTuple):
 
 
 @contextmanager
+def running(kinds: Sequence[Kind]) -> Iterator[Variables]:
+    """Run a server of each kind in a directory of its own, and give the variables that name them all."""
+    variables: Variables = {}
+    with ExitStack() as stack:
+        for kind in kinds:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            variables |= stack.enter_context(kind.running(directory))
+        yield variables
+
+
+@contextmanager
 def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Server]:
     """Serve the application on a database in this directory."""
     server = serving.start(directory, app=app, args=["--no-access-log"], **variables)
@@ -53,7 +65,7 @@ def _redis(directory: Path, *, fsync: str) -> Iterator[Variables]:
 
 
 @contextmanager
-def _rabbitmq(directory: Path) -> Iterator[Variables]:
+def _rabbitmq(directory: Path, *, variable: str) -> Iterator[Variables]:
     port, names, nodes = _free_port(), _free_port(), _free_port()
     (directory / ".erlang.cookie").write_text(os.urandom(16).hex())
     (directory / ".erlang.cookie").chmod(0o400)  # Erlang takes no other
@@ -76,7 +88,7 @@ def _rabbitmq(directory: Path) -> Iterator[Variables]:
         _process("epmd", "-port", f"{names}", "-d", ready="epmd running"),
         _process("rabbitmq-server", ready="Server startup complete", **variables),
     ):
-        yield {"AMQP_URL": f"amqp://guest:guest@127.0.0.1:{port}//"}
+        yield {variable: f"amqp://guest:guest@127.0.0.1:{port}//"}
 
 
 @contextmanager
@@ -102,7 +114,8 @@ def _postgres(directory: Path) -> Iterator[Variables]:
 
 REDIS_ALWAYS = Kind("redis-server", "redis-server", partial(_redis, fsync="always"))
 REDIS_EVERY_SECOND = Kind("redis-server", "redis-server", partial(_redis, fsync="everysec"))
-RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", _rabbitmq)
+RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", partial(_rabbitmq, variable="AMQP_URL"))
+OUR_BROKER = RABBITMQ._replace(running=partial(_rabbitmq, variable="CELERY_BROKER_URL"))  # the service reads this one
 POSTGRES = Kind("initdb", "postgresql", _postgres)
 
 

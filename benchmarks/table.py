@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -52,30 +52,36 @@ Pairs = dict[Row, list[Pair]]
 
 
 def measure(rounds: int, seconds: int) -> Iterator[str]:
-    """Measure every row once a round, each round in another order, and yield the table line by line."""
+    """Measure all rows, and yield the table line by line, then the goals."""
+    pairs = yield from compared(REFERENCE, ROWS, rounds, seconds)
+    if pairs:
+        yield from goals.compare(_seen(pairs))
+
+
+def compared(reference: Row, rows: Sequence[Row], rounds: int, seconds: int) -> Generator[str, None, Pairs]:
+    """Measure every row once a round, each round in another order, and yield the table; return what it is made of."""
     if complaint := load.missing():
         yield f"left out: {complaint}"
-        return
-    missing = {row.needs.missing() for row in ROWS if row.needs}
-    rows = [row for row in ROWS if not (row.needs and row.needs.missing())]
-    references, pairs, failures = _measured(rows, rounds, seconds)
+        return {}
+    missing = {complaint for row in rows for complaint in row.missing()}
+    references, pairs, failures = _measured(reference, [row for row in rows if not row.missing()], rounds, seconds)
     yield (
         "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us "
         "| segments received | failed |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
-    yield _line(REFERENCE, [Pair(result, result, result) for result in references])
+    yield _line(reference, [Pair(result, result, result) for result in references])
     yield from (_line(row, measured) for row, measured in pairs.items() if measured)
-    yield from (f"left out: {complaint}" for complaint in sorted(missing - {""}))
+    yield from (f"left out: {complaint}" for complaint in sorted(missing))
     yield from failures
     yield from _complaints(pairs)
-    yield from goals.compare(_seen(pairs))
+    return pairs
 
 
-def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs, list[str]]:
+def _measured(first: Row, rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs, list[str]]:
     failures = []
     pairs: Pairs = {row: [] for row in rows}
-    with serving_row(REFERENCE) as reference:
+    with serving_row(first) as reference:
         load.run(reference.url, WARM_UP_SECONDS)
         references = [_loaded(reference, seconds)]
         for turn in range(rounds):
@@ -83,7 +89,7 @@ def _measured(rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result],
                 try:
                     own = _result(row, seconds)
                 except (AssertionError, RuntimeError) as error:
-                    if row.needs is None:
+                    if not row.needs:
                         raise
                     failures.append(f"{row.name} ({row.fsync}) failed: {error}")  # another's row costs no other its own
                     continue

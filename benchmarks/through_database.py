@@ -1,0 +1,52 @@
+"""How many tasks a second a database takes: each inserted, claimed and settled, with nothing run in between."""
+
+import asyncio
+import multiprocessing
+import os
+import secrets
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from benchmarks import apps
+from durable.model import Task, new_task_id
+from durable.retries import SUCCEEDED
+from durable.rows import row_of, store_arguments
+from durable.store import HAND_OFF_SECONDS, Store
+from storage.database import Database
+
+PROCESSES = os.cpu_count() or 1
+CALLERS = 4  # in each process: with the one that inserts for all of them as many as the pool keeps connected
+TASKS = 2_000  # in each process
+
+
+def rate(database_url: str) -> float:
+    """Put tasks through the database from several processes at once, and give the tasks of all of them in a second."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawning) as pool:
+        times = list(pool.map(_pass_through, [database_url] * PROCESSES))
+    began, ended = min(began for began, _ in times), max(ended for _, ended in times)
+    return PROCESSES * CALLERS * (TASKS // CALLERS) / (ended - began)
+
+
+def _pass_through(database_url: str) -> tuple[float, float]:
+    return asyncio.run(_pass_all_through(Database(database_url)))
+
+
+async def _pass_all_through(database: Database) -> tuple[float, float]:
+    web = Store(database)  # inserts share commits, as those of concurrent requests do
+    await asyncio.gather(*(_pass(database, web, 1) for _ in range(CALLERS)))  # connects
+    began = time.monotonic()
+    await asyncio.gather(*(_pass(database, web, TASKS // CALLERS) for _ in range(CALLERS)))
+    ended = time.monotonic()
+    await database.close()
+    return began, ended
+
+
+async def _pass(database: Database, web: Store, count: int) -> None:
+    """Be one worker process of a fleet, whose claims and settles are commits of their own."""
+    own, worker = Store(database), secrets.token_hex(8)
+    for _ in range(count):
+        task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
+        await web.enqueue([row_of(task, store_arguments(task), HAND_OFF_SECONDS)])
+        assert await own.claim_one(worker, task.id)
+        await own.settle(task.id, worker, 1, SUCCEEDED, None)
