@@ -29,7 +29,7 @@ from durable.attempt import current_task_id
 from durable.engines import Broker
 from durable.engines.local import LocalEngine
 from durable.errors import KeyIsUnderWay, KeyReused, Overloaded
-from durable.handing_off import HandingOff
+from durable.hand_off_worker import HandOffWorker
 from durable.handoff import after_answer, store
 from durable.store import Store
 from durable.worker import Worker
@@ -237,7 +237,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     )
     limits: dict[str, Any] = {"max_queued": settings.max_queued, "keep_days": settings.keep_days}
     app.state.worker = worker = (
-        HandingOff(app.state.store, app.state.engine, broker, **limits)
+        HandOffWorker(app.state.store, app.state.engine, broker, **limits)
         if broker
         else Worker(app.state.store, app.state.engine, **limits)
     )

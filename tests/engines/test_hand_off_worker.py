@@ -8,7 +8,7 @@ import pytest
 
 from durable.engines import HandOff
 from durable.engines.local import LocalEngine
-from durable.handing_off import HandingOff
+from durable.hand_off_worker import HandOffWorker
 from durable.model import Task, new_task_id
 from durable.registry import task
 from durable.store import Store
@@ -44,14 +44,14 @@ class TalkedAt(Told):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.get_running_loop()
-        self.worker: HandingOff | None = None
+        self.worker: HandOffWorker | None = None
 
     def send(self, batch: Sequence[HandOff]) -> None:
         super().send(batch)
         if self.worker:
             asyncio.run_coroutine_threadsafe(self.answer_another(self.worker), self.loop).result()
 
-    async def answer_another(self, worker: HandingOff) -> None:
+    async def answer_another(self, worker: HandOffWorker) -> None:
         worker.start([new_task()])
 
 
@@ -63,9 +63,9 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await database.close()
 
 
-def handing_off(store: Store, broker: Told) -> HandingOff:
+def handing_off(store: Store, broker: Told) -> HandOffWorker:
     engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=attempt_span)
-    return HandingOff(store, engine, broker, max_queued=100, keep_days=1)
+    return HandOffWorker(store, engine, broker, max_queued=100, keep_days=1)
 
 
 async def until(condition: Callable[[], bool]) -> None:

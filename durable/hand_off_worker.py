@@ -23,7 +23,7 @@ MOST_FRESH = 10_000  # tasks that memory holds for the broker; the database hand
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two tries to reach the broker
 
 
-class HandingOff(Worker):
+class HandOffWorker(Worker):
     """Accepts tasks as any worker does, but hands off what is due instead of claiming it.
 
     The row stays the truth: what the broker does not pass on to somebody who claims it is handed off again.
