@@ -34,7 +34,7 @@ class Runner:
 
     def __init__(self, database: Database, engine: Engine, *, keep_days: float, family: str) -> None:
         self._database = database
-        self._store = Store(database)
+        self._store = Store(database, settle_patience=0.0)
         self._engine = engine
         self._heartbeat = Heartbeat(
             self._store,

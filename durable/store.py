@@ -23,10 +23,14 @@ HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is
 
 
 class Store:
-    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away."""
+    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away.
 
-    def __init__(self, database: Database) -> None:
+    A settle waits up to `settle_patience` (s) for an enqueue; a process that enqueues nothing has no use for that.
+    """
+
+    def __init__(self, database: Database, *, settle_patience: float = SETTLE_PATIENCE) -> None:
         self._database = database
+        self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
 
     def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
@@ -73,7 +77,7 @@ class Store:
             "error_kind": settlement.error_kind,
             "error_message": settlement.error_message,
         }
-        return self._commits.write(statements.SETTLE, [row], patience=SETTLE_PATIENCE)
+        return self._commits.write(statements.SETTLE, [row], patience=self._settle_patience)
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""

@@ -26,6 +26,7 @@ Connection = AsyncConnection
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
 CLOSING_SECONDS = 1.0
+CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
 TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
 
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
@@ -152,7 +153,14 @@ def _engine(url: URL) -> AsyncEngine:
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+        pool_size=CONNECTIONS,
+        max_overflow=0,  # to open and close a connection costs more than to wait for one
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": STATEMENT_SECONDS,
+            # A queue outgrows its statistics: what was planned for an empty table must not read all of a full one.
+            "server_settings": {"enable_seqscan": "off"},
+        },
     )
 
 
