@@ -87,7 +87,7 @@ class Worker:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
         self._refuse_excess(len(tasks))
         await self._store.enqueue_within(connection, [self._row(task, store_arguments(task)) for task in tasks])
-        self._waiting += len(tasks)
+        self._waiting += sum(not _waits(task) for task in tasks)
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Start those tasks that have a slot, and look for one for the others: their answer has gone."""

@@ -13,8 +13,7 @@ from storage.many_rows import Rows
 class GroupCommit:
     """Executes statements on `given` rows for many callers at once; each goes on when its rows are on disk.
 
-    A commit that fails fails for all its callers,
-    who may try again: none of their rows is there.
+    A commit that fails fails for all its callers, who may try again: none of their rows is there.
     """
 
     def __init__(self, database: Database, most: int = 250) -> None:
