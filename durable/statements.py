@@ -3,8 +3,6 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Column,
-    ColumnElement,
     bindparam,
     case,
     exists,
@@ -18,16 +16,6 @@ from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES
 from storage.many_rows import number_of_given, of_given
 from storage.tasks import IS_FOLLOWING, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
-
-
-def _unindexed(column: Column[str]) -> ColumnElement[str]:
-    """Hide the column from the planner, where a row is to be found by its id.
-
-    Postgres' statistics may be of a moment when nothing waited or ran. Then it takes a partial index to be all but
-    empty, and reads a whole backlog for one row.
-    """
-    return column.concat("")
-
 
 _is_claimed = of_given("worker").is_not(None)
 _due = clock() + number_of_given("delay_us")
@@ -55,9 +43,9 @@ SETTLE = (
     update(tasks)
     .where(
         tasks.c.id == of_given("id"),
-        _unindexed(tasks.c.worker) == of_given("worker"),
+        tasks.c.worker == of_given("worker"),
         tasks.c.attempt == number_of_given("attempt"),
-        _unindexed(tasks.c.state) == State.RUNNING,
+        IS_RUNNING,
     )
     .values(
         state=of_given("state"),
@@ -87,11 +75,14 @@ _CLAIMED = {
     "finished_at": None,
 }
 CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*tasks.c)
+# Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when nothing waited. Then it
+# would take the partial index of what waits to be all but empty, and read a whole backlog for one row.
+_state = tasks.c.state.concat("")
 CLAIM_ONE = (
     update(tasks)
     .where(
         tasks.c.id == bindparam("wanted"),
-        _unindexed(tasks.c.state).in_(WAITING),
+        _state.in_(WAITING),
         tasks.c.follows.is_(None),
         tasks.c.run_at <= clock(),
     )

@@ -155,12 +155,7 @@ def _engine(url: URL) -> AsyncEngine:
         pool_timeout=STATEMENT_SECONDS,
         pool_size=CONNECTIONS,
         max_overflow=0,  # to open and close a connection costs more than to wait for one
-        connect_args={
-            "timeout": CONNECT_SECONDS,
-            "command_timeout": STATEMENT_SECONDS,
-            # A queue outgrows its statistics: what was planned for an empty table must not read all of a full one.
-            "server_settings": {"enable_seqscan": "off"},
-        },
+        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
     )
 
 
