@@ -12,7 +12,7 @@ from durable.heartbeat import Heartbeat
 from durable.loop import Loop
 from durable.model import Attempt, Task
 from durable.rows import task_of
-from durable.settling import FIRST_PAUSE, LONGEST_PAUSE, refuse, settle
+from durable.settling import patiently, refuse, settle
 from durable.store import Store
 from durable.worker import tell_of_cut_off
 from storage.database import Database, DatabaseUnavailable
@@ -57,7 +57,7 @@ class Runner:
         await self._is_known.wait()
         if self._has_ended:
             return "refused"
-        row = await self._claimed(id)
+        row = await patiently(lambda: self._store.claim_one(self._heartbeat.identity, id))
         if row is None:
             return await self._refused(id, name)
         try:
@@ -88,15 +88,6 @@ class Runner:
         await self._database.make_tables()  # a worker may be the first to come
         await self._heartbeat.begin()
         self._is_known.set()
-
-    async def _claimed(self, id: str) -> Any:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                return await self._store.claim_one(self._heartbeat.identity, id)
-            except DatabaseUnavailable:  # the heartbeat tells of it
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE, pause * 2)
 
     async def _refused(self, id: str, name: str) -> str:
         try:

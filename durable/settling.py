@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from durable.model import Attempt, Outcome, State, Task
 from durable.retries import Settlement, settlement
@@ -12,21 +13,28 @@ from storage.database import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 
+T = TypeVar("T")
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach the database
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask the database again and again while it is away, and return its answer; the heartbeat tells of the outage."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await ask()
+        except DatabaseUnavailable:
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE, pause * 2)
 
 
 async def settle(store: Store, attempt: Attempt) -> bool:
     """Record the outcome, and return True; one that was released stays for whoever releases or rescues its row."""
     if attempt.outcome is Outcome.RELEASED:
         return False
-    task, outcome, result, pause = attempt.task, settlement(attempt), result_of(attempt), FIRST_PAUSE
-    while True:
-        try:
-            await store.settle(task.id, task.worker, task.attempt, outcome, result)
-            break
-        except DatabaseUnavailable:
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_PAUSE, pause * 2)
+    task, outcome, result = attempt.task, settlement(attempt), result_of(attempt)
+    await patiently(lambda: store.settle(task.id, task.worker, task.attempt, outcome, result))
     _tell(task, outcome)
     return True
 
