@@ -223,7 +223,7 @@ def _broker() -> Broker | None:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start(without=("sw_celery", "sw_redis") if broker else ())
+    tracing.start(in_fleet=broker is not None)
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
         log.warning("THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL")
     app.state.admin_token = settings.admin_token

@@ -27,7 +27,7 @@ _process: list[tuple[LoopThread, Runner]] = []  # what runs tasks in this proces
 
 def _make_run() -> engine.Run:
     """Start what runs tasks in this process: after the fork, because neither threads nor connections survive it."""
-    tracing.start(without=("sw_celery", "sw_redis"))
+    tracing.start(in_fleet=True)
     loop = LoopThread()
     runner = loop.run(_runner())
     _process[:] = [(loop, runner)]

@@ -44,6 +44,7 @@ from settings import settings
 log = logging.getLogger("tracing")
 
 FLUSH_SECONDS = 3
+FLEET_PLUGINS = ("sw_celery", "sw_redis")  # their spans are made here, or would only trace the machinery
 ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
 UNTRACED = nullcontext()
 UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
@@ -52,17 +53,17 @@ _sky: Any = None  # what `_load` found, while the agent runs
 _status = "off"
 
 
-def start(*, without: Sequence[str] = ()) -> None:
+def start(*, in_fleet: bool = False) -> None:
     """Start the agent if a collector is configured; if it cannot start, say so in one line and go on without.
 
-    `without` names plugins whose spans this module makes itself, or which would only trace the machinery.
+    `in_fleet` is for a process that hands off to a broker, or is told by one.
     """
     global _sky, _status
     if not settings.sw_agent_collector_backend_services or _status == "on":
         return
     try:
         sky = _load()
-        _start_agent(sky, without)
+        _start_agent(sky, FLEET_PLUGINS if in_fleet else ())
     except Exception as error:
         _status = "broken"
         log.warning("SkyWalking's agent cannot start, so nothing is traced: %s", in_words(error))
