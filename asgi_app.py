@@ -216,8 +216,7 @@ def _broker() -> Broker | None:
         from durable.engines import celery  # here, because a service without a broker runs without the package
     except ModuleNotFoundError:
         exit_with("CELERY_BROKER_URL: is set, takes `pip install -r requirements-celery.txt`")
-    longest = registry.longest(settings.request_timeout)
-    app = celery.make_app(settings.celery_broker_url, longest=longest, drain_seconds=settings.drain_seconds)
+    app = celery.make_app(settings.celery_broker_url, longest=registry.longest(settings.request_timeout))
     return celery.CeleryBroker(app, settings.celery_broker_url, tracing.hand_off_span)
 
 

@@ -8,6 +8,7 @@ import tracing
 from durable import registry
 from durable.attempt import current_task_id
 from durable.engines import celery as engine
+from durable.engines import celery_worker as worker
 from durable.engines.local import LocalEngine
 from durable.running import LoopThread, Runner
 from durable.store import Store
@@ -25,7 +26,7 @@ FAMILY = f"celery-{secrets.token_hex(4)}-"
 _process: list[tuple[LoopThread, Runner]] = []  # what runs tasks in this process
 
 
-def _make_run() -> engine.Run:
+def _make_run() -> worker.Run:
     """Start what runs tasks in this process: after the fork, because neither threads nor connections survive it."""
     tracing.start(in_fleet=True)
     loop = LoopThread()
@@ -69,10 +70,6 @@ def _end_worker() -> None:
 logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
 if settings.celery_broker_url is None:
     exit_with("CELERY_BROKER_URL: not set, takes the broker that the web processes hand tasks to")
-app = engine.make_app(
-    settings.celery_broker_url,
-    longest=registry.longest(settings.request_timeout),
-    drain_seconds=settings.drain_seconds,
-)
-engine.serve(app, registry.names(), _make_run)
-engine.at_end(_end_process, _end_worker)
+app = engine.make_app(settings.celery_broker_url, longest=registry.longest(settings.request_timeout))
+worker.serve(app, registry.names(), _make_run, drain_seconds=settings.drain_seconds)
+worker.at_end(_end_process, _end_worker)

@@ -35,6 +35,7 @@ class HandOffWorker(Worker):
         self._fresh: deque[HandOff] = deque(maxlen=MOST_FRESH)  # answered, and not handed off yet
         self.hand_off_after = stores.HAND_OFF_SECONDS
         self._asked_at = 0.0  # when the database was last asked for what is due
+        self._checked_at = time.monotonic()  # when the broker was last asked whether it has lost its queue
         self._is_down = False
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # by the monotonic clock: when a broker that is down is tried again
@@ -71,6 +72,7 @@ class HandOffWorker(Worker):
         """Hand off a batch: first what was just answered, then what the database knows to be due."""
         if time.monotonic() < self._not_before:
             return False
+        await self._find_lost()
         batch = [] if self._is_down else await self._next_batch()
         if not batch and not self._is_down:
             return False
@@ -93,6 +95,17 @@ class HandOffWorker(Worker):
             if due := await self._store.due_for_hand_off(BATCH):
                 return [HandOff(row.id, row.name, row.carrier) for row in due]
         return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
+
+    async def _find_lost(self) -> None:
+        """Make due again what waits here although nothing waits at the broker: it has lost its queue."""
+        if self._is_down or time.monotonic() - self._checked_at < stores.HAND_OFF_SECONDS:
+            return
+        self._checked_at = time.monotonic()
+        is_empty, _ = await asyncio.wrap_future(start_in_thread(self._broker.is_empty, name="hand-off"))
+        if is_empty and (lost := await self._store.hand_off_soon()):
+            log.warning(
+                "the broker at %s has no message of %d waiting tasks; telling it again", self._broker.address, lost
+            )
 
     def _end_outage(self) -> None:
         if self._is_down:

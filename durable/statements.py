@@ -108,6 +108,13 @@ HAND_OFF = (
     .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
 )
 
+# After the broker has lost its queue: what was handed off, and is to be handed off again in the distant future only.
+HAND_OFF_SOON = (
+    update(tasks)
+    .where(IS_WAITING, tasks.c.run_at <= clock(), tasks.c.hand_off_at > clock() + _patience)
+    .values(hand_off_at=clock())
+)
+
 # Asked for each lane, because the index begins with it: so it is one look at a million rows.
 WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
     IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())

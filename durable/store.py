@@ -60,6 +60,10 @@ class Store:
             await connection.execute(statements.FOLLOW)
             return (await connection.execute(statements.HAND_OFF, values)).all()
 
+    async def hand_off_soon(self) -> int:
+        """Make due to be handed off whatever a broker should know and does not; return how many tasks."""
+        return await self._execute(statements.HAND_OFF_SOON, {"patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)})
+
     async def was_not_handed_off(self, ids: Collection[str]) -> None:
         """Make these tasks due to be handed off at once, unless somebody has claimed them."""
         change = update(tasks).where(tasks.c.id.in_(ids), IS_WAITING)

@@ -57,5 +57,8 @@ class Broker(Protocol):
     def send(self, batch: Sequence[HandOff]) -> None:
         """Hand off the tasks, or only look whether the broker is there; raise `BrokerUnavailable`.
 
-        It blocks, and is called from one thread at a time.
+        It blocks, and is called by one thread at a time.
         """
+
+    def is_empty(self) -> bool:
+        """Tell whether no message waits there; raise `BrokerUnavailable`. Called as `send` is."""

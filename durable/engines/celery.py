@@ -1,20 +1,19 @@
-"""Celery as the engine: the only door to it, for the processes that hand off and for the workers that run."""
+"""The door to Celery for the processes that hand off: its settings, and the broker as they see it."""
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
-from billiard.common import REMAP_SIGTERM
-from celery import Celery, signals
-from celery.concurrency.base import BasePool
+from celery import Celery
 from kombu.exceptions import KombuError
 from kombu.utils.url import url_to_parts
 
 from durable.engines import BrokerUnavailable, HandOff
 
 log = logging.getLogger("tasks")
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 3.0  # a dead host must not hold up the next try
 SOCKET_SECONDS = 10.0  # nor may one that fell silent
@@ -24,7 +23,6 @@ PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 # Surrounds a hand-off, given the broker's address, and gives the carrier that travels with it: here the front door
 # puts the trace.
 Surrounding = Callable[[HandOff, str], AbstractContextManager[str]]
-Run = Callable[[str, str, str], str]  # a task's id, name and carrier; a word for what became of it
 
 
 def address_of(url: str) -> str:
@@ -33,10 +31,11 @@ def address_of(url: str) -> str:
     return f"{host}:{port or PORTS.get(scheme, '')}".rstrip(":") if host else scheme
 
 
-def make_app(url: str, *, longest: float, drain_seconds: float) -> Any:
+def make_app(url: str, *, longest: float) -> Any:
     """Make the Celery application; `longest` is the time limit (s) of the longest task."""
     if url.startswith("redis"):
         _bear_outages_of_redis()
+        _bear_garbage_in_redis()
     app = Celery("tasks", broker=url, set_as_current=True)
     app.conf.update(
         task_default_queue=QUEUE,  # not "celery", which others on the same broker use
@@ -54,7 +53,6 @@ def make_app(url: str, *, longest: float, drain_seconds: float) -> Any:
         broker_connection_max_retries=None,  # an outage may last longer than a hundred tries
         broker_channel_error_retry=True,  # a broker that restarts closes channels before connections
         worker_cancel_long_running_tasks_on_connection_loss=False,  # a task needs no broker to end and be settled
-        worker_soft_shutdown_timeout=drain_seconds,  # what runs may end, and the rest is given back in time
         worker_proc_alive_timeout=30.0,  # on a busy machine a process may take more than 4 s to start
         worker_hijack_root_logger=False,  # the service's log lines, with task and trace ids
         worker_redirect_stdouts=False,
@@ -81,6 +79,22 @@ def _bear_outages_of_redis() -> None:
         return parameters(self, *args, **kwargs)
 
     Channel._connparams = parameters_or_error
+
+
+def _bear_garbage_in_redis() -> None:
+    """Drop what no Celery has sent: kombu has taken it off the list, and its error would end the worker."""
+    from kombu.transport.redis import Channel  # here, because it needs the client of Redis
+
+    read = Channel._brpop_read
+
+    def read_or_drop(self: Any, **options: Any) -> Any:
+        try:
+            return read(self, **options)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.error("dropped a message that is no task (%s); who else writes to this Redis?", type(error).__name__)
+            return True
+
+    Channel._brpop_read = read_or_drop
 
 
 def _transport_options(url: str, longest: float) -> dict[str, Any]:
@@ -115,11 +129,12 @@ class CeleryBroker:
         self._producer: Any = None
 
     def send(self, batch: Sequence[HandOff]) -> None:
+        self._asked(lambda: self._send_all(batch))
+
+    def _asked(self, ask: Callable[[], T]) -> T:
         try:
             self._connect()
-            for each in batch:
-                with self._surrounding(each, self.address) as carrier:
-                    self._send(each, carrier)
+            return ask()
         except Exception as error:
             connection, self._connection = self._connection, None
             if not isinstance(error, (OSError, KombuError, *_errors_of(connection))):
@@ -127,12 +142,24 @@ class CeleryBroker:
             _drop(connection)
             raise BrokerUnavailable(str(error) or type(error).__name__) from None
 
+    def is_empty(self) -> bool:
+        return self._asked(lambda: int(self._declared().message_count)) == 0
+
+    def _declared(self) -> Any:
+        # Not passively, which fails where the broker has lost the queue itself; so do Celery's workers declare it.
+        return self._producer.channel.queue_declare(QUEUE, durable=True, auto_delete=False)
+
     def _connect(self) -> None:
         if self._connection is None:
             # Nobody would answer a heartbeat while there is nothing to hand off.
             self._connection = self._app.connection_for_write(heartbeat=0)
             self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_SECONDS)
             self._producer = self._app.amqp.Producer(self._connection)
+
+    def _send_all(self, batch: Sequence[HandOff]) -> None:
+        for each in batch:
+            with self._surrounding(each, self.address) as carrier:
+                self._send(each, carrier)
 
     def _send(self, each: HandOff, carrier: str) -> None:
         self._app.send_task(
@@ -156,59 +183,3 @@ def _drop(connection: Any) -> None:
             connection.collapse()
     except Exception as error:  # it was broken already
         log.debug("closing the broken connection to the broker failed: %s", error)
-
-
-def serve(app: Any, names: Iterable[str], make_run: Callable[[], Run]) -> None:
-    """Register a Celery task for each name, which runs what `make_run` gives in each process that runs tasks.
-
-    A forked process makes it when it starts, any other with its first task.
-    """
-    made: list[Run] = []
-    making = threading.Lock()
-
-    def run(id: str, name: str, carrier: str) -> str:
-        with making:
-            if not made:
-                made.append(make_run())
-        return made[0](id, name, carrier)
-
-    def make_early(**_: object) -> None:
-        with making:
-            made[:] = [make_run()]
-
-    signals.worker_process_init.connect(make_early, weak=False)
-    signals.setup_logging.connect(_leave_logging, weak=False)
-    signals.worker_init.connect(_warn_of_sigterm, weak=False)
-    for name in names:
-        _register(app, name, run)
-
-
-def at_end(of_process: Callable[[], None], of_worker: Callable[[], None]) -> None:
-    """Call the first in each process that runs tasks when it ends, and the second in the worker after a cold shutdown.
-
-    Celery knows no way to cut off tasks in threads of its own process, and its cold shutdown fails over them. Here
-    there is one: the end of what runs them.
-    """
-
-    def end_of_worker(*, how: str, **_: object) -> None:
-        if how == "Cold":  # by now its processes have ended; a warm shutdown has waited for their tasks
-            of_worker()
-
-    BasePool.terminate_job = lambda *_: of_process()  # a pool of processes has its own
-    signals.worker_process_shutdown.connect(lambda **_: of_process(), weak=False)
-    signals.worker_shutting_down.connect(end_of_worker, weak=False)
-
-
-def _register(app: Any, name: str, run: Run) -> None:
-    @app.task(name=name, bind=True, shared=False)  # type: ignore[untyped-decorator]  # celery brings no types
-    def body(self: Any, id: str) -> str:
-        return run(id, name, str(self.request.get("carrier") or ""))
-
-
-def _leave_logging(**_: object) -> None:
-    """Being connected is all that it takes: Celery then leaves logging as it is."""
-
-
-def _warn_of_sigterm(**_: object) -> None:
-    if REMAP_SIGTERM != "SIGQUIT":
-        log.warning("set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills them")

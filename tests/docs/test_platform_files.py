@@ -1,7 +1,10 @@
 """The platforms' files agree with the Procfile, with the settings and with each other."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,11 +57,22 @@ def test_the_procfile_has_its_two_processes_and_no_comment() -> None:
     """`heroku local` takes any other line for a mistake (heroku/cli#3636)."""
     assert PROCFILE.count("\n") == 2
     assert PROCFILE.startswith("web: uvicorn asgi_app:app ")
-    assert "\nworker: REMAP_SIGTERM=SIGQUIT celery -A celery_app worker " in PROCFILE
+    assert "REMAP_SIGTERM=SIGQUIT exec celery -A celery_app worker " in WORKER
 
 
 def test_the_compose_file_s_worker_is_started_with_the_procfiles_command() -> None:
-    assert WORKER.replace("celery -A", "exec celery -A") in COMPOSE
+    assert WORKER.partition("fi; ")[2] in COMPOSE
+
+
+def test_a_worker_without_a_broker_waits() -> None:
+    """`honcho start` ends the web process with the first process that ends."""
+    environ = {"PATH": os.environ["PATH"]}
+    with subprocess.Popen(WORKER, shell=True, env=environ, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert "tasks run in the web processes" in worker.stdout.readline()
+        assert worker.poll() is None
+        worker.terminate()
+        assert worker.wait(10) == -signal.SIGTERM
 
 
 def test_no_worker_runs_where_nobody_asked_for_one() -> None:

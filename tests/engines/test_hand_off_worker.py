@@ -37,6 +37,9 @@ class Told:
     def send(self, batch: Sequence[HandOff]) -> None:
         self.ids.extend(each.id for each in batch)
 
+    def is_empty(self) -> bool:
+        return False
+
 
 class TalkedAt(Told):
     """A broker to which there is always something more to say."""

@@ -1,7 +1,9 @@
 """A fleet on bad days: whatever is killed, lost, repeated or away, what was accepted succeeds, never twice at once."""
 
+import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +13,12 @@ import pytest
 
 from tests.fleet import NO_SERVER, Fleet
 from tests.process.test_crashes import by_task, never_at_the_same_time, runs
-from tests.serving import Load, until
+from tests.serving import Load, sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
+
+HOUR = 3_600_000_000  # in the rows' microseconds
 
 
 @pytest.fixture
@@ -71,6 +75,53 @@ def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
     assert (row.crashes, row.error_kind) == (3, "Poison")
     assert worker.process.poll() is None
     fleet.all_succeed([posted(web.url)], 20)
+
+
+@NO_SERVER
+def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
+    fleet = revived
+    web = fleet.web()
+    accepted = [posted(web.url) for _ in range(20)]  # there is no worker yet
+    until(lambda: all(row.hand_off_at > row.run_at + 1_000_000 for row in fleet.rows(accepted).values()), 20)
+    # An old backlog's: told again as its age trebles, which is in two hours.
+    sql(fleet.database_url, f"UPDATE tasks SET run_at = run_at - {HOUR}, hand_off_at = run_at + {2 * HOUR}")
+    fleet.broker.kill()
+    fleet.broker.start()
+    fleet.worker()
+    fleet.all_succeed(accepted, 30)
+    fleet.each_ran_once(accepted)
+    web.wait_for_log(f"the broker at {fleet.broker.address} has no message of 20 waiting tasks; telling it again")
+
+
+@NO_SERVER
+def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
+    def push(message: str) -> None:
+        subprocess.run(
+            ["redis-cli", "-p", str(fleet.broker.port), "LPUSH", fleet.variables["QUEUE"], message], check=True
+        )
+
+    web, worker = fleet.web(), fleet.worker()
+    fleet.all_succeed([posted(web.url)], 20)
+    envelope = {"delivery_tag": "0", "delivery_info": {"exchange": "", "routing_key": ""}, "body_encoding": "base64"}
+    headers = {"task": "keeps_a_diary", "id": "task-0", "lang": "py", "argsrepr": "", "kwargsrepr": ""}
+    every: list[dict[str, object]] = [
+        {"timelimit": ["a", "b"]},
+        {"eta": 5},
+        {"expires": {}},
+        {"id": ["no", "text"]},
+        {"task": []},
+        {},
+    ]
+    for bad in every:
+        properties = envelope | {"correlation_id": "0"}
+        content = {"body": "W1tdLHt9LHt9XQ==", "content-encoding": "utf-8", "content-type": "application/json"}
+        push(json.dumps(content | {"headers": headers | bad, "properties": properties}))
+    for text in ("no JSON", "[]", "{}", "null", '{"properties": 5}'):
+        push(text)
+    fleet.all_succeed([posted(web.url) for _ in range(5)], 30)
+    worker.wait_for_log("dropped a message that is no task")
+    assert worker.process.poll() is None
+    assert worker.stop() < 20
 
 
 def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None:
@@ -138,7 +189,7 @@ def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
     id = posted(web.url, 1)
     running(fleet, id)
     fleet.send("keeps_a_diary", id)
-    worker.wait_for_log(f"keeps_a_diary {id} is running: somebody else has it, or it is not due")
+    worker.wait_for_log(f"{id} is here already|{id} is running: somebody else has it")
     fleet.all_succeed([id], 10)
     fleet.send("keeps_a_diary", id)
     worker.wait_for_log(f"keeps_a_diary {id} is succeeded: somebody else has it")
