@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from torture.house import House
 
-LONGEST_PAUSE = 8.0  # seconds from one torment to the next
+PAUSE = 6.0  # seconds from one torment to the next, in the mean: now and then it is long enough for a rescue
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -68,6 +68,7 @@ def _lock(house: House, torment: Torment) -> None:
     until = time.monotonic() + torment.seconds
     while (left := until - time.monotonic()) > 0:
         hold(house.database_url, min(2.5, left))
+        time.sleep(0.15)  # in which some of those who wait come in, and others do not
 
 
 def _lock_sqlite(database_url: str, seconds: float) -> None:
@@ -118,8 +119,8 @@ ON_PROCESSES = {
     "drain": Kind(3, 0, _drain),
     "freeze": Kind(4, 15, _freeze),
 }
-ON_SQLITE = {"lock": Kind(3, 6.5, _lock), "fill": Kind(1, 5, _fill)}
-ON_POSTGRES = {"lock": Kind(2, 6.5, _lock), "cut": Kind(4, 0, _cut), "silence": Kind(4, 6.5, _silence)}
+ON_SQLITE = {"lock": Kind(3, 8, _lock), "fill": Kind(1, 5, _fill)}
+ON_POSTGRES = {"lock": Kind(2, 8, _lock), "cut": Kind(4, 0, _cut), "silence": Kind(4, 6.5, _silence)}
 
 
 def plan(seed: str, kinds: dict[str, Kind], processes: int) -> Iterator[Torment]:
@@ -127,7 +128,7 @@ def plan(seed: str, kinds: dict[str, Kind], processes: int) -> Iterator[Torment]
     chance = random.Random(seed)
     while True:
         (name,) = chance.choices(list(kinds), [kind.weight for kind in kinds.values()])
-        number, pause, share = chance.randrange(processes), chance.uniform(0.5, LONGEST_PAUSE), chance.random()
+        number, pause, share = chance.randrange(processes), chance.expovariate(1 / PAUSE), chance.uniform(0.3, 1)
         yield Torment(name, number, round(pause, 2), round(share * kinds[name].seconds, 2))
 
 
