@@ -21,7 +21,6 @@ class Run:
     began: float
     ended: float = math.inf
     how: str = "killed"
-    was_frozen: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +51,16 @@ class Facts:
     torments: list[dict[str, Any]]
     states: dict[str, str]  # of the tasks that are not succeeded at last, by part
     users: set[str]
+    freezes: list[dict[str, Any]]
+
+    def was_frozen(self, run: Run, until: float = 0.0) -> bool:
+        """Tell whether the run's process was frozen while it ran, or then until that moment."""
+        return any(
+            each["pid"] == run.pid
+            and each["began"] < max(run.ended, until)
+            and run.began < each["ended"] + WAKING_SECONDS
+            for each in self.freezes
+        )
 
 
 def load(directory: Path) -> Facts:
@@ -65,15 +74,16 @@ def load(directory: Path) -> Facts:
     last = list(read(directory, "last"))
     return Facts(
         asked=asked,
-        runs=_runs(directory, {pid: each["at"] for pid, each in ends.items()}, events),
+        runs=_runs(directory, {pid: each["at"] for pid, each in ends.items()}),
         ends=ends,
         torments=[each for each in events if each["what"] == "torment"],
         states={each["part"]: each["state"] for each in last if "part" in each},
         users={each["user"] for each in last if "user" in each},
+        freezes=[each for each in events if each["what"] == "frozen"],
     )
 
 
-def _runs(directory: Path, ends: dict[int, float], events: list[dict[str, Any]]) -> dict[str, list[Run]]:
+def _runs(directory: Path, ends: dict[int, float]) -> dict[str, list[Run]]:
     by_id: dict[str, Run] = {}
     late = []
     for line in read(directory, "diary-"):
@@ -83,15 +93,8 @@ def _runs(directory: Path, ends: dict[int, float], events: list[dict[str, Any]])
             late.append(line)
     for line in late:
         by_id[line["run"]].ended, by_id[line["run"]].how = line["ended"], line["how"]
-    frozen = [each for each in events if each["what"] == "frozen"]
     runs = defaultdict(list)
     for run in sorted(by_id.values(), key=lambda run: run.began):
         run.ended = min(run.ended, ends.get(run.pid, math.inf))
-        run.was_frozen = any(_touches(run, each) for each in frozen)
         runs[run.part].append(run)
     return dict(runs)
-
-
-def _touches(run: Run, freeze: dict[str, Any]) -> bool:
-    is_during = freeze["began"] < run.ended and run.began < freeze["ended"] + WAKING_SECONDS
-    return bool(freeze["pid"] == run.pid and is_during)

@@ -1,5 +1,6 @@
 """The oracle: compares what clients were answered with what the diary says was run, and asks no database."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -66,20 +67,19 @@ def _overlaps(facts: Facts) -> Iterator[tuple[Finding, bool]]:
     for runs in facts.runs.values():
         for first, second in pairwise(runs):
             if second.began < first.ended and second.task == first.task:
-                yield Finding(first.part, second.began, _story(None, runs)), first.was_frozen or second.was_frozen
+                was_frozen = facts.was_frozen(first) or facts.was_frozen(second)
+                yield Finding(first.part, second.began, _story(None, runs)), was_frozen
 
 
 def disorder(facts: Facts) -> Iterator[Finding]:
     """Begun before the one before it had ended for good, and by no process that was frozen."""
     for asked in facts.asked.values():
-        if SHAPES[asked.shape].is_ordered:
-            for before, after in pairwise(parts_of(asked.token, asked.shape)):
-                if runs := facts.runs.get(after):
-                    earlier = [run for run in facts.runs.get(before, ()) if not run.was_frozen]
-                    if not any(run.began < runs[0].began for run in facts.runs.get(before, ())) or any(
-                        run.ended > runs[0].began for run in earlier
-                    ):
-                        yield Finding(after, runs[0].began, _story(asked, [*facts.runs.get(before, ()), *runs]))
+        for before, after in pairwise(parts_of(asked.token, asked.shape)) if SHAPES[asked.shape].is_ordered else ():
+            earlier, later = facts.runs.get(before, []), facts.runs.get(after, [])
+            began = later[0].began if later else math.inf
+            has_waited = all(run.ended <= began for run in earlier if not facts.was_frozen(run))
+            if later and not (has_waited and any(run.began < began for run in earlier)):
+                yield Finding(after, began, _story(asked, [*earlier, *later]))
 
 
 def early(facts: Facts) -> Iterator[Finding]:
@@ -121,7 +121,7 @@ def needless_runs(facts: Facts) -> Iterator[Finding]:
     """Begun again after it had been done, though the process that did it had neither ended nor been frozen."""
     for first, second in _again(facts):
         end = facts.ends.get(first.pid)
-        if not (first.was_frozen or second.was_frozen or (end and end["at"] < second.began)):
+        if not (facts.was_frozen(first, second.began) or (end and end["at"] < second.began)):
             yield Finding(first.part, second.began, _story(None, facts.runs[first.part]))
 
 
