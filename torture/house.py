@@ -64,14 +64,14 @@ class House:
         server = self._servers[number]
         return server.pid if server and self._doors[number] else None
 
-    def end(self, number: int, sign: signal.Signals) -> int | None:
-        """Tell the process to end, and give its pid; it is started again."""
+    def end(self, number: int, sign: signal.Signals) -> bool:
+        """Tell the process to end, and return whether there was one; it is started again."""
         pid, server = self.pid(number), self._servers[number]
         if pid and server:
             self._asked.add(pid)
             self._doors[number] = None
             server.process.send_signal(sign)
-        return pid
+        return pid is not None
 
     def ask(self, path: str) -> Any:
         """Ask any process, as the operator; raise OSError or HTTPException if it does not answer."""

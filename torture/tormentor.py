@@ -37,38 +37,39 @@ class Kind:
 
     weight: int
     seconds: float
-    do: Callable[[House, Torment], None]
+    do: Callable[[House, Torment], bool]  # False where nobody was there to be tormented
 
 
-def _kill(house: House, torment: Torment) -> None:
-    house.end(torment.number, signal.SIGKILL)
+def _kill(house: House, torment: Torment) -> bool:
+    return house.end(torment.number, signal.SIGKILL)
 
 
-def _kill_all(house: House, torment: Torment) -> None:
-    for number in range(house.size):
-        house.end(number, signal.SIGKILL)
+def _kill_all(house: House, torment: Torment) -> bool:
+    return any([house.end(number, signal.SIGKILL) for number in range(house.size)])
 
 
-def _drain(house: House, torment: Torment) -> None:
-    house.end(torment.number, signal.SIGTERM)
+def _drain(house: House, torment: Torment) -> bool:
+    return house.end(torment.number, signal.SIGTERM)
 
 
-def _freeze(house: House, torment: Torment) -> None:
+def _freeze(house: House, torment: Torment) -> bool:
     if pid := house.pid(torment.number):
         send_signal(pid, signal.SIGSTOP)
         began = time.monotonic()
         time.sleep(torment.seconds)
         house.events.write(what="frozen", pid=pid, began=began, ended=time.monotonic())
         send_signal(pid, signal.SIGCONT)
+    return pid is not None
 
 
-def _lock(house: House, torment: Torment) -> None:
+def _lock(house: House, torment: Torment) -> bool:
     """Let another program hold the lock that every write needs, 2.5 s at a time."""
     hold = _lock_sqlite if house.database_url.startswith("sqlite") else _lock_postgres
     until = time.monotonic() + torment.seconds
     while (left := until - time.monotonic()) > 0:
         hold(house.database_url, min(2.5, left))
         time.sleep(0.15)  # in which some of those who wait come in, and others do not
+    return True
 
 
 def _lock_sqlite(database_url: str, seconds: float) -> None:
@@ -91,24 +92,27 @@ def _lock_postgres(database_url: str, seconds: float) -> None:
         asyncio.run(hold())
 
 
-def _fill(house: House, torment: Torment) -> None:
+def _fill(house: House, torment: Torment) -> bool:
     """Let the process write no file beyond 64 KiB, as if its disk were full."""
     if pid := house.pid(torment.number):
         with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (64 * 1024, resource.RLIM_INFINITY))
             time.sleep(torment.seconds)
             resource.prlimit(pid, resource.RLIMIT_FSIZE, NO_LIMIT)
+    return pid is not None
 
 
-def _cut(house: House, torment: Torment) -> None:
+def _cut(house: House, torment: Torment) -> bool:
     house.proxies[torment.number].cut()
+    return True
 
 
-def _silence(house: House, torment: Torment) -> None:
+def _silence(house: House, torment: Torment) -> bool:
     proxy = house.proxies[torment.number]
     proxy.freeze()
     time.sleep(torment.seconds)
     proxy.thaw()
+    return True
 
 
 # Two of them work side by side: one torments the processes, the other their database. What is done to the database
@@ -150,10 +154,10 @@ class Tormentor(threading.Thread):
             if self._is_stopped.wait(torment.pause):
                 return
             began = time.monotonic()
-            self._kinds[torment.name].do(self._house, torment)
-            self._house.events.write(
-                what="torment", name=torment.name, number=torment.number, began=began, ended=time.monotonic()
-            )
+            if self._kinds[torment.name].do(self._house, torment):
+                self._house.events.write(
+                    what="torment", name=torment.name, number=torment.number, began=began, ended=time.monotonic()
+                )
 
 
 def both(house: House, seed: int) -> list[Tormentor]:

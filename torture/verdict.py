@@ -78,7 +78,8 @@ def disorder(facts: Facts) -> Iterator[Finding]:
             earlier, later = facts.runs.get(before, []), facts.runs.get(after, [])
             began = later[0].began if later else math.inf
             has_waited = all(run.ended <= began for run in earlier if not facts.was_frozen(run))
-            if later and not (has_waited and any(run.began < began for run in earlier)):
+            has_come_first = any(run.began < began for run in earlier) or facts.states.get(before) == "dead"
+            if later and not (has_waited and has_come_first):
                 yield Finding(after, began, _story(asked, [*earlier, *later]))
 
 

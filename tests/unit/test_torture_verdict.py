@@ -47,6 +47,7 @@ class Campaign:
         self._events.write(what="frozen", pid=pid, began=began, ended=ended)
 
     def state(self, state: str) -> None:
+        """Note how the first task stands at last."""
         self._last.write(part="c0-1/0", state=state)
 
     def user(self) -> None:
@@ -158,6 +159,13 @@ def test_order_is_kept_where_each_waits(campaign: Campaign) -> None:
     for part in range(3):
         campaign.run(2.0 + part, 3.0 + part, part=part)
     assert campaign.found() == {}
+
+
+def test_order_is_kept_behind_the_dead(campaign: Campaign) -> None:
+    campaign.answer(0, "in_order")
+    campaign.state("dead")
+    campaign.run(2.0, 3.0, part=1)
+    assert campaign.found() == {"wrongly dead": 1}
 
 
 def test_a_later_task_must_not_start_before_its_time(campaign: Campaign) -> None:
