@@ -45,7 +45,7 @@ def _kill(house: House, torment: Torment) -> bool:
 
 
 def _kill_all(house: House, torment: Torment) -> bool:
-    return any([house.end(number, signal.SIGKILL) for number in range(house.size)])
+    return sum(house.end(number, signal.SIGKILL) for number in range(house.size)) > 0
 
 
 def _drain(house: House, torment: Torment) -> bool:
@@ -53,12 +53,14 @@ def _drain(house: House, torment: Torment) -> bool:
 
 
 def _freeze(house: House, torment: Torment) -> bool:
-    if pid := house.pid(torment.number):
-        send_signal(pid, signal.SIGSTOP)
-        began = time.monotonic()
-        time.sleep(torment.seconds)
-        house.events.write(what="frozen", pid=pid, began=began, ended=time.monotonic())
-        send_signal(pid, signal.SIGCONT)
+    pid = house.pid(torment.number)
+    with suppress(ProcessLookupError):  # it may end by itself at any moment
+        if pid:
+            send_signal(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            time.sleep(torment.seconds)
+            house.events.write(what="frozen", pid=pid, began=began, ended=time.monotonic())
+            send_signal(pid, signal.SIGCONT)
     return pid is not None
 
 
