@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from torture.house import House
 
 PAUSE = 6.0  # seconds from one torment to the next, in the mean: now and then it is long enough for a rescue
+STALLED = 3  # connections, of the eight that a process has
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -117,6 +118,15 @@ def _silence(house: House, torment: Torment) -> bool:
     return True
 
 
+def _stall(house: House, torment: Torment) -> bool:
+    """Let some of the process's connections fall silent, while the others go on."""
+    proxy = house.proxies[torment.number]
+    proxy.stall(STALLED)
+    time.sleep(torment.seconds)
+    proxy.thaw()
+    return True
+
+
 # Two of them work side by side: one torments the processes, the other their database. What is done to the database
 # ends well before the ten seconds after which a process that cannot be heard counts as dead; a freeze need not.
 ON_PROCESSES = {
@@ -126,7 +136,12 @@ ON_PROCESSES = {
     "freeze": Kind(4, 15, _freeze),
 }
 ON_SQLITE = {"lock": Kind(3, 8, _lock), "fill": Kind(1, 5, _fill)}
-ON_POSTGRES = {"lock": Kind(2, 8, _lock), "cut": Kind(4, 0, _cut), "silence": Kind(4, 6.5, _silence)}
+ON_POSTGRES = {
+    "lock": Kind(2, 8, _lock),
+    "cut": Kind(4, 0, _cut),
+    "silence": Kind(3, 6.5, _silence),
+    "stall": Kind(4, 8, _stall),
+}
 
 
 def plan(seed: str, kinds: dict[str, Kind], processes: int) -> Iterator[Torment]:
