@@ -1,17 +1,20 @@
-# make run, make test, make lint, make bench; PYTHON=... names the Python that the environments are built with.
+# make run, make test, make lint, make bench, make torture; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
 # How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
 ROUNDS ?= 3
 SECONDS ?= 4
 ONLY ?=
+# For how long `make torture` torments each database, and with which plan; without a seed it makes up one.
+MINUTES ?= 2
+SEED ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test lint bench
+.PHONY: help run test lint bench torture
 
 help:
-	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench)'
+	@echo 'make run | test | lint | bench | torture   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 SEED=7 for torture)'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
@@ -26,6 +29,9 @@ lint: .venv/with-brokers
 
 bench: .venv-bench/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
+
+torture: .venv/complete
+	.venv/bin/python -m torture --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt

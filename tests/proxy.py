@@ -20,6 +20,7 @@ class Proxy:
         self._is_open = threading.Event()
         self._is_open.set()
         self._sockets: list[socket.socket] = []
+        self._gates: list[threading.Event] = []  # one for each connection, in the order in which they were made
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -34,9 +35,16 @@ class Proxy:
         """Hold back what either side says, and tell neither."""
         self._is_open.clear()
 
+    def stall(self, count: int) -> None:
+        """Hold back what is said over so many connections, those made last; the others go on."""
+        for gate in self._gates[-count:]:
+            gate.clear()
+
     def thaw(self) -> None:
         """Forward what was held back, and all that follows."""
         self._is_open.set()
+        for gate in self._gates:
+            gate.set()
 
     def cut(self) -> None:
         """Close every connection; what was held back is lost."""
@@ -51,14 +59,19 @@ class Proxy:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
+                gate = threading.Event()
+                gate.set()
+                self._gates.append(gate)
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._forward, args=(source, sink, gate), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+    def _forward(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                gate.wait()
                 self._is_open.wait()
                 sink.sendall(data)
+        gate.wait()
         self._is_open.wait()
         for each in (source, sink):
             with suppress(OSError):
