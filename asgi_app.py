@@ -272,6 +272,7 @@ app = Starlette(
         KeyReused: problems.answer_wrong_key,
         KeyIsUnderWay: problems.answer_key_under_way,
         ClientDisconnect: problems.answer_nobody,
+        OSError: problems.answer_no_descriptors,
         Exception: problems.answer_bug,
     },
     lifespan=lifespan,
