@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
+from storage import pooler
 from storage.many_rows import Rows, parameters
 from storage.sqlite_writer import SQLiteWriter
 
@@ -36,8 +37,9 @@ UNAVAILABLE = (
     exc.InterfaceError,
     exc.TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     OSError,
@@ -47,7 +49,8 @@ UNAVAILABLE = (
 
 # SQLSTATEs: no connection, no resources or a full disk, a person's or a shutdown's interference, a system's error, and
 # a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
-AWAY_STATES = ("08", "53", "57", "58", "25006")
+# 42P01: the tables are not there yet, as while a backup is restored.
+AWAY_STATES = ("08", "53", "57", "58", "25006", "42P01")
 
 
 class DatabaseUnavailable(Exception):
@@ -149,7 +152,7 @@ def _with_driver(url: URL) -> URL:
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
@@ -157,6 +160,8 @@ def _engine(url: URL) -> AsyncEngine:
         max_overflow=0,  # to open and close a connection costs more than to wait for one
         connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
     )
+    event.listen(engine.sync_engine, "do_connect", pooler.connect)
+    return engine
 
 
 def _sqlite(url: URL) -> AsyncEngine:
