@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 UVICORN_STARTUP_FAILURE = 3  # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
 
+SQLITE_HEADER = b"SQLite format 3\0"
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -40,8 +42,8 @@ class Settings(BaseModel):
     database_url: Annotated[
         str,
         Field(
-            pattern=r"^(sqlite:///.|postgres(ql)?(\+asyncpg)?://.)",
-            description="sqlite:///path or postgres://user:password@host:port/name",
+            pattern=r"^(sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.)",
+            description="sqlite:///path (a file's) or postgres://user:password@host:port/name",
         ),
     ] = "sqlite:///data/service.db"
 
@@ -104,10 +106,25 @@ class Settings(BaseModel):
         return value.upper() if info.field_name == "log_level" else value.lower()
 
     @model_validator(mode="after")
+    def database_is_one(self) -> Self:
+        kind, _, path = self.database_url.partition("?")[0].partition(":///")
+        if kind == "sqlite" and _is_no_database(Path(path)):
+            raise ValueError(f"DATABASE_URL: {path} is no SQLite database, takes the path of one, or of no file yet")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             raise ValueError("MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for")
         return self
+
+
+def _is_no_database(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_HEADER)) not in (SQLITE_HEADER, b"")
+    except OSError:  # none yet, or none that can be read now: both may heal
+        return False
 
 
 # Their values may hold a password or a key, and are never repeated.

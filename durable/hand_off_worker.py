@@ -40,14 +40,13 @@ class HandOffWorker(Worker):
         self._pause = FIRST_PAUSE
         self._not_before = 0.0  # by the monotonic clock: when a broker that is down is tried again
 
-    async def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run in the whole fleet, and how the broker is."""
-        return {
-            "queued": await self._store.count_due(self._max_queued),
-            "running": await self._store.count_running(),
-            "oldest_waiting": round(await self._store.oldest_waiting(), 3),
-            "broker": {"address": self._broker.address, "status": "down" if self._is_down else "up"},
-        }
+        broker = {"address": self._broker.address, "status": "down" if self._is_down else "up"}
+        return {**self._counted, "broker": broker}
+
+    async def _count(self) -> dict[str, Any]:
+        return {**await super()._count(), "running": await self._store.count_running()}
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Hand off those tasks that are due: their answer has gone."""

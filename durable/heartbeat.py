@@ -4,6 +4,7 @@ No wall clock is asked: a worker counts its beats in the database, and every oth
 monotonic clock.
 """
 
+import asyncio
 import logging
 import os
 import secrets
@@ -42,6 +43,7 @@ class Heartbeat:
     ) -> None:
         self._family = family
         self.identity = self._new_identity()
+        self.is_known = asyncio.Event()  # from the first beat on, but for when it drops what it runs
         self._store = store
         self._held = held
         self._cancel = cancel
@@ -52,17 +54,19 @@ class Heartbeat:
         self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
         self._clock_ahead = 0  # by how much the database's clock is ahead of this process's monotonic one
         self._pruned_at = time.monotonic()
-
-    async def begin(self) -> None:
-        """Make this worker known."""
-        await self._store.register(self.identity)
-        await self._store.pull_back()
-        self._clock_ahead = await self._database_is_ahead()
+        self._vouched_at = 0.0  # when the last beat began that the database knows of
+        self._ticked_at = 0.0
+        self._ticking: asyncio.TimerHandle | None = None
+        self._has_lost_hold = False
 
     async def beat(self) -> None:
-        """Tell that this worker lives, and do what is to be done every two seconds."""
-        if not await self._store.beat(self.identity):
-            await self._be_reborn()
+        """Tell that this worker lives, and do what is to be done every two seconds; the first makes it known."""
+        now = time.monotonic()
+        if self.is_known.is_set() and not await self._store.beat(self.identity):
+            self._drop_all(f"this worker was silent for {DEAD_SECONDS:g} s and declared dead")
+        if not self.is_known.is_set():
+            await self._be_born()
+        self._vouched_at = now
         await self._bury_the_dead()
         for row in await self._store.rescue():
             log.warning("%s %s was rescued from a dead worker and is %s", row.name, row.id, row.state)
@@ -109,13 +113,48 @@ class Heartbeat:
             log.warning("silent for %g s, and so dead: %s", DEAD_SECONDS, ", ".join(dead))
             await self._store.bury(dead)
 
-    async def _be_reborn(self) -> None:
-        """Start anew after others have given this worker's tasks away: two must not run one task."""
-        log.error("this worker was silent for %g s and declared dead; it drops what it runs", DEAD_SECONDS)
+    # --- birth and rebirth ---
+
+    def vouches_for(self, identity: str) -> bool:
+        """Tell whether what was claimed under this identity may start: none does while what runs is being dropped."""
+        return identity == self.identity and not self._has_lost_hold
+
+    def end(self) -> None:
+        """Watch for standstills no more."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+
+    async def _be_born(self) -> None:
+        await self._store.make_tables()  # a worker may be the first to come
+        if self._has_lost_hold:
+            await self._store.release(self.identity)  # what nobody else has taken yet
+            self.identity = self._new_identity()
+        await self._store.register(self.identity)
+        await self._store.pull_back()
+        self._clock_ahead = await self._database_is_ahead()
+        self._has_lost_hold = False
+        self.is_known.set()
+        if self._ticking is None:
+            self._ticked_at = time.monotonic()
+            self._tick()
+
+    def _tick(self) -> None:
+        # A timer of the loop's own: after a standstill it is called before any task that slept goes on.
+        now = time.monotonic()
+        still = now - self._ticked_at
+        self._ticked_at = now
+        others = self._seen.keys() - {self.identity}
+        if still > DEAD_SECONDS / 2 and now - self._vouched_at > DEAD_SECONDS and others and self.is_known.is_set():
+            self._drop_all(f"this process stood still for {still:.1f} s, and others may run its tasks by now")
+        self._ticking = asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._tick)
+
+    def _drop_all(self, reason: str) -> None:
+        """Cut off what runs, until this worker is born again: two must not run one task."""
+        log.error("%s; it drops what it runs", reason)
+        self._has_lost_hold = True
+        self.is_known.clear()
         for id in self._held():
             self._cancel(id)
-        self.identity = self._new_identity()
-        await self._store.register(self.identity)
 
     def _new_identity(self) -> str:
         # Host and pid are for people. The random part makes it new at every start: platforms use host names again.

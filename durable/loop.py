@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from storage.database import DatabaseUnavailable
@@ -18,10 +20,13 @@ class Loop:
         self._woken = asyncio.Event()
         self._is_ending = False
         self._running: asyncio.Task[None] | None = None
+        self._is_away = False  # the database was, for the last step
+        self._succeeded_at = -math.inf  # by the monotonic clock
 
     def begin(self) -> None:
-        """Start with the first step at once."""
-        self._running = asyncio.create_task(self._run())
+        """Start with a step at once, unless it has begun, or was told to end."""
+        if self._running is None and not self._is_ending:
+            self._running = asyncio.create_task(self._run())
 
     def is_running(self) -> bool:
         """Tell whether there will be another step."""
@@ -39,26 +44,31 @@ class Loop:
             await asyncio.wait([self._running], timeout=seconds)
             self._running.cancel()
 
-    async def _run(self) -> None:
-        is_away = False
-        while not self._is_ending:
-            self._woken.clear()
-            is_away = await self._is_database_away(is_away)
-            await self._pause()
-
-    async def _is_database_away(self, was_away: bool) -> bool:
+    async def step(self) -> None:
+        """Take a step here and now; where the database is away say so once, and raise what else it raises."""
         try:
             await self._step()
         except DatabaseUnavailable as error:
-            if not was_away:
+            if not self._is_away:
                 log.warning("the database is unavailable, trying again: %s", error)
-            return True
-        except Exception:  # a loop that has died is the worst that can happen to a queue
-            log.exception("a step of the worker failed; it goes on")
-            return was_away
-        if was_away:
+            self._is_away = True
+            return
+        if self._is_away:
             log.info("the database is back")
-        return False
+        self._is_away, self._succeeded_at = False, time.monotonic()
+
+    def has_succeeded_within(self, seconds: float) -> bool:
+        """Tell whether the last step that has ended did so well, and no longer ago than so many seconds."""
+        return not self._is_away and time.monotonic() - self._succeeded_at < seconds
+
+    async def _run(self) -> None:
+        while not self._is_ending:
+            self._woken.clear()
+            try:
+                await self.step()
+            except Exception:  # a loop that has died is the worst that can happen to a queue
+                log.exception("a step of the worker failed; it goes on")
+            await self._pause()
 
     async def _pause(self) -> None:
         try:

@@ -44,9 +44,8 @@ class Runner:
             keep_days=keep_days,
             family=family,
         )
-        self._is_known = asyncio.Event()
         self._has_ended = False
-        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
+        self._beating = Loop(self._heartbeat.beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and keep it so, however long the database is away."""
@@ -54,12 +53,14 @@ class Runner:
 
     async def run(self, id: str, name: str, carrier: str) -> str:
         """Claim the task, run one attempt and settle it; tell in a word what became of it."""
-        await self._is_known.wait()
+        await self._heartbeat.is_known.wait()
         if self._has_ended:
             return "refused"
         row = await patiently(lambda: self._store.claim_one(self._heartbeat.identity, id))
         if row is None:
             return await self._refused(id, name)
+        if not self._heartbeat.vouches_for(row.worker):
+            return "refused"
         try:
             task = task_of(row)
         except Exception as error:  # a type of an argument may raise anything
@@ -71,6 +72,7 @@ class Runner:
     async def end(self) -> None:
         """Cut off what still runs, and give it back to be run elsewhere at once, with the attempt not counted."""
         self._has_ended = True
+        self._heartbeat.end()
         await self._engine.drain(0, tell_of_cut_off)
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -80,14 +82,6 @@ class Runner:
         except (DatabaseUnavailable, TimeoutError):
             log.warning("the database is away; others will rescue what this worker still held")
         await self._database.close()
-
-    async def _beat(self) -> None:
-        if self._is_known.is_set():
-            await self._heartbeat.beat()
-            return
-        await self._database.make_tables()  # a worker may be the first to come
-        await self._heartbeat.begin()
-        self._is_known.set()
 
     async def _refused(self, id: str, name: str) -> str:
         try:

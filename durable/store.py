@@ -33,6 +33,14 @@ class Store:
         self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
 
+    async def make_tables(self) -> None:
+        """Make the tables, as far as they are missing."""
+        await self._database.make_tables()
+
+    def is_refused(self, seconds: float) -> bool:
+        """Tell whether the database has refused the last enqueues or settles, no longer ago than so many seconds."""
+        return self._database.is_refusing(seconds)
+
     def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
         return self._commits.write(statements.ENQUEUE, rows)

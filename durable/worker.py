@@ -41,6 +41,7 @@ class Worker:
         self._engine = engine
         self._max_queued = max_queued
         self._heartbeat = Heartbeat(store, held=self._held, cancel=self._cancel, found=self.look, keep_days=keep_days)
+        self._counted: dict[str, Any] = {}  # in the database, at the last beat
         self._waiting = 0  # tasks that wait in the database, as last counted and heard of since
         self._promised: dict[str, tuple[Task, float]] = {}  # they have a slot, and start when their answers have gone
         self._promises = Counter[bool]()  # of each lane
@@ -50,19 +51,22 @@ class Worker:
         self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
-        """Make this worker known, and start to claim."""
-        await self._heartbeat.begin()
-        self._claiming.begin()
+        """Make this worker known, and start to claim; where the database is away, as soon as it is back."""
+        await self._beating.step()
         self._beating.begin()
 
-    async def state(self) -> dict[str, Any]:
-        """Tell how many tasks wait and run, for how long the oldest has been due (s), and how many settle a second."""
-        return {
-            "queued": await self._store.count_due(self._max_queued),
-            "running": self._engine.load()["running"],
-            "oldest_waiting": round(await self._store.oldest_waiting(), 3),
-            "rate": round(self._rate.per_second(), 1),
-        }
+    def is_well(self) -> bool:
+        """Tell whether the last beat reached the database, and what was committed since."""
+        return self._beating.has_succeeded_within(heartbeat.DEAD_SECONDS) and not self._store.is_refused(
+            heartbeat.DEAD_SECONDS
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Tell how many tasks wait and run, for how long the oldest has been due (s), and how many settle a second.
+
+        What only the database knows is as of the last beat: whoever asks waits for nothing.
+        """
+        return {**self._counted, "running": self._engine.load()["running"], "rate": round(self._rate.per_second(), 1)}
 
     # --- a request's tasks ---
 
@@ -125,6 +129,8 @@ class Worker:
         return True
 
     def _free(self, lane: bool) -> int:
+        if not self._heartbeat.vouches_for(self._heartbeat.identity):
+            return 0
         return self._engine.free(in_thread=lane) - self._promises[lane]
 
     # --- claim and settle ---
@@ -132,9 +138,12 @@ class Worker:
     async def claim(self) -> bool:
         """Start what is due, as far as there are slots; tell whether there may be more."""
         self._is_backlog = False
+        claimer = self._heartbeat.identity
         for lane in LANES:
             most = self._free(lane)
-            rows = await self._store.claim(self._heartbeat.identity, in_thread=lane, most=most) if most > 0 else []
+            rows = await self._store.claim(claimer, in_thread=lane, most=most) if most > 0 else []
+            if not self._heartbeat.vouches_for(claimer):
+                return False
             self._waiting = max(0, self._waiting - len(rows))
             self._is_backlog |= len(rows) >= most
             unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
@@ -161,8 +170,14 @@ class Worker:
 
     async def _beat(self) -> None:
         await self._heartbeat.beat()
+        self._claiming.begin()
         self._waiting = await self._store.count_due(self._max_queued + 1)
+        self._counted = await self._count()
         self._start_forgotten()
+
+    async def _count(self) -> dict[str, Any]:
+        oldest = await self._store.oldest_waiting()
+        return {"queued": min(self._waiting, self._max_queued), "oldest_waiting": round(oldest, 3)}
 
     def _held(self) -> set[str]:
         return {*self._engine.stored(), *self._promised}
@@ -186,6 +201,7 @@ class Worker:
         self.start([task for task, _ in list(self._promised.values())])
         await self._engine.drain(seconds, tell_of_cut_off)
         await self._beating.end(LOOP_SECONDS)  # not before: a worker that drains is alive
+        self._heartbeat.end()
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._store.close()

@@ -1,12 +1,12 @@
 """The database behind one URL, SQLite or Postgres: connections, transactions, and the tables made at start."""
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -16,7 +16,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
+from storage import pooler
 from storage.many_rows import Rows, parameters
+from storage.sqlite_file import SQLiteFile
 from storage.sqlite_writer import SQLiteWriter
 
 metadata = MetaData()
@@ -36,8 +38,9 @@ UNAVAILABLE = (
     exc.InterfaceError,
     exc.TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     OSError,
@@ -47,7 +50,15 @@ UNAVAILABLE = (
 
 # SQLSTATEs: no connection, no resources or a full disk, a person's or a shutdown's interference, a system's error, and
 # a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
-AWAY_STATES = ("08", "53", "57", "58", "25006")
+# 42P01: the tables are not there yet, as while a backup is restored.
+AWAY_STATES = ("08", "53", "57", "58", "25006", "42P01")
+
+
+NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+LOST = (
+    "{0} was deleted or replaced while it was open, and is used no more: put it back (with its -wal and -shm), "
+    "or restart the service to go on with what is there now"
+)
 
 
 class DatabaseUnavailable(Exception):
@@ -69,38 +80,44 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(_with_driver(make_url(url)))
-        self._sqlite = SQLiteWriter(str(self._engine.url.database), STATEMENT_SECONDS) if self._is_sqlite() else None
+        path = str(self._engine.url.database)
+        self._sqlite = SQLiteWriter(path, STATEMENT_SECONDS) if self._is_sqlite() else None
+        self._file = SQLiteFile(path, STATEMENT_SECONDS) if self._is_sqlite() else None
+        self._refused_at = -math.inf  # by the monotonic clock: when a commit failed, and none has succeeded since
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed."""
-        with _translated():
+        with self._translated():
             async with self._engine.begin() as connection:
                 yield connection
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
         """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable` as above."""
-        with _translated():
+        with self._translated():
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
 
     async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
         """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
         ready = {statement: parameters(rows) for statement, rows in batch.items()}
-        if self._sqlite is not None:
-            with _translated():
-                await self._sqlite.write(ready)
-            return
-        async with self.transaction() as connection:
-            for statement, given in ready.items():
-                await connection.execute(statement, given)
+        try:
+            await self._write(ready)
+        except DatabaseUnavailable:
+            self._refused_at = time.monotonic()
+            raise
+        self._refused_at = -math.inf
+
+    def is_refusing(self, seconds: float) -> bool:
+        """Tell whether the last `write_together` found the database unavailable, no longer ago than so many seconds."""
+        return time.monotonic() - self._refused_at < seconds
 
     async def make_tables(self) -> None:
         """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
-        if self._is_sqlite():
-            with _translated():
-                await asyncio.to_thread(_make_sqlite_file, Path(str(self._engine.url.database)))
+        if self._file is not None:
+            with self._translated():
+                await asyncio.to_thread(self._file.open)
         async with self.transaction() as connection:
             if connection.dialect.name == "postgresql":
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
@@ -111,30 +128,45 @@ class Database:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
         if self._sqlite is not None:
             self._sqlite.close()
+        if self._file is not None:
+            self._file.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self._engine.dispose()
+
+    async def _write(self, batch: Mapping[Executable, Mapping[str, Any]]) -> None:
+        if self._sqlite is not None:
+            with self._translated():
+                await self._sqlite.write(batch)
+            return
+        async with self.transaction() as connection:
+            for statement, given in batch.items():
+                await connection.execute(statement, given)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if self._file is not None and self._file.is_lost():
+            raise DatabaseUnavailable(LOST.format(self._engine.url.database))
+        try:
+            yield
+        except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
+            if not _is_the_databases_fault(error):
+                raise
+            reason = str(getattr(error, "orig", None) or error) or f"no answer in time ({type(error).__name__})"
+            raise DatabaseUnavailable(reason) from error
 
     def _is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (*UNAVAILABLE, exc.DBAPIError) as error:
-        if isinstance(error, exc.DBAPIError) and not _is_the_databases_fault(error):
-            raise
-        reason = str(getattr(error, "orig", None) or error) or f"no answer in time ({type(error).__name__})"
-        raise DatabaseUnavailable(reason) from error
-
-
-def _is_the_databases_fault(error: exc.DBAPIError) -> bool:
-    if isinstance(error, UNAVAILABLE) or error.connection_invalidated:
+def _is_the_databases_fault(error: BaseException) -> bool:
+    if isinstance(error, UNAVAILABLE) or getattr(error, "connection_invalidated", False):
         return True
-    state = getattr(error.orig, "sqlstate", None) or ""
-    return isinstance(getattr(error.orig, "__cause__", None), UNAVAILABLE) or state.startswith(AWAY_STATES)
+    origin = getattr(error, "orig", error)
+    if getattr(origin, "sqlite_errorcode", 0) in NO_DATABASE:
+        return True
+    state = getattr(origin, "sqlstate", None) or ""
+    return isinstance(getattr(origin, "__cause__", None), UNAVAILABLE) or state.startswith(AWAY_STATES)
 
 
 def _with_driver(url: URL) -> URL:
@@ -149,7 +181,7 @@ def _with_driver(url: URL) -> URL:
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
@@ -157,6 +189,8 @@ def _engine(url: URL) -> AsyncEngine:
         max_overflow=0,  # to open and close a connection costs more than to wait for one
         connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
     )
+    event.listen(engine.sync_engine, "do_connect", pooler.connect)
+    return engine
 
 
 def _sqlite(url: URL) -> AsyncEngine:
@@ -175,20 +209,6 @@ def _add_missing_columns(connection: SyncConnection) -> None:
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
             for index in [index for index in table.indexes if column.name in index.columns]:
                 index.create(connection, checkfirst=True)
-
-
-def _make_sqlite_file(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + STATEMENT_SECONDS
-    with closing(sqlite3.connect(path)) as connection:
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode=WAL").close()  # it stays in the file
-                return
-            except sqlite3.OperationalError:  # another process switches too: SQLite does not wait for that by itself
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

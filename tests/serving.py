@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 from sqlalchemy import text
 
 from storage.database import Database
@@ -133,6 +134,19 @@ def until(condition: Callable[[], T], seconds: float) -> T:
         assert time.monotonic() < deadline, f"not within {seconds:g} s; the last answer was {answer!r}"
         time.sleep(0.05)
     return answer
+
+
+def until_health(server: Server, status: int) -> dict[str, Any]:
+    """Wait until `/health` has this status, which follows the heartbeat, and return what it says."""
+    said: list[httpx.Response] = []
+
+    def has_status() -> bool:
+        said[:] = [httpx.get(f"{server.url}/health", timeout=30)]
+        return said[0].status_code == status
+
+    until(has_status, 30)
+    body: dict[str, Any] = said[0].json()
+    return body
 
 
 def sql(database_url: str, statement: str, **values: object) -> list[Any]:

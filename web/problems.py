@@ -1,5 +1,9 @@
-"""Every error answer, as `application/problem+json` (RFC 9457)."""
+"""Every error answer, as `application/problem+json` (RFC 9457).
 
+They are coroutines, because Starlette calls plain functions in threads: those may be what there is no more of.
+"""
+
+import errno
 import http
 import logging
 from collections.abc import Sequence
@@ -46,7 +50,7 @@ class _Body(TypedDict):
     errors: NotRequired[list[FieldError]]
 
 
-def answer(request: Request, error: Exception) -> Response:
+async def answer(request: Request, error: Exception) -> Response:
     """Answer an `HTTPException`, ours or Starlette's."""
     assert isinstance(error, HTTPException)
     status = error.status_code
@@ -54,7 +58,7 @@ def answer(request: Request, error: Exception) -> Response:
     return _response(status, detail, getattr(error, "errors", []), error.headers)
 
 
-def answer_unavailable(request: Request, error: Exception) -> Response:
+async def answer_unavailable(request: Request, error: Exception) -> Response:
     """Answer that the database is away: nothing was done, and nothing is promised."""
     log.warning("answering 503, the database is unavailable: %s", error)
     retry = {"Retry-After": str(RETRY_SECONDS)}
@@ -63,7 +67,16 @@ def answer_unavailable(request: Request, error: Exception) -> Response:
     )
 
 
-def answer_overloaded(request: Request, error: Any) -> Response:
+async def answer_no_descriptors(request: Request, error: Exception) -> Response:
+    """Answer that this process can open nothing more; raise any other `OSError`, which is a bug."""
+    if not (isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)):
+        raise error
+    log.error("answering 503, out of file descriptors: raise the limit (ulimit -n), or find what holds so many")
+    retry = {"Retry-After": str(RETRY_SECONDS)}
+    return _response(503, "The service is out of file descriptors. Send the request again later.", headers=retry)
+
+
+async def answer_overloaded(request: Request, error: Any) -> Response:
     """Answer that too many tasks wait; `error.retry_after` says when to come back."""
     headers = {"Retry-After": str(error.retry_after)}
     return _response(
@@ -71,22 +84,22 @@ def answer_overloaded(request: Request, error: Any) -> Response:
     )
 
 
-def answer_wrong_key(request: Request, error: Exception) -> Response:
+async def answer_wrong_key(request: Request, error: Exception) -> Response:
     """Answer that an Idempotency-Key cannot be used for this request."""
     return _response(422, f"Idempotency-Key: {error}.")
 
 
-def answer_key_under_way(request: Request, error: Exception) -> Response:
+async def answer_key_under_way(request: Request, error: Exception) -> Response:
     """Answer that the first request with an Idempotency-Key is still under way."""
     return _response(409, f"Idempotency-Key: {error}.", headers={"Retry-After": "1"})
 
 
-def answer_nobody(request: Request, error: Exception) -> Response:
+async def answer_nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
     return _response(400, "The client left before its body was whole.")
 
 
-def answer_bug(request: Request, error: Exception) -> Response:
+async def answer_bug(request: Request, error: Exception) -> Response:
     """Answer what nobody foresaw, and tell the client nothing of it: the log has the traceback."""
     return _response(500, "The service failed; the request may be sent again. Its log holds the reason.")
 

@@ -7,21 +7,25 @@ import httpx
 import pytest
 
 import asgi_app
-from durable.store import Store
-from storage.database import Database
+from settings import settings
 
 pytestmark = pytest.mark.anyio
 
 TASK_ID = r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
-NOTHING = {"queued": 0, "running": 0, "oldest_waiting": 0.0, "rate": 0}
+NOTHING = (0, 0, 0.0)
 ADA = {"email": "ada@example.com", "username": "ada"}
 
 
 async def drained() -> None:
     asgi_app.app.state.worker.look()
     async with asyncio.timeout(10):
-        while (await asgi_app.app.state.worker.state()) | {"rate": 0} != NOTHING:  # noqa: ASYNC110 - the truth is in the database
+        while await left() != NOTHING:  # noqa: ASYNC110 - the truth is in the database
             await asyncio.sleep(0.01)
+
+
+async def left() -> tuple[int, int, float]:
+    state = asgi_app.app.state
+    return await state.store.count_due(1), state.engine.load()["running"], await state.store.oldest_waiting()
 
 
 def ids(response: httpx.Response) -> list[str]:
@@ -139,14 +143,15 @@ async def test_an_image_that_is_not_there_is_not_found(client: httpx.AsyncClient
 
 
 async def test_without_its_database_the_service_says_503_and_promises_nothing(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    away = Database("postgres://127.0.0.1:1/none")
-    with monkeypatch.context() as patch:
-        patch.setattr(asgi_app.app.state, "database", away)
-        patch.setattr(asgi_app.app.state.worker, "_store", Store(away))
-        health, added = await client.get("/health"), await client.post("/users/", json=ADA)
+    monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")
+    async with asgi_app.lifespan(asgi_app.app):
+        transport = httpx.ASGITransport(asgi_app.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            health, added = await client.get("/health"), await client.post("/users/", json=ADA)
     assert (health.status_code, health.json()["database"]) == (503, "down")
+    assert health.json()["worker"] == {"status": "waits for the database", "running": 0, "rate": 0.0}
     assert (added.status_code, ids(added)) == (503, [])
     assert added.headers["content-type"] == "application/problem+json"
     assert int(added.headers["retry-after"]) > 0

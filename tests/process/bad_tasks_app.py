@@ -79,7 +79,6 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     app.state.engine = LocalEngine(max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext())
     database = Database(os.environ["DATABASE_URL"])
     app.state.worker = Worker(Store(database), app.state.engine, max_queued=1000, keep_days=7)
-    await database.make_tables()
     await app.state.worker.begin()
     yield
     await app.state.worker.drain(float(os.environ["DRAIN"]))

@@ -1,5 +1,6 @@
 """Real servers and a real collector, which end with their test."""
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tests.brokers import Broker
 from tests.collector import Collector
 from tests.databases import empty_database
 from tests.fleet import Fleet
+from tests.postgres import Postgres
 
 
 @pytest.fixture
@@ -23,6 +25,17 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
     yield start
     for server in servers:
         server.kill()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("Debian's package postgresql is not installed, and no other server may be frozen")
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to any other user
+        server = Postgres(Path(directory))
+        yield server
+        server.thaw()
+        server.stop()
 
 
 @pytest.fixture(params=["rabbitmq and postgres", "redis and sqlite"])

@@ -1,14 +1,10 @@
 """The database gone, the disk full, the clock set back, a deploy, a flood: what was accepted is done in the end."""
 
 import functools
-import os
 import resource
-import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -19,7 +15,8 @@ import httpx
 import pytest
 
 from tests import serving
-from tests.serving import Load, Server, sql, until
+from tests.postgres import frozen, stopped
+from tests.serving import Load, Server, sql, until, until_health
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -179,58 +176,6 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
 # --- the database gone ---
 
 
-class Postgres:
-    """A server of the test's own, which may be frozen and stopped."""
-
-    def __init__(self, directory: Path) -> None:
-        self._bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-        self._data = directory / "data"
-        # Postgres refuses to be root's.
-        self._user = "nobody" if os.getuid() == 0 else None
-        if self._user:
-            shutil.chown(directory, self._user)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self.url = f"postgres://postgres@127.0.0.1:{self._port}/postgres"
-        self._run("initdb", "-U", "postgres", "-A", "trust", "--no-sync", "-D", f"{self._data}")
-        self.start()
-
-    def start(self) -> None:
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        log = self._data / "log"
-        self._run("pg_ctl", "start", "-w", "-D", f"{self._data}", "-l", f"{log}", "-o", options)
-
-    def stop(self) -> None:
-        self._run("pg_ctl", "stop", "-m", "immediate", "-D", f"{self._data}")
-
-    def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, sign: signal.Signals) -> None:
-        postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
-        for pid in [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]:
-            with suppress(ProcessLookupError):
-                os.kill(pid, sign)
-
-    def _run(self, *command: str) -> None:
-        command = (str(self._bin / command[0]), *command[1:])
-        subprocess.run(command, user=self._user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=60)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("Debian's package postgresql is not installed, and no other server may be frozen")
-    with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to any other user
-        server = Postgres(Path(directory))
-        yield server
-        server.thaw()
-        server.stop()
-
-
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold SQLite's write lock, as a backup or a long migration does."""
@@ -238,22 +183,6 @@ def locked(path: Path) -> Iterator[None]:
         connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("ROLLBACK")
-
-
-@contextmanager
-def frozen(postgres: Postgres) -> Iterator[None]:
-    postgres.freeze()
-    try:
-        yield
-    finally:
-        postgres.thaw()
-
-
-@contextmanager
-def stopped(postgres: Postgres) -> Iterator[None]:
-    postgres.stop()
-    yield
-    postgres.start()
 
 
 # For how many seconds it is away: for longer than a statement waits, for the ten of the promise, for a restart.
@@ -282,18 +211,15 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     load = Load(server.url, "/do/keeps_a_diary", {})
     until(lambda: len(load.accepted) > 50, 10)
     with away():
-        waits, end = [], time.monotonic() + seconds
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            response = post(server, "keeps_a_diary")
+            response = post(server, "keeps_a_diary")  # it gives up on an answer that does not come
             assert response.status_code == 503
             assert int(response.headers["retry-after"]) > 0
-            waits.append(response.elapsed.total_seconds())
-        if not database_url.startswith("sqlite"):  # a file can be read all the while
-            health = httpx.get(f"{server.url}/health", timeout=10)
-            assert (health.status_code, health.json()["database"]) == (503, "down")
+        health = until_health(server, 503)
+        assert (health["status"], health["database"]) == ("down", "down")
         assert httpx.get(server.url).status_code == 200
     accepted = load.stop()
-    print(f"answered 503 after {max(waits):.1f} s at most")
     assert [settled(server, id)["crashes"] for id in running] == [0, 0]
     assert settled(server, do(server, "keeps_a_diary"))["state"] == "succeeded"
     all_succeeded(database_url, 10)
@@ -302,7 +228,7 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     assert [begun.count(id) for id in running] == [1, 1]
     assert load.statuses.keys() <= {202, 503}
     assert "Traceback" not in server.log()
-    assert max(waits) < 9  # for a connection, and for a statement
+    assert until_health(server, 200)["database"] == "ok"
 
 
 def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(serve: Serve, tmp_path: Path) -> None:
@@ -342,7 +268,7 @@ def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(serve: Serve, datab
         insert(database_url, "keeps_a_diary")
     else:
         assert post(server, "keeps_a_diary").status_code == (503 if "enqueue" in failure else 202)
-    all_succeeded(database_url, 5)
+    all_succeeded(database_url, 30)
 
 
 def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(serve: Serve, database_url: str) -> None:
@@ -352,7 +278,7 @@ def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(serve
     insert(database_url, "keeps_a_diary", count=3)
     sql(database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'")  # the first to be claimed
     serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="a settle is refused", DEAD_SECONDS=QUICK)
-    until(lambda: states(database_url) == {"succeeded": 2, "dead": 1}, 5)
+    until(lambda: states(database_url) == {"succeeded": 2, "dead": 1}, 30)
 
 
 # --- the disk full ---
@@ -454,7 +380,7 @@ def test_when_postgres_has_no_room_it_is_503_until_it_has(serve: Serve, tmp_path
             refused = httpx.post(f"{server.url}/do/keeps_a_diary", json={}, headers=key, timeout=30)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         assert httpx.post(f"{server.url}/users/", json={"email": "a@example.com", "username": "a"}).status_code == 503
-        assert httpx.get(f"{server.url}/health").status_code == 200  # it can be read
+        assert until_health(server, 503)["database"] == "down"  # though it can be read
         # The task ends while there is no room for its outcome.
         until(lambda: "keeps_a_diary succeeded" in server.log(), 10)
     again = httpx.post(f"{server.url}/do/keeps_a_diary", json={}, headers=headers)
@@ -555,7 +481,7 @@ def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
     insert(database_url, "log_action", '{"action": "backlog"}', count=5_000)
     server = serve(DATABASE_URL=database_url)
     until(lambda: states(database_url) == {"succeeded": 5_000}, 30)
-    assert httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0
+    until(lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20)  # at the next beat
 
 
 # --- the clock set back ---

@@ -10,7 +10,7 @@ import pytest
 from tests.fleet import NO_SERVER, Fleet
 from tests.process.test_celery_bad_days import posted, running
 from tests.process.test_crashes import by_task, runs
-from tests.serving import sql
+from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -74,7 +74,7 @@ def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: F
     first.process.wait(20)
     row = fleet.rows([id])[id]
     assert (row.state, row.attempt, row.crashes) == ("succeeded", 1, 0)
-    assert httpx.get(f"{web.url}/health").json()["worker"]["queued"] == 0
+    until(lambda: httpx.get(f"{web.url}/health").json()["worker"]["queued"] == 0, 10)
 
 
 @NO_SERVER

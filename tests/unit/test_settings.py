@@ -62,6 +62,21 @@ def test_the_platforms_database_urls_are_taken(url: str) -> None:
     assert read({"DATABASE_URL": url}).database_url == url
 
 
+def test_a_database_in_memory_is_refused() -> None:
+    with pytest.raises(WrongSetting, match=r"DATABASE_URL: got .*, takes sqlite:///path \(a file's\)"):
+        read({"DATABASE_URL": "sqlite:///:memory:"})
+
+
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0 and so on"])
+def test_an_sqlite_file_may_be_empty_or_a_database(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "service.db"
+    path.write_bytes(content)
+    assert read({"DATABASE_URL": f"sqlite:///{path}"}).database_url == f"sqlite:///{path}"
+    path.write_text("hunter2, and other notes")
+    with pytest.raises(WrongSetting, match=f"^DATABASE_URL: {path} is no SQLite database, takes the path of one"):
+        read({"DATABASE_URL": f"sqlite:///{path}?timeout=1"})
+
+
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
 def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(name: str, value: str) -> None:
     with pytest.raises(WrongSetting) as refused:
