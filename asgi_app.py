@@ -178,15 +178,22 @@ ROUTES = {
     "/process": {"POST": process},
     "/tasks": {"GET": task_routes.index},
     "/tasks/{id}": {"GET": task_routes.show, "DELETE": task_routes.cancel},
+    "/tasks/{id}/arguments": {"GET": task_routes.arguments},
     "/tasks/{id}/retry": {"POST": task_routes.retry},
 }
+
+# The paths whose bodies may have more bytes than `bodies.MAX_BODY`, or only fewer. What reads, checks and stores a body
+# runs on the event loop, and there a mebibyte of fields takes a second.
+MAX_BODIES: dict[str, int] = {}
 
 
 def _routes() -> list[Route]:
     """Make the routes: each path answers with and without its trailing slash, under one name in the traces."""
     routes = []
     for path, handlers in ROUTES.items():
-        endpoint = after_answer(_by_method(handlers), tracing.carrier, bodies.whole)
+        endpoint = bodies.bounded(
+            after_answer(_by_method(handlers), tracing.carrier, bodies.whole), MAX_BODIES.get(path, bodies.MAX_BODY)
+        )
         for spelling in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
             route = Route(spelling, endpoint, methods=list(handlers))
             route.path = path
@@ -198,7 +205,6 @@ def _by_method(handlers: Mapping[str, Handler]) -> Handler:
     """Choose by the request's method, so that a path is one route and its 405 can name all its methods."""
 
     async def endpoint(request: Request) -> Response:
-        bodies.refuse_large(request)
         return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
     return endpoint

@@ -81,7 +81,11 @@ class Settings(BaseModel):
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = 20.0
 
     # The operator's routes take this as a bearer token; with none they answer this machine only.
-    admin_token: Annotated[str | None, Field(min_length=16, description="a secret of at least 16 characters")] = None
+    # A header can carry no others: what a client makes of the rest is its own affair.
+    admin_token: Annotated[
+        Annotated[str, Field(pattern="^[!-~][ -~]{14,}[!-~]$")] | None,
+        Field(description="a secret of at least 16 characters, all of them printable ASCII"),
+    ] = None
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG, INFO, WARNING or ERROR")

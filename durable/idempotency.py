@@ -50,7 +50,8 @@ def key_of(request: Request, body: bytes) -> Key:
     text = request.headers[HEADER.decode()]
     if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
         raise KeyReused(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")
-    told = f"{request.method} {request.url.path.rstrip('/')}\n".encode() + body
+    # Not request.url, which is made of the Host header: a wrong one raises, and another one is no other request.
+    told = f"{request.method} {request.scope['path'].rstrip('/')}\n".encode() + body
     return Key(text, hashlib.sha256(told).hexdigest())
 
 

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from durable.errors import ArgumentsRefused, UnknownTask
 from durable.model import Policy
 
+MAX_WORDS = 2000  # characters of what is said about wrong arguments: a stranger may have chosen their names
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -129,4 +131,5 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
 def _in_words(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:5])
+    errors = error.errors(include_url=False, include_input=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)[:MAX_WORDS]

@@ -20,6 +20,14 @@ from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
 HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is handed off again
+LISTED_TEXT = 1024  # characters of arguments and of a result that a list of tasks holds
+
+# What a list of tasks holds of each; `arguments_length` and `result_length` are those of the whole.
+LISTED = [
+    *(column for column in tasks.c if column.name not in ("arguments", "result")),
+    *(func.substr(column, 1, LISTED_TEXT).label(column.name) for column in (tasks.c.arguments, tasks.c.result)),
+    *(func.length(column).label(f"{column.name}_length") for column in (tasks.c.arguments, tasks.c.result)),
+]
 
 
 class Store:
@@ -159,8 +167,8 @@ class Store:
             return (await connection.execute(select(tasks).where(tasks.c.id == id))).one_or_none()
 
     async def page(self, *, state: str | None, name: str | None, limit: int, after: str | None) -> Sequence[Row[Any]]:
-        """List tasks, newest first: ids sort by time."""
-        query = select(tasks).order_by(tasks.c.id.desc()).limit(limit)
+        """List tasks, newest first: ids sort by time. Of long arguments and results only the beginning is there."""
+        query = select(*LISTED).order_by(tasks.c.id.desc()).limit(limit)
         for column, value in ((tasks.c.state, state), (tasks.c.name, name)):
             query = query.where(column == value) if value else query
         query = query.where(tasks.c.id < after) if after else query

@@ -9,12 +9,11 @@ from itertools import islice
 from typing import Any
 
 from observing.guarded import guarded
-from observing.redaction import encodable, without_secrets
+from observing.redaction import encodable, shortened, without_secrets
 from observing.root_span import RootSpan
 from observing.segment_queue import SegmentQueue
 
 BATCH, BATCH_SECONDS = 200, 10.0  # segments in one call, below 4 MB even if all failed; how long a call may take
-LINE_LENGTH = 64_000  # characters of a log line that are sent
 AGENTS_LAYOUT = "%(asctime)s [%(threadName)s] %(levelname)s %(name)s - %(message)s"
 
 
@@ -76,7 +75,7 @@ def make_log_reporter_harmless(sky: Any) -> None:
         return span.context if span else sky.NoopContext()
 
     sky.sw_logging.get_context = log_context
-    sky.sw_logging.sw_filter = lambda text: without_secrets(encodable(text[:LINE_LENGTH]))
+    sky.sw_logging.sw_filter = lambda text: without_secrets(encodable(shortened(text)))
     handle = logging.Logger.handle
 
     def handle_guarded(self: logging.Logger, record: logging.LogRecord) -> None:

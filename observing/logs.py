@@ -8,10 +8,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from observing.redaction import without_credentials
+from observing.redaction import shortened, without_credentials
 
-# A client's text must not drive a terminal or forge a line: C0 but for the line feed, DEL, C1, and Unicode's own.
-CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+# A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for the line feed, DEL,
+# C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no width; and what cannot be encoded.
+CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 UVICORN = ("uvicorn", "uvicorn.access")
 TALKATIVE = ("httpx", "httpcore", "aiosqlite", "PIL", "asyncio")  # httpx logs whole URLs, a webhook's secret with them
@@ -24,11 +28,11 @@ class ForPeople(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname:<7} {record.name}: {record.getMessage()}"
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {_told(record.getMessage())}"
         line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return CONTROLS.sub(_escaped, without_credentials(line)).replace("\n", "\n    ")
+            line += "\n" + _told(self.formatException(record.exc_info))
+        return CONTROLS.sub(_escaped, line).replace("\n", "\n    ")
 
 
 class ForMachines(logging.Formatter):
@@ -39,12 +43,12 @@ class ForMachines(logging.Formatter):
             "time": _time(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _told(record.getMessage()),
             **_ids(record),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return without_credentials(json.dumps(line))
+            line["exception"] = _told(self.formatException(record.exc_info))
+        return json.dumps(line)
 
 
 def configure(level: str, style: str, task_id: Callable[[], str], trace_id: Callable[[], str]) -> None:
@@ -74,9 +78,22 @@ def _put_ids_on_records(task_id: Callable[[], str], trace_id: Callable[[], str])
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = logging.LogRecord(*args, **kwargs)
         record.task_id, record.trace_id = task_id(), trace_id()
+        if record.name.startswith("uvicorn.") and isinstance(record.args, tuple):
+            record.args = tuple(map(_without_query, record.args))
         return record
 
     logging.setLogRecordFactory(make)
+
+
+def _without_query(told: object) -> object:
+    # Of a path, as uvicorn tells it; people put tokens into queries.
+    if not isinstance(told, str) or not told.startswith("/") or "?" not in told:
+        return told
+    return told.partition("?")[0] + "?..."
+
+
+def _told(text: str) -> str:
+    return without_credentials(shortened(text))
 
 
 def _ids(record: logging.LogRecord) -> dict[str, str]:

@@ -201,7 +201,10 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes."""
+    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes.
+
+    A column whose `info` has a "fill" is filled by it, for the rows that there are.
+    """
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in [column for column in table.columns if column.name not in known]:
@@ -209,6 +212,8 @@ def _add_missing_columns(connection: SyncConnection) -> None:
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
             for index in [index for index in table.indexes if column.name in index.columns]:
                 index.create(connection, checkfirst=True)
+            if fill := column.info.get("fill"):
+                fill(connection)
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -1,19 +1,26 @@
 """What a request may hold: bodies and query strings, read, checked, and refused with a pointer to each bad field."""
 
 import asyncio
+import email.message
 import json
 import unicodedata
-from email.message import Message
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 import email_validator
 import pydantic_core
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, ValidationError
 from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
 
 from web.problems import FieldError, Problem
 
-MAX_BODY = 1024 * 1024  # bytes
+MAX_BODY = 16 * 1024  # bytes, unless the route says otherwise: what is checked here is checked on the event loop
+MAX_QUERY = 2048  # bytes of a query string
+MAX_CONTENT_TYPE = 200  # characters: `email.message` takes the square of its length for one of many semicolons
+MAX_ADDRESS = 254  # characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square
+MAX_FIELDS = 1000  # of an object: each that is unknown becomes an error, of which MAX_ERRORS are told
 READING_SECONDS = 10.0  # for a whole body: uvicorn's shutdown waits for a client that never sends the rest
 MAX_ERRORS = 20  # an answer names no more, or a body of a thousand wrong fields would make a larger answer
 
@@ -46,7 +53,8 @@ class Body(BaseModel):
 
 
 class NewUser(Body):
-    email: Annotated[str, AfterValidator(_address)]
+    # The length first: pydantic checks in the order in which they stand here.
+    email: Annotated[str, Field(max_length=MAX_ADDRESS), AfterValidator(_address)]
     username: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)]
 
 
@@ -74,13 +82,39 @@ class Page(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def refuse_large(request: Request) -> None:
-    """Refuse a body that is announced as larger than `MAX_BODY`, also where nothing would read it."""
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY:
-        raise _too_large()
+def bounded(endpoint: Endpoint, most: int = MAX_BODY) -> Endpoint:
+    """Wrap a route's endpoint, so that a body of more than `most` bytes is a `Problem` of 413.
+
+    One whose length is announced is refused unread, also where nothing would read it; any other while it is read, by
+    whatever means.
+    """
+
+    async def within(request: Request) -> Response:
+        announced = next((value for name, value in request.scope["headers"] if name == b"content-length"), b"")
+        if not announced.isdigit():
+            request._receive = _counted(request.receive, most)
+        elif int(announced.lstrip(b"0")[:20] or b"0") > most:
+            raise _too_large(most)
+        return await endpoint(request)
+
+    return within
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    left = most
+
+    async def counted() -> Message:
+        nonlocal left
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _too_large(most)
+        return message
+
+    return counted
 
 
 async def read(request: Request, model: type[Model]) -> Model:
@@ -94,7 +128,7 @@ async def read(request: Request, model: type[Model]) -> Model:
 
 
 async def whole(request: Request) -> bytes:
-    """Read the body, of 1 MiB at most and within ten seconds; raise a `Problem`, 408 or 413, for any other."""
+    """Read the body within ten seconds; raise a `Problem`, 408, if it is not there by then."""
     if not hasattr(request.state, "body"):
         try:
             async with asyncio.timeout(READING_SECONDS):
@@ -111,24 +145,26 @@ async def _received(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
-            raise _too_large()
     return bytes(body)
 
 
-def _too_large() -> Problem:
-    return Problem(413, f"A body may have {MAX_BODY} bytes at most.", headers={"Connection": "close"})
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"A body may have {most} bytes at most here.", headers={"Connection": "close"})
 
 
 def query(request: Request, model: type[Model]) -> Model:
-    """Read the query string as `model`; raise a `Problem` of 422 that says what is wrong."""
+    """Read the query string as `model`; raise a `Problem` (414, 422) that says what is wrong."""
+    if len(request.scope["query_string"]) > MAX_QUERY:
+        raise Problem(414, f"A query string may have {MAX_QUERY} bytes at most.")
     return _checked(model, dict(request.query_params))
 
 
 def _refuse_other_types(content_type: str) -> None:
     if not content_type:
         return
-    header = Message()
+    if len(content_type) > MAX_CONTENT_TYPE:
+        raise Problem(415, f"A Content-Type may have {MAX_CONTENT_TYPE} characters at most.")
+    header = email.message.Message()
     header["Content-Type"] = content_type
     kind, charset = header.get_content_type(), header.get_content_charset("utf-8")
     if not (kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))):
@@ -138,6 +174,8 @@ def _refuse_other_types(content_type: str) -> None:
 
 
 def _checked(model: type[Model], value: object) -> Model:
+    if isinstance(value, dict) and len(value) > MAX_FIELDS:
+        raise Problem(422, f"An object may have {MAX_FIELDS} fields at most.")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -16,8 +16,9 @@ def admit(request: Request, token: str | None) -> None:
                 403, "Without ADMIN_TOKEN this answers clients on this machine only; set it to use it from afar."
             )
         return
-    given = request.headers.get("authorization", "").encode()
-    if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # As the bytes that were sent: compare_digest refuses text beyond ASCII, and a stranger may send any.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip(" ").encode("latin-1"), token.encode()):
         raise Problem(
             401, "Send the operator's token as Authorization: Bearer.", headers={"WWW-Authenticate": "Bearer"}
         )

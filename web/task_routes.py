@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -15,6 +16,7 @@ from web import bodies
 from web.operators import admit
 from web.problems import Problem
 
+LIST_LENGTH = 256 * 1024  # characters of arguments, results and errors in one list: it is made on the event loop
 LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
 
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
@@ -45,16 +47,31 @@ async def show(request: Request) -> Response:
 
 
 async def index(request: Request) -> Response:
-    """Answer the operator with a page of tasks, the newest first, with their arguments."""
+    """Answer the operator with a page of tasks, the newest first, with the beginning of their arguments."""
     admit(request, request.app.state.admin_token)
     asked = bodies.query(request, _Filter)
     rows = await request.app.state.store.page(state=asked.state, name=asked.name, limit=asked.limit, after=asked.after)
-    following = None
-    if len(rows) == asked.limit:
+    shown, following = _fitting(rows), None
+    if len(shown) < len(rows) or len(rows) == asked.limit:
         kept = {name: value for name, value in asked.model_dump().items() if value is not None}
-        following = "/tasks?" + urlencode(kept | {"after": rows[-1].id})
-    tasks = [{**_shown(row), "arguments": json.loads(row.arguments)} for row in rows]
+        following = "/tasks?" + urlencode(kept | {"after": shown[-1].id})
+    tasks = [{**_shown(row), "arguments": _json(row, "arguments")} for row in shown]
     return JSONResponse({"tasks": tasks, "next": following})
+
+
+def _fitting(rows: Sequence[Any]) -> Sequence[Any]:
+    left = LIST_LENGTH
+    for count, row in enumerate(rows):
+        left -= sum(len(text or "") for text in (row.arguments, row.result, row.error_message))
+        if left < 0:
+            return rows[:count]
+    return rows
+
+
+async def arguments(request: Request) -> Response:
+    """Answer the operator with a task's whole arguments, as they are stored."""
+    admit(request, request.app.state.admin_token)
+    return Response((await _row(request)).arguments, media_type="application/json")
 
 
 async def cancel(request: Request) -> Response:
@@ -95,9 +112,18 @@ def _shown(row: Any) -> dict[str, Any]:
         "crashes": row.crashes,
         **{name: _time(getattr(row, name)) for name in ("created_at", "run_at", "started_at", "finished_at")},
         "trace_id": parent.trace_id if parent else None,
-        "result": None if row.result is None else json.loads(row.result),
+        "result": _json(row, "result"),
         "error": None if row.error_kind is None else {"kind": row.error_kind, "message": row.error_message},
     }
+
+
+def _json(row: Any, column: str) -> Any:
+    """Read the column; where a list has only its beginning, give that as text, and say how much is left out."""
+    text = getattr(row, column)
+    if text is None:
+        return None
+    left_out = getattr(row, f"{column}_length", len(text)) - len(text)
+    return f"{text} [... {left_out} characters]" if left_out else json.loads(text)
 
 
 def _time(microseconds: int | None) -> str | None:

@@ -91,6 +91,17 @@ async def test_any_object_with_an_id_is_processed(client: httpx.AsyncClient, ite
     await drained()
 
 
+async def test_what_an_item_holds_is_counted_not_logged(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await client.post("/process", json={"id": "i" * 1000, "stranger": 1, "token": "secret"})
+    await drained()
+    [told] = [record.getMessage() for record in caplog.records if "processed" in record.msg]
+    assert re.fullmatch(r"processed item 'i+\.\.\.i+' with 3 fields", told)
+    assert len(told) < 100
+
+
 async def test_a_user_is_added_and_welcomed_in_the_log(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -175,10 +175,52 @@ async def test_with_a_token_operators_need_it_and_others_do_not(
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \xfc".encode("latin-1")}):
         assert (await client.get("/tasks", headers=headers)).status_code == 401  # type: ignore[arg-type]
         assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 401  # type: ignore[arg-type]
-    right = {"authorization": "Bearer a secret of some length"}
-    assert (await client.get("/tasks", headers=right)).status_code == 200
+    for scheme in ("Bearer ", "bearer ", "BEARER   "):
+        right = {"authorization": f"{scheme}a secret of some length"}
+        assert (await client.get("/tasks", headers=right)).status_code == 200
+    for scheme in ("Basic ", "Bearer", ""):
+        wrong = {"authorization": f"{scheme}a secret of some length"}
+        assert (await client.get("/tasks", headers=wrong)).status_code == 401
     assert (await client.get(f"/tasks/{task_id}")).status_code == 200
     await drained()
+
+
+async def test_a_list_holds_the_beginning_of_what_is_long(client: httpx.AsyncClient) -> None:
+    [short] = ids(await client.post("/process", json={"id": 1}))
+    [long] = ids(await client.post("/process", json={"id": 2, "text": "\xfc" * 5000}))
+    await drained()
+    listed = {task["id"]: task for task in (await client.get("/tasks")).json()["tasks"]}
+    assert listed[short]["arguments"] == {"item": {"id": 1}}
+    assert listed[long]["arguments"].startswith('{"item":{"id":2,"text":"\xfc\xfc')
+    assert listed[long]["arguments"].endswith(f"\xfc [... {27 + 5000 - 1024} characters]")
+    whole = await client.get(f"/tasks/{long}/arguments")
+    assert whole.json() == {"item": {"id": 2, "text": "\xfc" * 5000}}
+    assert (await client.get(f"/tasks/{long}/arguments", headers={"forwarded": "for=a"})).status_code == 403
+
+
+async def test_a_list_holds_the_beginning_of_a_long_result(client: httpx.AsyncClient) -> None:
+    [task_id] = ids(await client.post("/action"))
+    await drained()
+    async with asgi_app.app.state.database.transaction() as connection:
+        await connection.exec_driver_sql(f"UPDATE tasks SET result = '\"{'x' * 5000}\"'")
+    [task] = (await client.get("/tasks")).json()["tasks"]
+    assert task["result"] == '"' + "x" * 1023 + " [... 3978 characters]"
+    assert (await client.get(f"/tasks/{task_id}")).json()["result"] == "x" * 5000
+
+
+async def test_a_list_ends_early_where_its_tasks_are_long(client: httpx.AsyncClient) -> None:
+    accepted = [id for _ in range(100) for id in ids(await client.post("/complex-action"))]
+    await drained()
+    async with asgi_app.app.state.database.transaction() as connection:
+        await connection.exec_driver_sql(f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'")
+    path, listed, pages = "/tasks?limit=1000", list[str](), 0
+    while path:
+        answer = await client.get(path)
+        assert len(answer.content) < 512 * 1024
+        listed += [task["id"] for task in answer.json()["tasks"]]
+        path, pages = answer.json()["next"], pages + 1
+    assert pages == 3
+    assert listed == sorted(accepted, reverse=True)
 
 
 async def test_without_a_token_only_this_machine_is_an_operator(client: httpx.AsyncClient) -> None:

@@ -258,6 +258,7 @@ async def do_in_order(request: Request) -> Response:
 
 asgi_app.ROUTES["/do/{name}"] = {"POST": do}
 asgi_app.ROUTES["/do-in-order/{name}"] = {"POST": do_in_order}
+asgi_app.MAX_BODIES["/do/{name}"] = 1024 * 1024
 asgi_app.app.router.routes[:] = asgi_app._routes()
 
 app = asgi_app.app

@@ -1,5 +1,6 @@
 import json
 import logging
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -21,7 +22,10 @@ def test_a_line_outside_of_a_task_names_none() -> None:
     assert logs.ForPeople().format(_record("ready", task_id="", trace_id="")).endswith("tasks: ready")
 
 
-@pytest.mark.parametrize("control", ["\r", "\x1b[2J", "\x00", "\x85", "\u2028", "\x9b"])
+@pytest.mark.parametrize(
+    "control",
+    ["\r", "\x1b[2J", "\x00", "\x85", "\u2028", "\x9b", "\u202e", "\u2066", "\u200f", "\u200b", "\ufeff", "\udc80"],
+)
 def test_a_clients_text_cannot_forge_a_line_or_drive_a_terminal(control: str) -> None:
     line = logs.ForPeople().format(_record("hello %s", f"you{control}2026-01-01 INFO all is well"))
     assert control[0] not in line
@@ -50,3 +54,56 @@ def test_a_line_for_machines_is_one_json_object() -> None:
     line = json.loads(logs.ForMachines().format(record))
     assert line.pop("time").endswith("Z")
     assert line == {"level": "INFO", "logger": "tasks", "message": "two\nlines", "task": "task-1"}
+
+
+@pytest.mark.parametrize("text", ["J\xfcrgen", "\u05d3\u05d5\u05d3", "\u5f20\u4f1f", "\N{PILE OF POO}"])
+def test_any_persons_name_stays_as_it_is(text: str) -> None:
+    assert logs.ForPeople().format(_record("hello %s", text)).endswith(f"hello {text}")
+
+
+@pytest.mark.parametrize("style", [logs.ForPeople(), logs.ForMachines()])
+def test_a_line_has_an_end(style: logging.Formatter) -> None:
+    record = _record("%s, he said", "x" * 1_000_000)
+    try:
+        raise ValueError("y" * 1_000_000)
+    except ValueError as error:
+        record.exc_info = (ValueError, error, error.__traceback__)
+    line = style.format(record)
+    assert len(line) < 40_000
+    assert "xx [... 983625 characters ...] xx" in line
+    assert "he said" in line
+    assert "yy [... " in line
+
+
+@pytest.mark.parametrize("style", [logs.ForPeople(), logs.ForMachines()])
+def test_a_line_and_its_traceback_tell_no_credentials(style: logging.Formatter) -> None:
+    record = _record("no answer from %s", "amqp://me:hunter2@broker")
+    try:
+        raise ValueError("amqp://me:hunter3@broker")
+    except ValueError as error:
+        record.exc_info = (ValueError, error, error.__traceback__)
+    line = style.format(record)
+    assert "hunter" not in line
+    assert "from amqp://broker" in line
+    assert "ValueError: amqp://broker" in line
+
+
+@pytest.fixture
+def made() -> Iterator[Callable[..., logging.LogRecord]]:
+    """Make records as the service does once its log is configured."""
+    before = logging.getLogRecordFactory()
+    logs._put_ids_on_records(str, str)
+    yield logging.getLogRecordFactory()
+    logging.setLogRecordFactory(before)
+
+
+def test_a_query_does_not_reach_the_access_log(made: Callable[..., logging.LogRecord]) -> None:
+    told = ("127.0.0.1:1", "GET", "/tasks?token=secret", "1.1", 200)
+    record = made("uvicorn.access", logging.INFO, "", 1, '%s - "%s %s HTTP/%s" %d', told, None)
+    assert record.getMessage() == '127.0.0.1:1 - "GET /tasks?... HTTP/1.1" 200'
+
+
+def test_others_lines_keep_their_words(made: Callable[..., logging.LogRecord]) -> None:
+    assert made("tasks", logging.INFO, "", 1, "%s", ("/why?not",), None).getMessage() == "/why?not"
+    assert made("uvicorn.error", logging.INFO, "", 1, "why?", (), None).getMessage() == "why?"
+    assert made("uvicorn.error", logging.INFO, "", 1, "%(a)s", ({"a": "/b?c"},), None).getMessage() == "/b?c"

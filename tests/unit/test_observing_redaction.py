@@ -1,6 +1,7 @@
 import pytest
 
-from observing.redaction import without_credentials, without_secrets
+from observing.redaction import shortened, without_credentials, without_secrets
+from tests.growth import is_linear
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,30 @@ def test_text_without_secrets_stays_as_it_is(text: str) -> None:
 
 def test_credentials_alone_can_be_taken_out() -> None:
     assert without_credentials("GET https://me:pass@host/path") == "GET https://host/path"
+
+
+def test_each_url_of_a_text_loses_its_own_credentials() -> None:
+    told = without_credentials("from 'http://a:b@c' or <ftp://d@e@f> to http://g/h, i@j")
+    assert told == "from 'http://c' or <ftp://f> to http://g/h, i@j"
+
+
+@pytest.mark.parametrize("unit", ["://", "http://", "http://a", ":// ", "://@ ", "@", "x", "a b://c@d "])
+@pytest.mark.parametrize("text", ["{}", "{}@", "@://{}", "http://a:b@{}"])
+def test_redaction_costs_no_square_of_the_length(text: str, unit: str) -> None:
+    assert is_linear(lambda long: without_secrets(text.format(long)), unit)
+
+
+def test_a_short_text_is_not_shortened() -> None:
+    assert shortened("a" * 100, 100) == "a" * 100
+
+
+def test_a_long_text_keeps_both_ends_and_says_what_is_left_out() -> None:
+    assert shortened("a" * 100 + "b" * 100, 60) == "a" * 30 + " [... 140 characters ...] " + "b" * 30
+
+
+@pytest.mark.parametrize("place", range(60))
+def test_a_cut_through_a_url_shows_no_half_of_its_password(place: int) -> None:
+    url = "http://user:password@host "
+    for text in (" " * place + url + " " * 200, " " * 200 + url + " " * place):
+        told = without_credentials(shortened(text, 80))
+        assert not {"user", "pass", "word"} & {told[at : at + 4] for at in range(len(told))}

@@ -86,6 +86,17 @@ def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(name: str,
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("token", ["\xfcber" * 8, "tab\tin" * 8, " space before it", "line\n" * 8, "x" * 15])
+def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
+    with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
+        read({"ADMIN_TOKEN": token})
+
+
+@pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
+def test_any_other_token_is_taken(token: str) -> None:
+    assert read({"ADMIN_TOKEN": token}).admin_token == token
+
+
 @pytest.mark.parametrize("name", sorted(SECRET & {name.lower() for name in WRONG}))
 def test_a_secret_is_never_repeated(name: str) -> None:
     with pytest.raises(WrongSetting) as refused:
