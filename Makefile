@@ -1,17 +1,21 @@
-# make run, make test, make lint, make bench; PYTHON=... names the Python that the environments are built with.
+# make run, make test, make lint, make bench, make fuzz; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
 # How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
 ROUNDS ?= 3
 SECONDS ?= 4
 ONLY ?=
+# How long `make fuzz` sends hostile requests; SEED= and CASES= send some of an earlier run again.
+MINUTES ?= 2
+SEED ?=
+CASES ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test lint bench
+.PHONY: help run test lint bench fuzz
 
 help:
-	@echo 'make run | test | lint | bench   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench)'
+	@echo 'make run | test | lint | bench | fuzz   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 for fuzz)'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
@@ -26,6 +30,9 @@ lint: .venv/with-brokers
 
 bench: .venv-bench/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
+
+fuzz: .venv/complete
+	.venv/bin/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --cases ,$(CASES))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -53,7 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
     unused = 0  # bytes since the parser last handed on a head or a part of a body
     heads = 0
     is_done = False  # whatever comes now is not read
-    running: RequestResponseCycle | None = None
+    earlier: Sequence[RequestResponseCycle] = ()  # requests under way when the next one came
     watch: "Watch"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -86,6 +87,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self.refuse(429, "Too many requests were sent before their answers.")
         if self.is_done:
             raise ValueError("refused")  # which the parser takes for a reason to stop
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.earlier = [cycle for cycle in (*self.earlier, self.cycle) if not cycle.response_complete]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -96,15 +99,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.is_done = True  # from here on another protocol has the connection
         super().handle_websocket_upgrade()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self.running = cycle
-        super()._start_asgi_task(cycle, app)
-
     def connection_lost(self, exc: Exception | None) -> None:
         # uvicorn tells only the newest request; an earlier one would write to the closed transport, which raises.
-        if self.running is not None:
-            self.running.disconnected = True
-            self.running.message_event.set()
+        for cycle in self.earlier:
+            cycle.disconnected = True
+            cycle.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -125,7 +124,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             self._part(status, detail)
         elif cycle.more_body and not self.pipeline:  # it is this request itself that is broken
-            cycle.disconnected = True
+            cycle.disconnected, cycle.waiting_for_100_continue = True, False  # it must write nothing more
             cycle.message_event.set()
             self._part(status, detail) if not cycle.response_started else self.transport.close()
         else:
