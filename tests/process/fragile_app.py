@@ -1,5 +1,6 @@
 """The real service with a fault that the fuzzer is to find: `status`, `stall` and `task` are one application each."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -24,10 +25,15 @@ def _answer_500(message: Message) -> None:
     message["status"] = 500
 
 
-def _stand_still(message: Message) -> None:
+@functools.cache  # once
+def _hold_the_loop() -> None:
     end = time.thread_time() + 1.2
     while time.thread_time() < end:
         pass
+
+
+def _stand_still(message: Message) -> None:
+    _hold_the_loop()
 
 
 def _promise_in_vain(message: Message) -> None:
