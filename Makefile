@@ -1,20 +1,23 @@
-# make run, make test, make lint, make bench, make torture; PYTHON=... names the Python that the environments are built with.
+# make run, test, lint, bench, torture, fuzz; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
 # How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
 ROUNDS ?= 3
 SECONDS ?= 4
 ONLY ?=
-# For how long `make torture` torments each database, and with which plan; without a seed it makes up one.
+# For how long `make torture` torments each database, and `make fuzz` sends hostile requests. Without a seed they make one
+# up; CASES= sends some of an earlier run of fuzz again.
 MINUTES ?= 2
 SEED ?=
+CASES ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test lint bench torture
+.PHONY: help run test lint bench torture fuzz
 
 help:
-	@echo 'make run | test | lint | bench | torture   (PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 SEED=7 for torture)'
+	@echo 'make run | test | lint | bench | torture | fuzz'
+	@echo 'PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 SEED=7 for torture and fuzz'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
@@ -32,6 +35,9 @@ bench: .venv-bench/complete
 
 torture: .venv/complete
 	.venv/bin/python -m torture --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
+
+fuzz: .venv/complete
+	.venv/bin/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --cases ,$(CASES))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt

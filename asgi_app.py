@@ -38,7 +38,7 @@ from observing import logs
 from settings import exit_with, settings
 from storage import users
 from storage.database import Database, DatabaseUnavailable
-from web import bodies, problems, task_routes
+from web import bodies, connections, problems, task_routes
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
 
@@ -259,6 +259,8 @@ def _quieten_garbage_collector() -> None:
 
 
 broker = _broker()
+
+connections.guard()
 
 logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
 

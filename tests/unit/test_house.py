@@ -37,7 +37,7 @@ DOORS = {
     "billiard": {"durable.engines.celery_worker"},
     "redis": {"durable.engines.celery"},
     "starlette": {"asgi_app", "web", "tracing", "durable.handoff", "durable.idempotency"},
-    "uvicorn": {"asgi_app"},
+    "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
     "PIL": {"effects"},
     "aiosmtplib": {"effects"},

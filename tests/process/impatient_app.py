@@ -1,0 +1,8 @@
+"""The real service, whose watch over connections waits a second where it would wait for ten or sixty."""
+
+from asgi_app import app
+from web import connections
+
+connections.SECONDS |= {"late": 1.0, "unread": 1.0}
+
+__all__ = ["app"]

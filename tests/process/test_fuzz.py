@@ -1,0 +1,46 @@
+"""`make fuzz` tells a service that holds from one that does not."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fuzz.cases import make
+from tests.serving import ROOT
+
+CASES = [str(number) for number in range(40)]
+ROUTES = ["GET /", "POST /process", "GET /tasks/{id}"]
+
+
+def fuzz(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", *CASES, *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_a_case_is_always_the_same() -> None:
+    assert make("1", 7, ROUTES) == make("1", 7, ROUTES)
+    assert make("1", 7, ROUTES) != make("2", 7, ROUTES)
+    assert len({make("1", number, ROUTES).sent for number in range(50)}) > 40
+
+
+def test_a_service_that_holds_passes() -> None:
+    done = fuzz()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\| tasks accepted \| [1-9]", done.stdout)
+    assert "| of them not settled | none |" in done.stdout
+    assert re.search(r"\| peak memory \| \d+ MB", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("status", "answered 500: make fuzz SEED=1 CASES="),
+        ("stall", "the loop stood still"),
+        ("task", "accepted tasks did not settle"),
+    ],
+)
+def test_a_service_that_breaks_fails(fault: str, said: str) -> None:
+    done = fuzz("--app", f"tests.process.fragile_app:{fault}")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert said in done.stdout
