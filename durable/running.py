@@ -14,6 +14,7 @@ from durable.model import Attempt, Task
 from durable.rows import task_of
 from durable.settling import patiently, refuse, settle
 from durable.store import Store
+from durable.upkeep import Upkeep
 from durable.worker import tell_of_cut_off
 from storage.database import Database, DatabaseUnavailable
 
@@ -41,9 +42,9 @@ class Runner:
             held=engine.stored,
             cancel=engine.cancel,
             found=lambda: None,  # whoever hands off finds it in the database
-            keep_days=keep_days,
             family=family,
         )
+        self._upkeep = Upkeep(self._store, keep_days)
         self._is_known = asyncio.Event()
         self._has_ended = False
         self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
@@ -74,6 +75,7 @@ class Runner:
         await self._engine.drain(0, tell_of_cut_off)
         try:
             async with asyncio.timeout(END_SECONDS):
+                await self._upkeep.end()
                 await self._beating.end(LOOP_SECONDS)
                 await self._store.close()
                 await self._store.release(self._heartbeat.identity)
@@ -88,6 +90,7 @@ class Runner:
         await self._database.make_tables()  # a worker may be the first to come
         await self._heartbeat.begin()
         self._is_known.set()
+        self._upkeep.begin()
 
     async def _refused(self, id: str, name: str) -> str:
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.schema import CreateColumn
 
 from storage.many_rows import Rows, parameters
-from storage.sqlite_writer import SQLiteWriter
+from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
+from storage.steps import in_steps
 
 metadata = MetaData()
 
@@ -96,6 +97,26 @@ class Database:
             for statement, given in ready.items():
                 await connection.execute(statement, given)
 
+    async def write_timed(self, statement: Executable, values: Mapping[str, Any]) -> tuple[Sequence[Any], float]:
+        """Execute the statement in a transaction of its own; raise `DatabaseUnavailable` as above.
+
+        Gives the first column of its rows, and for how many seconds it held other writers up.
+        """
+        if self._sqlite is not None:
+            with _translated():
+                return await self._sqlite.write_timed(statement, values)
+        async with self.transaction() as connection:
+            began = time.monotonic()
+            rows = (await connection.execute(statement, values)).scalars().all()
+        return rows, time.monotonic() - began
+
+    async def shrink(self) -> None:
+        """Bound SQLite's write-ahead log, and give its free pages back; Postgres does the like by itself."""
+        if self._sqlite is not None:
+            with _translated():
+                await asyncio.to_thread(bound_log, Path(str(self._engine.url.database)))
+                await in_steps(self._sqlite.vacuum)
+
     async def make_tables(self) -> None:
         """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
         if self._is_sqlite():
@@ -167,14 +188,14 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes."""
+    """Bring the tables of an earlier version up to date: add the columns and the indexes that they lack."""
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in [column for column in table.columns if column.name not in known]:
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-            for index in [index for index in table.indexes if column.name in index.columns]:
-                index.create(connection, checkfirst=True)
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 def _make_sqlite_file(path: Path) -> None:
@@ -183,7 +204,8 @@ def _make_sqlite_file(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         while True:
             try:
-                connection.execute("PRAGMA journal_mode=WAL").close()  # it stays in the file
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()  # before the first table, or never
+                connection.execute("PRAGMA journal_mode=WAL").close()  # both stay in the file
                 return
             except sqlite3.OperationalError:  # another process switches too: SQLite does not wait for that by itself
                 if time.monotonic() > deadline:
@@ -193,8 +215,7 @@ def _make_sqlite_file(path: Path) -> None:
 
 def _prepare_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None  # the driver would begin by itself, and too late to take the write lock
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    prepare(connection)
 
 
 def _begin_sqlite(connection: SyncConnection) -> None:
