@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES
-from storage.many_rows import number_of_given, of_given
+from storage.many_rows import given, number_of_given, of_given
 from storage.tasks import IS_FOLLOWING, IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, answers, clock, tasks, workers
 
 _is_claimed = of_given("worker").is_not(None)
@@ -62,6 +62,11 @@ SETTLE = (
         error_message=of_given("error_message"),
     )
 )
+
+# With a subquery Postgres goes by the ids alone.
+_given_ids = tasks.c.id.in_(select(of_given("id")).select_from(given))
+ROWS = select(tasks).where(_given_ids)
+ENDED = select(tasks.c.id).where(_given_ids, tasks.c.finished_at.is_not(None))
 
 _DUE = (
     select(tasks.c.id)

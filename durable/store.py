@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from durable import statements
 from durable.model import WAITING, State
 from durable.retries import Settlement
+from durable.waiting import ReadTogether, Waiters
 from storage.database import Database
 from storage.group_commit import GroupCommit
 from storage.many_rows import parameters
@@ -33,6 +34,8 @@ class Store:
         self._database = database
         self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
+        self._rows = ReadTogether(lambda ids: self._given(statements.ROWS, ids))
+        self.waiters = Waiters(self._ended)
 
     def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
@@ -144,8 +147,7 @@ class Store:
 
     async def get(self, id: str) -> Row[Any] | None:
         """Give the task's row."""
-        async with self._database.reading() as connection:
-            return (await connection.execute(select(tasks).where(tasks.c.id == id))).one_or_none()
+        return await self._rows.row(id)
 
     async def page(self, *, state: str | None, name: str | None, limit: int, after: str | None) -> Sequence[Row[Any]]:
         """List tasks, newest first: ids sort by time."""
@@ -208,6 +210,13 @@ class Store:
     async def close(self) -> None:
         """Write what is still to be written."""
         await self._commits.close()
+
+    async def _ended(self, ids: Collection[str]) -> set[str]:
+        return {row.id for row in await self._given(statements.ENDED, ids)}
+
+    async def _given(self, statement: Executable, ids: Collection[str]) -> Sequence[Row[Any]]:
+        async with self._database.reading() as connection:
+            return (await connection.execute(statement, parameters([{"id": id} for id in ids]))).all()
 
     async def _execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
         async with self._database.transaction() as connection:
