@@ -11,10 +11,10 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, text
+from sqlalchemy import DateTime, Dialect, Executable, Index, MetaData, TypeDecorator, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from storage.many_rows import Rows, parameters
 from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
@@ -26,6 +26,7 @@ Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
+INDEX_SECONDS = 600.0  # for an index that an earlier version's table lacks
 CLOSING_SECONDS = 1.0
 CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
 TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
@@ -127,6 +128,8 @@ class Database:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
             await connection.run_sync(metadata.create_all)
             await connection.run_sync(_add_missing_columns)
+            for index in await connection.run_sync(_missing_indexes):
+                await _make_index(connection, index)
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
@@ -188,14 +191,25 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns and the indexes that they lack."""
+    """Bring the tables of an earlier version up to date: add the columns that they lack."""
     for table in metadata.sorted_tables:
         known = {column["name"] for column in inspect(connection).get_columns(table.name)}
         for column in [column for column in table.columns if column.name not in known]:
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-        for index in table.indexes:
-            index.create(connection, checkfirst=True)
+
+
+def _missing_indexes(connection: SyncConnection) -> list[Index]:
+    known = {index["name"] for indexes in inspect(connection).get_multi_indexes().values() for index in indexes}
+    return [index for table in metadata.sorted_tables for index in table.indexes if index.name not in known]
+
+
+async def _make_index(connection: Connection, index: Index) -> None:
+    if connection.dialect.name == "postgresql":  # millions of rows take longer than a statement may
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute(str(CreateIndex(index).compile(dialect=connection.dialect)), timeout=INDEX_SECONDS)
+    else:
+        await connection.execute(CreateIndex(index))
 
 
 def _make_sqlite_file(path: Path) -> None:

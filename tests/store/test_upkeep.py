@@ -12,6 +12,7 @@ from sqlalchemy import inspect, text
 from durable import statements, upkeep
 from durable.store import Store
 from durable.upkeep import Upkeep
+from storage import database as database_module
 from storage import sqlite_writer
 from storage.database import Database
 from tests.databases import empty_database
@@ -88,6 +89,21 @@ async def test_tables_of_an_earlier_version_get_their_indexes(database: Database
     async with database.reading() as connection:
         found = await connection.run_sync(lambda sync: inspect(sync).get_indexes("answers"))
     assert [index["name"] for index in found] == ["ix_answers_created_at"]
+
+
+async def test_an_index_may_take_longer_than_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with empty_database("postgres", tmp_path) as url:
+        first = Database(url)
+        await first.make_tables()
+        await execute(first, "DROP INDEX ix_answers_created_at")
+        monkeypatch.setattr(database_module, "STATEMENT_SECONDS", 2.0)
+        second = Database(url)
+        async with first.transaction() as holding:
+            await holding.execute(text(ANSWERS), {"count": 1})  # the index waits for the end of this
+            making = asyncio.create_task(second.make_tables())
+            await asyncio.wait([making], timeout=4)
+        await making
+        await asyncio.gather(first.close(), second.close())
 
 
 # --- SQLite's files ---
