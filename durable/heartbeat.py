@@ -20,7 +20,6 @@ log = logging.getLogger("tasks")
 BEAT_SECONDS = 2.0
 DEAD_SECONDS = 10.0  # a worker silent for so long is dead: five missed beats
 CLOCK_SECONDS = 60  # a clock that goes back by less is nobody's hand
-PRUNE_SECONDS = 60.0
 
 
 class Heartbeat:
@@ -38,7 +37,6 @@ class Heartbeat:
         held: Callable[[], Collection[str]],
         cancel: Callable[[str], None],
         found: Callable[[], None],
-        keep_days: float,
         family: str = "",
     ) -> None:
         self._family = family
@@ -48,12 +46,10 @@ class Heartbeat:
         self._held = held
         self._cancel = cancel
         self._found = found
-        self._keep_days = keep_days
         self._seen: dict[str, tuple[int, float]] = {}  # every worker's beats, and when they last changed
         self._looked_at = 0.0
         self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
         self._clock_ahead = 0  # by how much the database's clock is ahead of this process's monotonic one
-        self._pruned_at = time.monotonic()
         self._vouched_at = 0.0  # when the last beat began that the database knows of
         self._ticked_at = 0.0
         self._ticking: asyncio.TimerHandle | None = None
@@ -75,9 +71,6 @@ class Heartbeat:
             self._cancel(id)
         await self._give_back_strays()
         await self._follow_the_clock()
-        if time.monotonic() - self._pruned_at > PRUNE_SECONDS:
-            self._pruned_at = time.monotonic()
-            await self._store.prune(self._keep_days)
 
     async def _give_back_strays(self) -> None:
         # A commit whose answer was lost leaves rows that run under this worker's claim, and that it has never heard of.

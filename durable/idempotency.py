@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -99,8 +99,3 @@ async def remember(connection: Connection, key: Key, response: Response) -> None
 def _instead_of_lost(*ids: str) -> Response:
     headers = {"Task-Id": ", ".join(ids)} | ({"Location": f"/tasks/{ids[0]}"} if len(ids) == 1 else {})
     return JSONResponse({"status": "accepted"}, HTTPStatus.ACCEPTED, headers)
-
-
-async def prune(connection: Connection, microseconds: int) -> None:
-    """Forget the keys that are older."""
-    await connection.execute(delete(answers).where(answers.c.created_at < clock() - microseconds))

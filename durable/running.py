@@ -14,6 +14,7 @@ from durable.model import Attempt, Task
 from durable.rows import task_of
 from durable.settling import patiently, refuse, settle
 from durable.store import Store
+from durable.upkeep import Upkeep
 from durable.worker import tell_of_cut_off
 from storage.database import Database, DatabaseUnavailable
 
@@ -41,15 +42,16 @@ class Runner:
             held=engine.stored,
             cancel=engine.cancel,
             found=lambda: None,  # whoever hands off finds it in the database
-            keep_days=keep_days,
             family=family,
         )
+        self._upkeep = Upkeep(self._store, keep_days, self._heartbeat.is_known)
         self._has_ended = False
         self._beating = Loop(self._heartbeat.beat, heartbeat.BEAT_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and keep it so, however long the database is away."""
         self._beating.begin()
+        self._upkeep.begin()
 
     async def run(self, id: str, name: str, carrier: str) -> str:
         """Claim the task, run one attempt and settle it; tell in a word what became of it."""
@@ -76,6 +78,7 @@ class Runner:
         await self._engine.drain(0, tell_of_cut_off)
         try:
             async with asyncio.timeout(END_SECONDS):
+                await self._upkeep.end()
                 await self._beating.end(LOOP_SECONDS)
                 await self._store.close()
                 await self._store.release(self._heartbeat.identity)

@@ -35,6 +35,8 @@ async def settle(store: Store, attempt: Attempt) -> bool:
         return False
     task, outcome, result = attempt.task, settlement(attempt), result_of(attempt)
     await patiently(lambda: store.settle(task.id, task.worker, task.attempt, outcome, result))
+    if outcome.state is not State.RETRYING:
+        store.waiters.tell(task.id)
     _tell(task, outcome)
     return True
 
@@ -44,6 +46,7 @@ async def refuse(store: Store, row: Any, error: Exception) -> None:
     log.error("%s %s is dead: %s", row.name, row.id, error)
     dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
     await store.settle(row.id, row.worker, row.attempt, dead, None)
+    store.waiters.tell(row.id)
 
 
 def _tell(task: Task, outcome: Settlement) -> None:

@@ -3,8 +3,13 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Column,
+    ColumnElement,
+    Executable,
+    TextClause,
     bindparam,
     case,
+    delete,
     exists,
     func,
     literal,
@@ -14,8 +19,8 @@ from sqlalchemy import (
 
 from durable.model import WAITING, State
 from durable.retries import MAX_CRASHES
-from storage.many_rows import number_of_given, of_given
-from storage.tasks import IS_FOLLOWING, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.many_rows import given, number_of_given, of_given
+from storage.tasks import IS_FOLLOWING, IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, answers, clock, tasks, workers
 
 _is_claimed = of_given("worker").is_not(None)
 _due = clock() + number_of_given("delay_us")
@@ -57,6 +62,11 @@ SETTLE = (
         error_message=of_given("error_message"),
     )
 )
+
+# With a subquery Postgres goes by the ids alone.
+_given_ids = tasks.c.id.in_(select(of_given("id")).select_from(given))
+ROWS = select(tasks).where(_given_ids)
+ENDED = select(tasks.c.id).where(_given_ids, tasks.c.finished_at.is_not(None))
 
 _DUE = (
     select(tasks.c.id)
@@ -165,3 +175,16 @@ PULL_BACK = (
         started_at=tasks.c.started_at - _ahead,
     )
 )
+
+
+def _prune(key: Column[str], moment: Column[int], *conditions: ColumnElement[bool] | TextClause) -> Executable:
+    # Beginning where the last step ended: Postgres would go through all that was deleted before and not yet vacuumed.
+    # The bound is a subquery because a clock that goes on while it is read cannot bound an index scan.
+    bound = select(clock() - bindparam("age_us", type_=BigInteger())).scalar_subquery()
+    is_old = moment.between(bindparam("since", type_=BigInteger()), bound)
+    old = select(key).where(*conditions, is_old).order_by(moment).limit(bindparam("most"))
+    return delete(key.table).where(key.in_(old.with_for_update(skip_locked=True))).returning(moment)
+
+
+PRUNE_TASKS = _prune(tasks.c.id, tasks.c.finished_at, IS_PRUNED)
+PRUNE_ANSWERS = _prune(answers.c.key, answers.c.created_at)

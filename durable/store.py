@@ -9,13 +9,15 @@ from typing import Any
 from sqlalchemy import CursorResult, Executable, Row, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from durable import idempotency, statements
+from durable import statements
 from durable.model import WAITING, State
 from durable.retries import Settlement
+from durable.waiting import ReadTogether, Waiters
 from storage.database import Database
 from storage.group_commit import GroupCommit
 from storage.many_rows import parameters
-from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.steps import in_steps
+from storage.tasks import IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
@@ -40,6 +42,8 @@ class Store:
         self._database = database
         self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
+        self._rows = ReadTogether(lambda ids: self._given(statements.ROWS, ids))
+        self.waiters = Waiters(self._ended)
 
     async def make_tables(self) -> None:
         """Make the tables, as far as they are missing."""
@@ -163,8 +167,7 @@ class Store:
 
     async def get(self, id: str) -> Row[Any] | None:
         """Give the task's row."""
-        async with self._database.reading() as connection:
-            return (await connection.execute(select(tasks).where(tasks.c.id == id))).one_or_none()
+        return await self._rows.row(id)
 
     async def page(self, *, state: str | None, name: str | None, limit: int, after: str | None) -> Sequence[Row[Any]]:
         """List tasks, newest first: ids sort by time. Of long arguments and results only the beginning is there."""
@@ -188,13 +191,20 @@ class Store:
         values = {**fresh, "state": State.QUEUED, **statements.DUE_NOW, "finished_at": None}
         return await self._execute(change.values(values)) > 0
 
-    async def prune(self, days: float, most: int = 5000) -> int:
-        """Delete at most so many of the tasks that succeeded or were cancelled so many days ago; return how many."""
-        old = tasks.c.finished_at < clock() - int(days * 86_400 * MICROSECONDS)
-        chosen = select(tasks.c.id).where(IS_PRUNED, old).limit(most)
-        async with self._database.transaction() as connection:
-            await idempotency.prune(connection, int(days * 86_400 * MICROSECONDS))
-        return await self._execute(delete(tasks).where(tasks.c.id.in_(chosen)))
+    async def prune(self, pruning: Executable, days: float) -> int:
+        """Delete in steps, by one of the statements that prune, what is that many days old; return how much."""
+        values = {"age_us": int(days * 86_400 * MICROSECONDS), "since": 0}
+
+        async def step(most: int) -> tuple[int, float]:
+            moments, seconds = await self._database.write_timed(pruning, {**values, "most": most})
+            values["since"] = max(moments, default=0)
+            return len(moments), seconds
+
+        return await in_steps(step)
+
+    async def shrink(self) -> None:
+        """Give room back that the database's files take and do not need."""
+        await self._database.shrink()
 
     async def count_due(self, most: int) -> int:
         """Count the tasks that wait for a free slot, but not beyond `most`: to count millions costs more than it tells.
@@ -220,6 +230,13 @@ class Store:
     async def close(self) -> None:
         """Write what is still to be written."""
         await self._commits.close()
+
+    async def _ended(self, ids: Collection[str]) -> set[str]:
+        return {row.id for row in await self._given(statements.ENDED, ids)}
+
+    async def _given(self, statement: Executable, ids: Collection[str]) -> Sequence[Row[Any]]:
+        async with self._database.reading() as connection:
+            return (await connection.execute(statement, parameters([{"id": id} for id in ids]))).all()
 
     async def _execute(self, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
         async with self._database.transaction() as connection:

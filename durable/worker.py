@@ -21,6 +21,7 @@ from durable.rate import Rate
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
 from durable.store import LANES, Store
+from durable.upkeep import Upkeep
 from storage.database import Connection, DatabaseUnavailable
 
 log = logging.getLogger("tasks")
@@ -40,7 +41,8 @@ class Worker:
         self._store = store
         self._engine = engine
         self._max_queued = max_queued
-        self._heartbeat = Heartbeat(store, held=self._held, cancel=self._cancel, found=self.look, keep_days=keep_days)
+        self._heartbeat = Heartbeat(store, held=self._held, cancel=self._cancel, found=self.look)
+        self._upkeep = Upkeep(store, keep_days, self._heartbeat.is_known)
         self._counted: dict[str, Any] = {}  # in the database, at the last beat
         self._waiting = 0  # tasks that wait in the database, as last counted and heard of since
         self._promised: dict[str, tuple[Task, float]] = {}  # they have a slot, and start when their answers have gone
@@ -54,6 +56,7 @@ class Worker:
         """Make this worker known, and start to claim; where the database is away, as soon as it is back."""
         await self._beating.step()
         self._beating.begin()
+        self._upkeep.begin()
 
     def is_well(self) -> bool:
         """Tell whether the last beat reached the database, and what was committed since."""
@@ -197,6 +200,7 @@ class Worker:
         """Claim no more, give what runs so many seconds, and give the rest back to be run elsewhere at once."""
         if not self._beating.is_running():
             return
+        await self._upkeep.end()
         await self._claiming.end(LOOP_SECONDS)  # what it claims at this moment is to be drained as well
         self.start([task for task, _ in list(self._promised.values())])
         await self._engine.drain(seconds, tell_of_cut_off)

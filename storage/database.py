@@ -4,22 +4,24 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, text
+from sqlalchemy import DateTime, Dialect, Executable, Index, MetaData, TypeDecorator, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from storage import pooler
 from storage.many_rows import Rows, parameters
 from storage.sqlite_file import SQLiteFile
-from storage.sqlite_writer import SQLiteWriter
+from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
+from storage.steps import in_steps
 
 metadata = MetaData()
 
@@ -27,6 +29,7 @@ Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
+INDEX_SECONDS = 600.0  # for an index that an earlier version's table lacks
 CLOSING_SECONDS = 1.0
 CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
 TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
@@ -113,6 +116,26 @@ class Database:
         """Tell whether the last `write_together` found the database unavailable, no longer ago than so many seconds."""
         return time.monotonic() - self._refused_at < seconds
 
+    async def write_timed(self, statement: Executable, values: Mapping[str, Any]) -> tuple[Sequence[Any], float]:
+        """Execute the statement in a transaction of its own; raise `DatabaseUnavailable` as above.
+
+        Gives the first column of its rows, and for how many seconds it held other writers up.
+        """
+        if self._sqlite is not None:
+            with self._translated():
+                return await self._sqlite.write_timed(statement, values)
+        async with self.transaction() as connection:
+            began = time.monotonic()
+            rows = (await connection.execute(statement, values)).scalars().all()
+        return rows, time.monotonic() - began
+
+    async def shrink(self) -> None:
+        """Bound SQLite's write-ahead log, and give its free pages back; Postgres does the like by itself."""
+        if self._sqlite is not None:
+            with self._translated():
+                await asyncio.to_thread(bound_log, Path(str(self._engine.url.database)))
+                await in_steps(self._sqlite.vacuum)
+
     async def make_tables(self) -> None:
         """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
         if self._file is not None:
@@ -123,6 +146,8 @@ class Database:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
             await connection.run_sync(metadata.create_all)
             await connection.run_sync(_add_missing_columns)
+            for index in await connection.run_sync(_missing_indexes):
+                await _make_index(connection, index)
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
@@ -201,7 +226,7 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes.
+    """Bring the tables of an earlier version up to date: add the columns that they lack.
 
     A column whose `info` has a "fill" is filled by it, for the rows that there are.
     """
@@ -210,16 +235,31 @@ def _add_missing_columns(connection: SyncConnection) -> None:
         for column in [column for column in table.columns if column.name not in known]:
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-            for index in [index for index in table.indexes if column.name in index.columns]:
-                index.create(connection, checkfirst=True)
             if fill := column.info.get("fill"):
                 fill(connection)
 
 
+def _missing_indexes(connection: SyncConnection) -> list[Index]:
+    # SQLAlchemy's inspection asks so much that it doubles the time of a start on Postgres.
+    listing = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
+        "postgresql": "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()",
+    }
+    known = set(connection.execute(text(listing[connection.dialect.name])).scalars())
+    return [index for table in metadata.sorted_tables for index in table.indexes if index.name not in known]
+
+
+async def _make_index(connection: Connection, index: Index) -> None:
+    if connection.dialect.name == "postgresql":  # millions of rows take longer than a statement may
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute(str(CreateIndex(index).compile(dialect=connection.dialect)), timeout=INDEX_SECONDS)
+    else:
+        await connection.execute(CreateIndex(index))
+
+
 def _prepare_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None  # the driver would begin by itself, and too late to take the write lock
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}").close()
+    prepare(connection)
 
 
 def _begin_sqlite(connection: SyncConnection) -> None:

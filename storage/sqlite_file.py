@@ -50,7 +50,8 @@ class SQLiteFile:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                connection.execute("PRAGMA journal_mode=WAL").close()  # it stays in the file
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL").close()  # before the first table, or never
+                connection.execute("PRAGMA journal_mode=WAL").close()  # both stay in the file
                 return
             except sqlite3.OperationalError:  # another process switches too: SQLite does not wait for that by itself
                 if time.monotonic() > deadline:

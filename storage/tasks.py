@@ -79,7 +79,7 @@ answers = Table(
     metadata,
     Column("key", String, primary_key=True),  # a client's Idempotency-Key
     Column("fingerprint", String, nullable=False),  # of the request that it came with
-    Column("created_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False, index=True),
     Column("status", Integer),  # none until the answer is known
     Column("headers", String),  # JSON; until then the ids of the tasks
     Column("body", LargeBinary),

@@ -13,7 +13,6 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
-from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -141,7 +140,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _problem(self, status: int, detail: str) -> bytes:
         headers = {"Connection": "close"} | ({"Retry-After": str(problems.RETRY_SECONDS)} if status == 503 else {})
-        answer = problems.answer(Request({"type": "http"}), problems.Problem(status, detail, headers=headers))
+        answer = problems.response(status, detail, headers=headers)
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
         return b"\r\n".join([*lines, b"", bytes(answer.body)])

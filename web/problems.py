@@ -55,14 +55,14 @@ async def answer(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = error.status_code
     detail = error.detail if isinstance(error, Problem) else DETAILS.get(status, error.detail)
-    return _response(status, detail, getattr(error, "errors", []), error.headers)
+    return response(status, detail, getattr(error, "errors", []), error.headers)
 
 
 async def answer_unavailable(request: Request, error: Exception) -> Response:
     """Answer that the database is away: nothing was done, and nothing is promised."""
     log.warning("answering 503, the database is unavailable: %s", error)
     retry = {"Retry-After": str(RETRY_SECONDS)}
-    return _response(
+    return response(
         503, "The database cannot be reached; nothing was done. Send the request again later.", headers=retry
     )
 
@@ -73,38 +73,39 @@ async def answer_no_descriptors(request: Request, error: Exception) -> Response:
         raise error
     log.error("answering 503, out of file descriptors: raise the limit (ulimit -n), or find what holds so many")
     retry = {"Retry-After": str(RETRY_SECONDS)}
-    return _response(503, "The service is out of file descriptors. Send the request again later.", headers=retry)
+    return response(503, "The service is out of file descriptors. Send the request again later.", headers=retry)
 
 
 async def answer_overloaded(request: Request, error: Any) -> Response:
     """Answer that too many tasks wait; `error.retry_after` says when to come back."""
     headers = {"Retry-After": str(error.retry_after)}
-    return _response(
+    return response(
         503, "Too many tasks wait; nothing was accepted. Retry-After says when to come back.", headers=headers
     )
 
 
 async def answer_wrong_key(request: Request, error: Exception) -> Response:
     """Answer that an Idempotency-Key cannot be used for this request."""
-    return _response(422, f"Idempotency-Key: {error}.")
+    return response(422, f"Idempotency-Key: {error}.")
 
 
 async def answer_key_under_way(request: Request, error: Exception) -> Response:
     """Answer that the first request with an Idempotency-Key is still under way."""
-    return _response(409, f"Idempotency-Key: {error}.", headers={"Retry-After": "1"})
+    return response(409, f"Idempotency-Key: {error}.", headers={"Retry-After": "1"})
 
 
 async def answer_nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
-    return _response(400, "The client left before its body was whole.")
+    return response(400, "The client left before its body was whole.")
 
 
 async def answer_bug(request: Request, error: Exception) -> Response:
     """Answer what nobody foresaw, and tell the client nothing of it: the log has the traceback."""
-    return _response(500, "The service failed; the request may be sent again. Its log holds the reason.")
+    return response(500, "The service failed; the request may be sent again. Its log holds the reason.")
 
 
-def _response(status: int, detail: str, errors: list[FieldError] | None = None, headers: Any = None) -> Response:
+def response(status: int, detail: str, errors: list[FieldError] | None = None, headers: Any = None) -> JSONResponse:
+    """Make the answer that bears a problem."""
     body: _Body = {
         "type": "about:blank",
         "title": http.HTTPStatus(status).phrase,

@@ -38,12 +38,7 @@ class _Filter(BaseModel):
 async def show(request: Request) -> Response:
     """Answer how a task stands, after `?wait=` seconds at most if it has not settled before."""
     wait = min(LONGEST_WAIT, bodies.query(request, _Wait).wait)
-    row, pause = await _row(request), 0.05
-    deadline = asyncio.get_running_loop().time() + wait
-    while row.finished_at is None and (left := deadline - asyncio.get_running_loop().time()) > 0:
-        await asyncio.sleep(min(pause, left))
-        row, pause = await _row(request), min(1.0, pause * 2)
-    return JSONResponse(_shown(row))
+    return JSONResponse(_shown(await (_row_at_end(request, wait) if wait else _row(request))))
 
 
 async def index(request: Request) -> Response:
@@ -81,6 +76,7 @@ async def cancel(request: Request) -> Response:
     if not await request.app.state.store.cancel(row.id):
         raise Problem(409, f"The task has settled: it is {(await _row(request)).state}.")
     request.app.state.engine.cancel(row.id)
+    request.app.state.store.waiters.tell(row.id)
     return JSONResponse(_shown(await _row(request)))
 
 
@@ -92,6 +88,26 @@ async def retry(request: Request) -> Response:
         raise Problem(409, f"Only dead and cancelled tasks can be retried; this one is {row.state}.")
     request.app.state.worker.look()
     return JSONResponse(_shown(await _row(request)), 202, headers={"Location": f"/tasks/{row.id}"})
+
+
+async def _row_at_end(request: Request, seconds: float) -> Any:
+    deadline = asyncio.get_running_loop().time() + seconds
+    gone = asyncio.create_task(_is_gone(request))
+    try:
+        while True:
+            with request.app.state.store.waiters.waiting(request.path_params["id"]) as woken:
+                row = await _row(request)  # not before: it could end between this look and the wait
+                left = deadline - asyncio.get_running_loop().time()
+                if row.finished_at is not None or woken is None or left <= 0 or gone.done():
+                    return row
+                await asyncio.wait([gone, woken], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+
+
+async def _is_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # what a GET brings as its body
 
 
 async def _row(request: Request) -> Any:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 import asgi_app
 import tasks
+from durable import waiting
 from durable.errors import KeyIsUnderWay
 from durable.handoff import InOrder, Later, after_answer, store
 from durable.testing import TaskKit
@@ -26,6 +27,11 @@ pytestmark = pytest.mark.anyio
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+@pytest.fixture
+def never_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 3600)
 
 
 async def settled(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
@@ -57,6 +63,22 @@ async def test_an_accepted_task_has_a_page_that_says_how_it_ended(client: httpx.
     assert (task["id"], task["name"], task["state"]) == (task_id, "log_action", "succeeded")
     assert (task["attempt"], task["max_attempts"], task["crashes"], task["error"]) == (1, 5, 0, None)
     assert task["created_at"] <= task["started_at"] <= task["finished_at"]
+
+
+@pytest.mark.usefixtures("never_polled")
+async def test_an_end_in_this_process_wakes_who_waits(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "notify_seconds", 0.5)
+    monkeypatch.setattr(settings, "sleep_seconds", 300)
+    [ends] = ids(await client.post("/api/notifications/notify"))
+    [is_cancelled] = ids(await client.get("/test"))
+    async with asyncio.timeout(9):  # the time itself would end it after 10
+        assert (await settled(client, ends))["state"] == "succeeded"
+        waits = asyncio.create_task(settled(client, is_cancelled))
+        await asyncio.sleep(0.1)
+        await client.delete(f"/tasks/{is_cancelled}")
+        assert (await waits)["state"] == "cancelled"
 
 
 async def test_waiting_ends_with_the_task_or_with_the_time(

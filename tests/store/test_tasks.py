@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from durable import statements
 from durable.model import State, new_task_id
 from durable.retries import Settlement
 from durable.store import Store
@@ -199,8 +200,8 @@ async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store
     await claimed(store, most=2)
     await store.settle(done, "a", 1, SUCCEEDED, None)
     await store.settle(dead, "a", 1, Settlement(State.DEAD), None)
-    assert await store.prune(1) == 0
-    assert await store.prune(0) == 1
+    assert await store.prune(statements.PRUNE_TASKS, 1) == 0
+    assert await store.prune(statements.PRUNE_TASKS, 0) == 1
     assert await store.get(done) is None
     assert (await state(store, dead))[0] == "dead"
     assert (await state(store, waiting))[0] == "queued"

@@ -1,0 +1,173 @@
+"""What is old goes, however much it is, and the files give their room back; nobody is held up by it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+
+from durable import statements, upkeep
+from durable.store import Store
+from durable.upkeep import Upkeep
+from storage import database as database_module
+from storage import sqlite_writer
+from storage.database import Database
+from tests.databases import empty_database
+
+pytestmark = pytest.mark.anyio
+
+MANY = 6000  # more than one minute's worth once was
+NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < :count)"
+TASKS = f"""INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,
+    created_at, run_at, hand_off_at, finished_at)
+    {NUMBERS} SELECT CAST(n AS VARCHAR), 'old', '', false, '', 'succeeded', 1, 1, 0, n, n, n, n / 10 FROM g"""
+ANSWERS = f"""INSERT INTO answers (key, fingerprint, created_at)
+    {NUMBERS} SELECT CAST(n AS VARCHAR), '', n / 10 FROM g"""
+
+
+@pytest.fixture
+async def store(database: Database) -> AsyncIterator[Store]:
+    store = Store(database)
+    yield store
+    await store.close()
+
+
+async def execute(database: Database, statement: str, **values: object) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(text(statement), values)
+
+
+async def emptied(database: Database, table: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            async with database.reading() as connection:
+                if not (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one():
+                    return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("pruning", "old"), [(statements.PRUNE_TASKS, TASKS), (statements.PRUNE_ANSWERS, ANSWERS)])
+async def test_pruning_goes_on_until_nothing_old_is_left(
+    database: Database, store: Store, pruning: object, old: str
+) -> None:
+    await execute(database, old, count=MANY)
+    assert await store.prune(pruning, 40_000) == 0  # type: ignore[arg-type]
+    assert await store.prune(pruning, 1) == MANY  # type: ignore[arg-type]
+
+
+def known() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+async def test_two_processes_may_prune_at_once(database: Database, store: Store) -> None:
+    await execute(database, TASKS, count=MANY)
+    counts = await asyncio.gather(*(store.prune(statements.PRUNE_TASKS, 1) for _ in range(2)))
+    assert sum(counts) + await store.prune(statements.PRUNE_TASKS, 1) == MANY
+
+
+async def test_a_pruning_that_fails_stops_no_other(database: Database, store: Store) -> None:
+    await execute(database, TASKS, count=MANY)
+    await execute(database, "DROP TABLE answers")
+    chores = Upkeep(store, keep_days=1, is_known=known())
+    chores.begin()
+    await emptied(database, "tasks")
+    await chores.end()
+
+
+async def test_upkeep_comes_round_again(database: Database, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "UPKEEP_SECONDS", 0.01)
+    chores = Upkeep(store, keep_days=1, is_known=known())
+    chores.begin()
+    for statement, table in ((TASKS, "tasks"), (ANSWERS, "answers")) * 2:
+        await execute(database, statement, count=10)
+        await emptied(database, table)
+    await chores.end()
+
+
+async def test_tables_of_an_earlier_version_get_their_indexes(database: Database) -> None:
+    await execute(database, "DROP INDEX ix_answers_created_at")
+    await database.make_tables()
+    async with database.reading() as connection:
+        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes("answers"))
+    assert [index["name"] for index in found] == ["ix_answers_created_at"]
+
+
+async def test_an_index_may_take_longer_than_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with empty_database("postgres", tmp_path) as url:
+        first = Database(url)
+        await first.make_tables()
+        await execute(first, "DROP INDEX ix_answers_created_at")
+        monkeypatch.setattr(database_module, "STATEMENT_SECONDS", 2.0)
+        second = Database(url)
+        async with first.transaction() as holding:
+            await holding.execute(text(ANSWERS), {"count": 1})  # the index waits for the end of this
+            making = asyncio.create_task(second.make_tables())
+            await asyncio.wait([making], timeout=4)
+        await making
+        await asyncio.gather(first.close(), second.close())
+
+
+# --- SQLite's files ---
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> AsyncIterator[tuple[Database, Path]]:
+    async with empty_database("sqlite", tmp_path) as url:
+        database = Database(url)
+        await database.make_tables()
+        yield database, tmp_path / "service.db"
+        await database.close()
+
+
+async def test_the_log_is_emptied_once_a_long_reader_has_gone(
+    file: tuple[Database, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, path = file
+    monkeypatch.setattr(sqlite_writer, "LARGE_LOG", 1_000_000)
+    log = path.with_name("service.db-wal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM tasks").fetchall()
+        await execute(database, TASKS, count=20_000)
+        large = log.stat().st_size
+        await database.shrink()  # in vain, but nobody waits for the reader
+        assert log.stat().st_size >= large > 1_000_000
+        await execute(database, TASKS.replace("CAST(n", "'b' || CAST(n"), count=1)
+        reader.execute("ROLLBACK")
+        await database.shrink()
+    assert log.stat().st_size == 0
+
+
+async def test_a_small_log_is_left_alone(file: tuple[Database, Path]) -> None:
+    database, path = file
+    before = path.with_name("service.db-wal").stat().st_size
+    await database.shrink()
+    assert path.with_name("service.db-wal").stat().st_size == before > 0
+
+
+async def test_a_file_that_was_pruned_shrinks(file: tuple[Database, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    database, path = file
+    monkeypatch.setattr(sqlite_writer, "LARGE_LOG", 0)
+    await execute(database, TASKS, count=20_000)
+    monkeypatch.setattr(sqlite_writer, "FEW_PAGES", 100)
+    await database.shrink()
+    full = path.stat().st_size
+    await Store(database).prune(statements.PRUNE_TASKS, 1)
+    await database.shrink()
+    await database.shrink()  # the file itself is shortened by the checkpoint
+    assert path.stat().st_size < full / 4
+
+
+async def test_a_few_free_pages_are_kept_for_what_comes(file: tuple[Database, Path]) -> None:
+    database, path = file
+    await execute(database, TASKS, count=2000)
+    await Store(database).prune(statements.PRUNE_TASKS, 1)
+    await database.shrink()
+    with closing(sqlite3.connect(path)) as connection:
+        [free] = connection.execute("PRAGMA freelist_count").fetchone()
+    assert free > 10
