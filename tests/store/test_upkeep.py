@@ -3,15 +3,17 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
-from durable import statements, upkeep
+from durable import heartbeat, statements, upkeep
+from durable.engines.local import LocalEngine
 from durable.store import Store
 from durable.upkeep import Upkeep
+from durable.worker import Worker
 from storage import database as database_module
 from storage import sqlite_writer
 from storage.database import Database
@@ -87,6 +89,21 @@ async def test_upkeep_comes_round_again(database: Database, store: Store, monkey
         await execute(database, statement, count=10)
         await emptied(database, table)
     await chores.end()
+
+
+async def test_a_long_pruning_delays_no_heartbeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = asyncio.Event()
+    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(store, "prune", lambda *_: never.wait())
+    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=lambda attempt: nullcontext())
+    worker = Worker(store, engine, max_queued=1, keep_days=1)
+    await worker.begin()
+    async with asyncio.timeout(30):
+        while True:
+            if min((await store.beats()).values()) >= 10:
+                break
+            await asyncio.sleep(0.01)
+    await worker.drain(0.1)
 
 
 async def test_tables_of_an_earlier_version_get_their_indexes(database: Database) -> None:
