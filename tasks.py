@@ -20,7 +20,7 @@ from settings import settings
 
 log = logging.getLogger("tasks")
 
-# A picture of 40 megapixels takes some 160 MB while it is worked on, and more than two at once gain nothing.
+# A picture's bytes take 10 MB here and its editor may take 200 MB: no more than two are in memory.
 pictures_at_once = anyio.CapacityLimiter(2)
 
 
@@ -107,17 +107,16 @@ async def announce_on_discord(username: str) -> None:
     log.info("message posted to Discord")
 
 
-@task()
+@task(timeout=1800)  # most of which may be the wait for its turn; REQUEST_TIMEOUT begins then
 async def process_image(job_id: str, image_url: str, operations: Sequence[images.Operation]) -> None:
     """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
     try:
-        data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
-        result, extension = await anyio.to_thread.run_sync(
-            images.process, data, operations, limiter=pictures_at_once, abandon_on_cancel=True
-        )
+        async with pictures_at_once, asyncio.timeout(settings.request_timeout):
+            data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
+            result, extension = await images.process(data, operations)
+            await anyio.to_thread.run_sync(images.keep, settings.images_dir, job_id, result, extension)
     except (images.ImageRefused, images.ImageTooLarge, images.NotAnImage) as refusal:
         raise GiveUp(str(refusal)) from None
-    await anyio.to_thread.run_sync(images.keep, settings.images_dir, job_id, result, extension)
     log.info("image of %d bytes became %d bytes of %s", len(data), len(result), extension)
 
 

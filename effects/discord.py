@@ -8,6 +8,7 @@ DiscordError
 
 import asyncio
 import email.utils
+import json
 import math
 import re
 import time
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 import httpx
 
-from effects import tls
+from effects import answers, tls
 
 MAX_CONTENT = 2000  # characters; Discord refuses more
 MAX_TRIES = 3
@@ -66,7 +67,7 @@ async def post(webhook_url: str, content: str, *, timeout: float) -> None:
     """
     deadline = asyncio.get_running_loop().time() + timeout
     body = {"content": _cut(content), "allowed_mentions": {"parse": []}}
-    client = httpx.AsyncClient(verify=tls.verifying(), trust_env=False, timeout=timeout)
+    client = httpx.AsyncClient(verify=tls.verifying(), trust_env=False, timeout=timeout, headers=answers.AS_IT_IS)
     try:
         async with asyncio.timeout_at(deadline), client:
             response = await _patiently(client, webhook_url, body, deadline)
@@ -79,10 +80,11 @@ async def post(webhook_url: str, content: str, *, timeout: float) -> None:
 
 async def _patiently(client: httpx.AsyncClient, url: str, body: object, deadline: float) -> httpx.Response:
     for tries_left in reversed(range(MAX_TRIES)):
-        response = await client.post(url, json=body)
+        async with client.stream("POST", url, json=body) as response:
+            answer = await answers.start_of(response)
         if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
             break
-        wait = _wait(response)
+        wait = _wait(response, answer)
         if not tries_left or asyncio.get_running_loop().time() + wait >= deadline:
             raise DiscordRateLimited(wait)
         await asyncio.sleep(wait)
@@ -93,10 +95,10 @@ def _cut(content: str) -> str:
     return content if len(content) <= MAX_CONTENT else content[: MAX_CONTENT - 1] + "…"
 
 
-def _wait(response: httpx.Response) -> float:
+def _wait(response: httpx.Response, answer: bytes) -> float:
     # The header first: the body's retry_after has been milliseconds on old routes (discord-api-docs#4722).
     header = response.headers.get("retry-after", "")
-    for said in (_seconds(header), _until(header), _in_body(response)):
+    for said in (_seconds(header), _until(header), _in_body(answer)):
         if said is not None:
             return said
     return UNKNOWN_WAIT
@@ -118,8 +120,8 @@ def _until(date: str) -> float | None:
         return None
 
 
-def _in_body(response: httpx.Response) -> float | None:
+def _in_body(answer: bytes) -> float | None:
     try:
-        return _seconds(response.json()["retry_after"])
-    except (ValueError, TypeError, KeyError):
+        return _seconds(json.loads(answer)["retry_after"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

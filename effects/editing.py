@@ -1,23 +1,27 @@
-"""Read a picture's bytes, apply operations to it, encode it again.
+"""Read a picture's bytes, apply operations to it, encode it again: `editing_process` is where this runs."""
 
-ImageError
-  ImageRefused        the URL leads where it may not, or is none
-  ImageUnfetchable    the host gave no picture: worth another try
-  ImageTooLarge       too many bytes, or too many pixels
-  NotAnImage          the content is no whole JPEG, PNG, WebP or GIF
-"""
-
-import contextlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import Final, Literal
+from typing import Final, NamedTuple
 
+import PIL.WebPImagePlugin  # noqa: F401 (or the first WebP has Pillow import forty others, for 40 ms)
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-Operation = Literal["resize", "compress", "watermark"]
+from effects.pictures import ImageError, ImageTooLarge, NotAnImage, Operation
 
-MAX_PIXELS: Final = 40_000_000  # 160 MB once decoded with four channels
+# Pixels, by format or mode, so that the worst order fits into editing_process.MAX_MEMORY: libwebp holds a picture four
+# times while it reads it and up to eleven times while it writes a transparent one, libjpeg a progressive CMYK four
+# times, choosing the 256 colours of a PNG or a GIF three times and a half.
+MAX_PIXELS: Final[Mapping[str, int]] = {
+    "JPEG": 16_000_000,
+    "CMYK": 10_000_000,
+    "PNG": 12_000_000,
+    "GIF": 12_000_000,
+    "WEBP": 4_000_000,
+}
+MAX_SOURCE_SIDE: Final = 16_384  # pixels; libpng and libjpeg hold several lines
+MAX_RESULT: Final = 32 * 1024 * 1024  # bytes
 MAX_SIDE: Final = 1024  # pixels, after resize
 WATERMARK: Final = "processed"
 OPACITY: Final = 160  # of 255
@@ -48,47 +52,26 @@ INKS: Final[Mapping[str, tuple[float | tuple[int, ...], float | tuple[int, ...]]
     "I;16": (65535, 0),
 }
 
-# Pillow's own guard, which warns from here and raises at twice as much; _decode refuses from here on.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# Pillow's own guard, before the decoder of a WebP takes memory: it warns from here and raises at twice as much.
+Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values()) // 2
 
 
-class ImageError(Exception):
-    """There is no picture to show; of a URL the texts of these errors hold the host alone."""
-
-
-class ImageRefused(ImageError):
-    """The URL leads where it may not, or is none."""
-
-
-class ImageUnfetchable(ImageError):
-    """The host gave no picture."""
-
-
-class ImageTooLarge(ImageError):
-    """The picture has more bytes or more pixels than are taken."""
-
-
-class NotAnImage(ImageError):
-    """The content is no whole JPEG, PNG, WebP or GIF."""
-
-
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """What passes from one operation to the next, which may draw on the image it is given."""
 
     image: Image.Image
     format: str
-    saving: Mapping[str, object] = field(default_factory=dict)
+    saving: Mapping[str, object] = {}
 
 
 def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
-    """Apply operations in their order; return the picture and its extension, such as "jpeg".
+    """Apply operations in their order, each once; return the picture and its extension, such as "jpeg".
 
-    Blocks for as long as the picture is large: call it in a thread. The format stays the source's; of an animation
-    the first frame is kept. The picture is turned the way its EXIF says, and of all metadata only the colour profile
-    is kept. Raises ImageTooLarge over 40 megapixels, NotAnImage for what cannot be read to its end.
+    The format stays the source's; of an animation the first frame is kept. The picture is turned the way its EXIF says,
+    and of all metadata only the colour profile is kept. Raises ImageTooLarge over MAX_PIXELS, MAX_SOURCE_SIDE or
+    MAX_RESULT, and where memory ends; NotAnImage for what cannot be read to its end.
     """
-    steps = [OPERATIONS[operation] for operation in operations]
+    steps = [OPERATIONS[operation] for operation in dict.fromkeys(operations)]
     try:
         picture = _decode(data)
         for step in steps:
@@ -96,31 +79,48 @@ def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
         return _encode(picture), picture.format.lower()
     except ImageError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageTooLarge(f"the picture has more than {MAX_PIXELS} pixels") from None
+    except Image.DecompressionBombError:
+        raise ImageTooLarge(f"the picture has more than {max(MAX_PIXELS.values())} pixels") from None
+    except MemoryError:
+        raise ImageTooLarge("the picture takes more memory than one may have") from None
     except Exception as error:  # a broken file makes Pillow raise anything, and as late as when it is written again
-        raise NotAnImage("the content is no whole JPEG, PNG, WebP or GIF") from error
+        raise NotAnImage("the content is no whole JPEG, PNG, WebP or GIF, or takes too much memory") from error
 
 
 def _decode(data: bytes) -> Picture:
-    image = Image.open(BytesIO(data), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageTooLarge(f"the picture has {image.width} x {image.height} pixels")
-    image.load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        source = Image.open(BytesIO(data), formats=FORMATS)  # reads no more than the header
     # A photo of several pictures calls itself MPO; its first one is an ordinary JPEG.
-    return Picture(_upright(image), "JPEG" if image.format == "MPO" else str(image.format))
+    kind = "JPEG" if source.format == "MPO" else str(source.format)
+    most = min(MAX_PIXELS[kind], MAX_PIXELS.get(source.mode, MAX_PIXELS[kind]))
+    if source.width * source.height > most or max(source.size) > MAX_SOURCE_SIDE:
+        raise ImageTooLarge(f"{source.width} x {source.height} pixels are too many for {kind} {source.mode}")
+    source.load()
+    if source.mode == "P" and source.palette is None:
+        raise NotAnImage("the palette is missing")
+    image = _upright(source)
+    del source
+    if image.mode == "RGB" and "transparency" in image.info:
+        image = image.convert("RGBA")  # here, where nobody else holds the one that it replaces
+    return Picture(image, kind)
 
 
 def _encode(picture: Picture) -> bytes:
     buffer = BytesIO()
     saving = picture.saving or ENCODING[picture.format]
     picture.image.save(buffer, picture.format, icc_profile=picture.image.info.get("icc_profile"), **saving)
+    if buffer.tell() > MAX_RESULT:
+        raise ImageTooLarge(f"the result has {buffer.tell()} bytes")
     return buffer.getvalue()
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    with contextlib.suppress(Exception):  # broken EXIF is no reason to refuse a whole picture
-        ImageOps.exif_transpose(image, in_place=True)
+    """Turn a copy, which unlike the image that was opened keeps no decoder in memory."""
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception:  # broken EXIF is no reason to refuse a whole picture
+        image = image.copy()
     # EXIF with its GPS position, XMP, comments and texts would follow the picture into some of the formats.
     image.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
     return image
@@ -141,15 +141,15 @@ def resize(picture: Picture) -> Picture:
         return picture
     image = _mixable(picture.image)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
-    return replace(picture, image=image)
+    return picture._replace(image=image)
 
 
 def compress(picture: Picture) -> Picture:
     """Choose the smaller encoding: lossy for JPEG and WebP, 256 colours for PNG."""
     image = picture.image
     if picture.format == "PNG" and image.mode in ("RGB", "RGBA"):
-        image = _mixable(image).quantize(256)
-    return replace(picture, image=image, saving=SMALLER[picture.format])
+        image = image.quantize(256)
+    return picture._replace(image=image, saving=SMALLER[picture.format])
 
 
 def watermark(picture: Picture) -> Picture:
@@ -159,7 +159,7 @@ def watermark(picture: Picture) -> Picture:
     for ink, mask in zip((black, white), _lettering(image.size), strict=True):
         corner = (image.width - mask.width, image.height - mask.height)
         image.paste(ink, corner, mask)
-    return replace(picture, image=image)
+    return picture._replace(image=image)
 
 
 def _lettering(size: tuple[int, int]) -> list[Image.Image]:

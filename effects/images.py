@@ -1,26 +1,22 @@
-"""Fetch a picture from an untrusted URL, keep the result, find it again; `process` works on it in between."""
+"""Fetch a picture from an untrusted URL, have it edited, keep the result, find it again."""
 
 import asyncio
 import contextlib
 import os
 import re
+import signal
+import subprocess
+import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+import anyio.to_thread
 import httpx
 
-from effects.editing import (
-    ImageError,
-    ImageRefused,
-    ImageTooLarge,
-    ImageUnfetchable,
-    NotAnImage,
-    Operation,
-    process,
-)
+from effects.pictures import ImageError, ImageRefused, ImageTooLarge, ImageUnfetchable, NotAnImage, Operation
 from effects.public_addresses import AddressRefused, PublicOnlyTransport
 
 __all__ = [
@@ -40,6 +36,9 @@ MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_REDIRECTS: Final = 5
 
 MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+
+# Isolated, on this process's own path: a sitecustomize, such as that of `sw-python`, is none of the editor's business.
+EDITOR: Final = "import sys; sys.path[:] = {path!r}; from effects.editing_process import main; main()"
 
 # An id comes out of a URL's path: no dot and no slash, so that it cannot lead anywhere else.
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -111,6 +110,35 @@ def _decoder(response: httpx.Response) -> Callable[[bytes, int], bytes]:
 
 def _host(url: httpx.URL) -> str:
     return url.raw_host.decode("ascii")
+
+
+async def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
+    """Have `editing.process` do this in a process of its own; to be cancelled kills it.
+
+    Raises what that raises, ImageTooLarge also for too much computing, ImageError when something else killed it.
+    """
+    editor = _editor(operations)
+    try:
+        result, said = await anyio.to_thread.run_sync(editor.communicate, data, abandon_on_cancel=True)
+    finally:
+        editor.kill()
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]  # on the lines before it libraries complain
+    if editor.returncode == 0:
+        return result, last
+    raise _error(editor.returncode, last)
+
+
+def _editor(operations: Sequence[Operation]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-I", "-S", "-c", EDITOR.format(path=sys.path), *operations]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _error(code: int, said: str) -> ImageError:
+    if code == -signal.SIGXCPU:
+        return ImageTooLarge("the picture takes too long")
+    kind, _, text = said.partition(": ")
+    kinds = {"ImageTooLarge": ImageTooLarge, "NotAnImage": NotAnImage}
+    return kinds[kind](text) if kind in kinds else ImageError(f"the editor ended with {code}: {said[-500:]}")
 
 
 def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from effects import tls
+from effects import answers, tls
 from effects.letter import Mail, MailError, MailRefused, MailUnreachable, excerpt, welcome
 from effects.smtp import send_smtp
 
@@ -68,13 +68,13 @@ async def send_mailgun(
 
 
 async def _deliver(url: str, api_key: str, seconds: float, **request: Any) -> None:
-    client = httpx.AsyncClient(verify=tls.verifying(), trust_env=False, timeout=seconds)
+    client = httpx.AsyncClient(verify=tls.verifying(), trust_env=False, timeout=seconds, headers=answers.AS_IT_IS)
     try:
-        async with asyncio.timeout(seconds), client:
-            response = await client.post(url, **request)
+        async with asyncio.timeout(seconds), client, client.stream("POST", url, **request) as response:
+            answer = await answers.start_of(response)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ExceptionGroup) as error:
         # The error's own text may hold the URL, or the key as an illegal header.
         raise MailUnreachable(f"the mail provider gave no answer ({type(error).__name__})") from None
     if not response.is_success:
-        status = response.status_code
-        raise MailRefused(status, excerpt(response.text, api_key, url), permanent=status in ABOUT_THE_MAIL)
+        status, text = response.status_code, answer.decode(errors="replace")
+        raise MailRefused(status, excerpt(text, api_key, url), permanent=status in ABOUT_THE_MAIL)

@@ -1,15 +1,17 @@
 """Which addresses an untrusted URL may reach, and a transport that connects to no other."""
 
-import asyncio
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import httpx
 
 from effects import tls
+from effects.resolver import resolve
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+# Any other is no place for a picture, and would let a stranger find out which ports answer.
+PORTS = (None, 80, 443)
 
 # IANA IPv4 Special-Purpose Address Registry (RFC 6890), without the rows that it calls globally reachable.
 NOT_PUBLIC_IPV4 = [
@@ -70,23 +72,14 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
     )
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """Ask the running loop for a host's addresses, in the system's order of preference."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [_with_scope(*sockaddr) for *_, sockaddr in found]
-
-
-def _with_scope(address: str, _port: int, _flow: int = 0, scope: int = 0) -> str:
-    return f"{address}%{scope}" if scope and "%" not in address else address
-
-
 class PublicOnlyTransport(httpx.AsyncBaseTransport):
     """Send each request, hence each redirect, to a public address that was checked just before.
 
     The name is resolved once per request and the connection goes to an address of that very answer, so that a name
-    server which answers differently the second time gains nothing. One address that is not public refuses the host.
-    Raises AddressRefused, otherwise httpx's own errors. Reads no proxy, certificate or .netrc setting from the
-    environment. `allow_private` drops the check, not the pinning; `inner` is what connects.
+    server which answers differently the second time gains nothing. One address that is not public refuses the host, and
+    so does a port other than 80 and 443. Raises AddressRefused, otherwise httpx's own errors. Reads no proxy,
+    certificate or .netrc setting from the environment. `allow_private` drops the checks, not the pinning; `inner` is
+    what connects.
     """
 
     def __init__(
@@ -122,6 +115,8 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"{host} does not resolve") from None
         if not (self._allow_private or all(map(is_public, addresses))):
             raise AddressRefused(f"{host} is not on the public internet")
+        if not self._allow_private and url.port not in PORTS:
+            raise AddressRefused(f"{host} is asked on ports 80 and 443 only")
         return addresses
 
 

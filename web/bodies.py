@@ -58,9 +58,17 @@ class NewUser(Body):
     username: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)]
 
 
+def _once_each(values: list[Any]) -> list[Any]:
+    if len(values) > len({*values}):
+        raise ValueError("Each operation may stand here once.")
+    return values
+
+
 class ImageOrder(Body):
     image_url: HttpUrl
-    operations: Annotated[list[Literal["resize", "compress", "watermark"]], Field(min_length=1, max_length=16)]
+    operations: Annotated[
+        list[Literal["resize", "compress", "watermark"]], Field(min_length=1, max_length=3), AfterValidator(_once_each)
+    ]
 
 
 class Item(Body):

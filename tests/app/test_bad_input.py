@@ -81,6 +81,7 @@ async def test_what_is_not_json_is_400(client: httpx.AsyncClient, body: bytes) -
         ("/process-image/", IMAGE | {"operations": ["resize", "explode"]}, ["#/operations/1"]),
         ("/process-image/", IMAGE | {"operations": "resize"}, ["#/operations"]),
         ("/process-image/", IMAGE | {"operations": ["resize"] * 17}, ["#/operations"]),
+        ("/process-image/", IMAGE | {"operations": ["resize", "compress", "resize"]}, ["#/operations"]),
         ("/process-image/", IMAGE | {"image_url": "example.com/a.png"}, ["#/image_url"]),
         ("/process-image/", IMAGE | {"image_url": "file:///etc/passwd"}, ["#/image_url"]),
         ("/process-image/", IMAGE | {"image_url": "http://"}, ["#/image_url"]),

@@ -12,10 +12,11 @@ import pytest
 import tasks
 from asgi_app import app
 from durable.model import Outcome
+from durable.retries import GiveUp
 from durable.testing import TaskKit
 from effects import images
 from settings import settings
-from tests.effects.loopback import in_turn, reply, serving
+from tests.effects.loopback import Asked, in_turn, reply, serving, silence
 
 pytestmark = pytest.mark.anyio
 
@@ -94,3 +95,33 @@ async def test_a_picture_that_is_none_is_given_up(
         await kit.drain()
     assert (await kit.row(id)).error_kind == "GiveUp"
     assert images.find(tmp_path, "task-1") is None
+
+
+async def test_two_pictures_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(settings, "images_dir", tmp_path)
+    monkeypatch.setattr(settings, "allow_private_addresses", True)
+    under_way: set[str] = set()
+    most = 0
+
+    async def answer(asked: Asked) -> AsyncIterator[bytes]:
+        nonlocal most
+        under_way.add(asked.path)
+        most = max(most, len(under_way))
+        await asyncio.sleep(0.1)
+        under_way.remove(asked.path)
+        yield reply(200, b"no picture")
+
+    async with serving(answer) as site:
+        orders = (tasks.process_image(f"task-{n}", f"{site.url}/{n}", ["resize"]) for n in range(6))
+        results = await asyncio.gather(*orders, return_exceptions=True)
+    assert [type(result) for result in results] == [GiveUp] * 6
+    assert most == 2
+
+
+async def test_an_order_stops_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "allow_private_addresses", True)
+    monkeypatch.setattr(settings, "request_timeout", 0.1)
+    async with serving(lambda _: silence()) as site:
+        with pytest.raises(TimeoutError):
+            await tasks.process_image("task-1", site.url, ["resize"])
+    assert tasks.pictures_at_once.available_tokens == 2

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from effects import discord
-from tests.effects.loopback import Asked, dripping, in_turn, reply, serving, silence, unused_port
+from tests.effects.loopback import Asked, dripping, endless, in_turn, reply, serving, silence, unused_port
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +140,21 @@ async def test_any_other_answer_is_a_refusal(status: int) -> None:
     assert caught.value.status == status
     assert len(server.asked) == 1
     assert "s3cr3t" not in shown(caught.value)
+
+
+async def test_an_endless_answer_is_not_read() -> None:
+    async with serving(lambda _: endless(b"HTTP/1.1 500 No\r\n\r\n", bytes(9999))) as server:
+        with pytest.raises(discord.DiscordRefused):
+            await post(server.url, timeout=30)
+    async with serving(lambda _: endless(b"HTTP/1.1 200 Yes\r\n\r\n", bytes(9999))) as server:
+        await post(server.url, timeout=30)
+
+
+async def test_a_deeply_nested_answer_names_no_time() -> None:
+    async with serving(reply(429, b"[" * 60_000)) as server:
+        with pytest.raises(discord.DiscordRateLimited) as caught:
+            await post(server.url, timeout=0.9)
+    assert caught.value.retry_after == discord.UNKNOWN_WAIT
 
 
 async def test_nobody_listening_is_unreachable_and_the_error_tells_no_url() -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from effects import editing
-from effects.editing import ImageError, ImageTooLarge, NotAnImage, Operation, process
+from effects.editing import process
+from effects.pictures import ImageError, ImageTooLarge, NotAnImage, Operation
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF"]
 GPS = 0x8825
@@ -261,17 +262,50 @@ def test_the_same_order_gives_the_same_picture() -> None:
     assert process(data, ["watermark", "resize"]) == process(data, ["watermark", "resize"])
 
 
-def test_forty_megapixels_are_taken() -> None:
-    assert processed(encoded(Image.new("1", (8000, 5000)), "PNG"), "resize").size == (1024, 640)
+@pytest.mark.parametrize(
+    ("kind", "mode", "size"),
+    [
+        ("JPEG", "L", (4000, 4000)),
+        ("JPEG", "CMYK", (4000, 2500)),
+        ("PNG", "1", (4000, 3000)),
+        ("GIF", "L", (4000, 3000)),
+        ("WEBP", "RGB", (2000, 2000)),
+        ("PNG", "1", (16_384, 1)),
+    ],
+)
+def test_so_many_pixels_are_taken(kind: str, mode: str, size: tuple[int, int]) -> None:
+    width, height = size
+    assert max(processed(encoded(Image.new(mode, size), kind), "resize").size) == 1024
+    with pytest.raises(ImageTooLarge):
+        process(encoded(Image.new(mode, (width + 1, height)), kind), ["resize"])
 
 
-@pytest.mark.parametrize("size", [(8000, 5001), (9000, 9000), (65535, 65535), (2**31 - 1, 1)])
+@pytest.mark.parametrize(
+    "size", [(4000, 3001), (4001, 4000), (9000, 9000), (65535, 65535), (2**31 - 1, 1), (1, 16_385)]
+)
 @pytest.mark.parametrize("warned", ["error", "ignore"])
 def test_more_are_too_large_before_one_is_decoded(size: tuple[int, int], warned: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error" if warned == "error" else "ignore", Image.DecompressionBombWarning)
         with pytest.raises(ImageTooLarge):
             process(header_only_png(*size), ["resize"])
+
+
+def test_an_operation_given_twice_is_done_once() -> None:
+    data = encoded(photo(), "PNG")
+    once = process(data, ["watermark", "resize"])
+    assert process(data, ["watermark", "resize", "watermark", "resize"]) == once
+    assert process(data, ["resize"]) != once
+
+
+def test_a_result_that_is_too_long_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(photo(), "PNG")
+    length = len(process(data, [])[0])
+    monkeypatch.setattr(editing, "MAX_RESULT", length)
+    assert survives(data, [])
+    monkeypatch.setattr(editing, "MAX_RESULT", length - 1)
+    with pytest.raises(ImageTooLarge):
+        process(data, [])
 
 
 def test_a_header_without_pixels_is_not_an_image() -> None:

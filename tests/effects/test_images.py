@@ -227,11 +227,11 @@ def test_what_was_not_kept_is_not_found(tmp_path: Path) -> None:
     assert images.find(tmp_path / "nowhere", ID) is None
 
 
-def test_every_format_that_is_written_can_be_kept_and_found(tmp_path: Path) -> None:
+async def test_every_format_that_is_written_can_be_kept_and_found(tmp_path: Path) -> None:
     for kind in ("JPEG", "PNG", "WEBP", "GIF"):
         buffer = io.BytesIO()
         Image.new("RGB", (9, 9)).save(buffer, kind)
-        path = images.keep(tmp_path, ID, *images.process(buffer.getvalue(), []))
+        path = images.keep(tmp_path, ID, *await images.process(buffer.getvalue(), []))
         assert images.find(tmp_path, ID) == (path, f"image/{kind.lower()}")
 
 

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import email.message
 import email.policy
+import gzip
 import traceback
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from effects import mail
 from tests.effects.conftest import Certificate
-from tests.effects.loopback import Answer, dripping, in_turn, reply, serving, silence, unused_port
+from tests.effects.loopback import Answer, dripping, endless, in_turn, reply, serving, silence, unused_port
 
 pytestmark = pytest.mark.anyio
 
@@ -436,6 +437,39 @@ async def test_a_provider_that_is_not_there_is_unreachable(provider: str, base_u
     with pytest.raises(mail.MailUnreachable) as caught:
         await through(provider, base_url)
     assert "s3cr3t" not in shown(caught.value)
+
+
+@each_provider
+async def test_an_endless_answer_is_not_read(provider: str) -> None:
+    async with serving(lambda _: endless(b"HTTP/1.1 500 No\r\n\r\n", b"no" * 9999)) as server:
+        with pytest.raises(mail.MailRefused, match=r"^500: nono"):
+            await through(provider, server.url, timeout=30)
+    async with serving(lambda _: endless(b"HTTP/1.1 202 Yes\r\n\r\n", b"yes" * 9999)) as server:
+        await through(provider, server.url, timeout=30)
+
+
+@each_provider
+async def test_a_compressed_answer_is_not_unpacked(provider: str) -> None:
+    bomb = gzip.compress(b"no" * 999_999)
+    async with serving(reply(500, bomb, content_encoding="gzip")) as server:
+        with pytest.raises(mail.MailRefused, match=r"^500: $"):
+            await through(provider, server.url)
+    assert server.asked[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("line", [b"x", b"250-x\r\n"])
+async def test_an_endless_smtp_reply_is_refused(line: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(line * 9999)
+                await writer.drain()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(mail.MailError, match="too long"):
+            await mail.send_smtp(MAIL, f"smtp://127.0.0.1:{port}", timeout=30)
 
 
 @pytest.mark.parametrize("key", ["s3cr3t\n", "s3cr3t\u20ac", "s3cr3t\0"])

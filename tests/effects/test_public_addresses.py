@@ -159,7 +159,8 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
 
 async def test_the_server_and_tls_still_see_the_name() -> None:
     wire = Wire()
-    await get("https://bücher.example:8443/", PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport))
+    transport = PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport, allow_private=True)
+    await get("https://bücher.example:8443/", transport)
     assert wire.sent[0].headers["host"] == "xn--bcher-kva.example:8443"
     assert wire.sent[0].extensions["sni_hostname"] == "xn--bcher-kva.example"
     assert wire.sent[0].url.port == 8443
@@ -169,6 +170,21 @@ async def test_a_public_ipv6_address_is_connected_to() -> None:
     wire = Wire()
     await get("http://six.example/", PublicOnlyTransport(resolve=Names(["2606:4700::1111"]), inner=wire.transport))
     assert str(wire.sent[0].url) == "http://[2606:4700::1111]/"
+
+
+@pytest.mark.parametrize("url", [f"http://{PUBLIC}:22/", "https://x.example:8443/", "http://x.example:0/"])
+async def test_another_port_is_refused(url: str) -> None:
+    wire = Wire()
+    with pytest.raises(AddressRefused, match="ports 80 and 443"):
+        await get(url, PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport))
+    assert not wire.sent
+
+
+@pytest.mark.parametrize("url", ["http://x.example:443/", "https://x.example:80/", "http://x.example:80/"])
+async def test_both_ports_of_the_web_are_taken(url: str) -> None:
+    wire = Wire()
+    await get(url, PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport))
+    assert len(wire.sent) == 1
 
 
 @pytest.mark.parametrize("answer", [[PUBLIC, "10.0.0.1"], ["::1", PUBLIC], ["127.0.0.1"]])
@@ -222,7 +238,7 @@ async def test_a_redirect_to_a_public_host_is_followed() -> None:
 )
 async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
     async with serving(reply(200)) as server:
-        with pytest.raises(AddressRefused):
+        with pytest.raises(AddressRefused, match="not on the public internet"):
             await get(f"http://{host}:{server.port}/", PublicOnlyTransport())
     assert not server.connections
 
