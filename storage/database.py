@@ -51,10 +51,11 @@ UNAVAILABLE = (
 )
 
 
-# SQLSTATEs: no connection, no resources or a full disk, a person's or a shutdown's interference, a system's error, and
-# a server that only reads. https://www.postgresql.org/docs/current/errcodes-appendix.html
+# SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full disk, a person's or a
+# shutdown's interference, a system's error, and a server that only reads; each may go well the next time.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
 # 42P01: the tables are not there yet, as while a backup is restored.
-AWAY_STATES = ("08", "53", "57", "58", "25006", "42P01")
+AWAY_STATES = ("08", "40", "53", "57", "58", "25006", "42P01")
 
 
 NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -1,0 +1,25 @@
+"""Two transactions that wait for each other: Postgres ends one, which may be tried again."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from storage.database import Database, DatabaseUnavailable
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+async def test_a_deadlock_is_no_bug_of_ours(database: Database) -> None:
+    both_hold = asyncio.Barrier(2)
+
+    async def lock(first: str, second: str) -> None:
+        async with database.transaction() as connection:
+            await connection.execute(text(f"LOCK TABLE {first}"))
+            await both_hold.wait()
+            await connection.execute(text(f"LOCK TABLE {second}"))
+
+    results = await asyncio.gather(lock("tasks", "users"), lock("users", "tasks"), return_exceptions=True)
+    [error] = [result for result in results if result is not None]
+    assert isinstance(error, DatabaseUnavailable)
