@@ -42,7 +42,7 @@ class HandOffWorker(Worker):
     async def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run in the whole fleet, and how the broker is."""
         return {
-            "queued": await self._store.count_due(self._max_queued),
+            "queued": await self._store.count_due(self._most_counted),
             "running": await self._store.count_running(),
             "oldest_waiting": round(await self._store.oldest_waiting(), 3),
             "broker": {"address": self._broker.address, "status": "down" if self._is_down else "up"},
@@ -91,7 +91,8 @@ class HandOffWorker(Worker):
         if not self._fresh or now - self._asked_at > POLL_SECONDS:  # a steady load must not hold up what is due
             self._asked_at = now
             if due := await self._store.due_for_hand_off(BATCH):
-                return [HandOff(row.id, row.name, row.carrier) for row in due]
+                fresh = [row for row in due if row.id not in self._refused.ids]
+                return [HandOff(row.id, row.name, row.carrier) for row in fresh]
         return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
 
     def _end_outage(self) -> None:

@@ -14,8 +14,10 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import DateTime, Dialect, Executable, MetaData, TypeDecorator, event, exc, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
+from storage import lost_commit
 from storage.many_rows import Rows, parameters
 from storage.sqlite_writer import SQLiteWriter
 
@@ -54,6 +56,10 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
 
 
+class OutcomeUnknown(DatabaseUnavailable):
+    """The database was lost while it committed, and cannot be asked: whether anything was changed is not known."""
+
+
 class Instant(TypeDecorator[datetime]):
     """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
 
@@ -69,14 +75,30 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(_with_driver(make_url(url)))
+        self._asking = self._engine if self._is_sqlite() else _postgres(self._engine.url, poolclass=NullPool)
         self._sqlite = SQLiteWriter(str(self._engine.url.database), STATEMENT_SECONDS) if self._is_sqlite() else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed."""
-        with _translated():
-            async with self._engine.begin() as connection:
-                yield connection
+        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed.
+
+        Where the answer to its commit is lost, the database is asked for it, if `execute_for` has inserted something;
+        where nobody can tell, that is `OutcomeUnknown`.
+        """
+        committing = None
+        try:
+            with _translated():
+                async with self._engine.begin() as connection:
+                    yield connection
+                    committing = connection.sync_connection
+        except DatabaseUnavailable as error:
+            if committing is None or self._is_sqlite():  # a file's commit that fails is rolled back
+                raise
+            witness = committing.get_execution_options().get("witness")
+            if witness is None:
+                raise OutcomeUnknown(str(error)) from error
+            if not await self.has_committed(*witness):
+                raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -85,16 +107,30 @@ class Database:
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
 
+    async def execute_for(self, connection: Connection, statement: Executable, rows: Rows) -> None:
+        """Execute the statement for the `given` rows; an insert must be one that cannot succeed twice."""
+        await connection.execute(statement, parameters(rows))
+        if statement.is_insert:
+            await connection.execution_options(witness=(statement, rows))
+
+    async def has_committed(self, insert: Executable, rows: Rows) -> bool:
+        """Tell whether this insert of `given` rows was committed; if not, it never will be. Raises `OutcomeUnknown`."""
+        try:
+            with _translated():
+                return await lost_commit.has_committed(self._asking, insert, parameters(rows))
+        except DatabaseUnavailable as error:
+            raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
+
     async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
         """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
-        ready = {statement: parameters(rows) for statement, rows in batch.items()}
         if self._sqlite is not None:
+            ready = {statement: parameters(rows) for statement, rows in batch.items()}
             with _translated():
                 await self._sqlite.write(ready)
             return
         async with self.transaction() as connection:
-            for statement, given in ready.items():
-                await connection.execute(statement, given)
+            for statement, rows in batch.items():
+                await self.execute_for(connection, statement, rows)
 
     async def make_tables(self) -> None:
         """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
@@ -149,13 +185,18 @@ def _with_driver(url: URL) -> URL:
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    return create_async_engine(
+    return _postgres(
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
         pool_size=CONNECTIONS,
         max_overflow=0,  # to open and close a connection costs more than to wait for one
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+    )
+
+
+def _postgres(url: URL, **pool: Any) -> AsyncEngine:
+    return create_async_engine(
+        url, **pool, connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
     )
 
 
