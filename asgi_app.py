@@ -37,7 +37,8 @@ from effects import images
 from observing import logs
 from settings import exit_with, settings
 from storage import users
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
+from storage.failures import DatabaseUnavailable, OutcomeUnknown
 from web import bodies, connections, problems, task_routes
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
@@ -270,6 +271,7 @@ app = Starlette(
     exception_handlers={
         HTTPException: problems.answer,
         DatabaseUnavailable: problems.answer_unavailable,
+        OutcomeUnknown: problems.answer_unknown,
         Overloaded: problems.answer_overloaded,
         KeyReused: problems.answer_wrong_key,
         KeyIsUnderWay: problems.answer_key_under_way,

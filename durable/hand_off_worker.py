@@ -14,7 +14,7 @@ from durable.model import Task
 from durable.store import Store
 from durable.threads import start_in_thread
 from durable.worker import POLL_SECONDS, Worker
-from storage.database import DatabaseUnavailable
+from storage.failures import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 
@@ -92,7 +92,8 @@ class HandOffWorker(Worker):
         if not self._fresh or now - self._asked_at > POLL_SECONDS:  # a steady load must not hold up what is due
             self._asked_at = now
             if due := await self._store.due_for_hand_off(BATCH):
-                return [HandOff(row.id, row.name, row.carrier) for row in due]
+                fresh = [row for row in due if row.id not in self._refused.ids]
+                return [HandOff(row.id, row.name, row.carrier) for row in fresh]
         return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
 
     async def _find_lost(self) -> None:

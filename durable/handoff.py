@@ -24,7 +24,8 @@ from durable import idempotency, registry
 from durable.errors import KeyIsUnderWay
 from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
-from storage.database import Connection, DatabaseUnavailable
+from storage.database import Connection
+from storage.failures import DatabaseUnavailable, OutcomeUnknown
 
 log = logging.getLogger("tasks")
 
@@ -167,6 +168,8 @@ async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> 
         if earlier is None:
             raise KeyIsUnderWay("the first request with this Idempotency-Key failed; send it again") from None
         return earlier
+    except OutcomeUnknown:
+        raise KeyIsUnderWay("whether the request was stored is not known yet; send it again in a moment") from None
 
 
 def _as_coroutine(handler: Handler) -> AsyncHandler:

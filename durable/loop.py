@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 
-from storage.database import DatabaseUnavailable
+from storage.failures import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 

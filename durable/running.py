@@ -16,7 +16,8 @@ from durable.settling import patiently, refuse, settle
 from durable.store import Store
 from durable.upkeep import Upkeep
 from durable.worker import tell_of_cut_off
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
+from storage.failures import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 

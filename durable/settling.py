@@ -9,7 +9,7 @@ from durable.model import Attempt, Outcome, State, Task
 from durable.retries import Settlement, settlement
 from durable.rows import result_of
 from durable.store import Store
-from storage.database import DatabaseUnavailable
+from storage.failures import DatabaseUnavailable
 
 log = logging.getLogger("tasks")
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    or_,
     select,
     update,
 )
@@ -42,6 +43,12 @@ _NEW = {
     "started_at": case((_is_claimed, clock())),
 }
 ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
+
+# What the `own` workers hold here was never started: the request that stored it was refused.
+GIVEN = tasks.c.id.in_(select(of_given("id")))
+WITHDRAW = delete(tasks).where(
+    GIVEN, or_(tasks.c.state == State.QUEUED, IS_RUNNING & tasks.c.worker.in_(bindparam("own", expanding=True)))
+)
 
 _is_final = of_given("state") != State.RETRYING
 SETTLE = (

@@ -17,10 +17,11 @@ from storage.database import Database
 from storage.group_commit import GroupCommit
 from storage.many_rows import parameters
 from storage.steps import in_steps
-from storage.tasks import IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
+RATE_SECONDS = 10
 HAND_OFF_SECONDS = 30.0  # a task that was handed off and not claimed by then is handed off again
 LISTED_TEXT = 1024  # characters of arguments and of a result that a list of tasks holds
 
@@ -59,7 +60,19 @@ class Store:
 
     async def enqueue_within(self, connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
         """Insert the rows in the caller's transaction."""
-        await connection.execute(statements.ENQUEUE, parameters(rows))
+        await self._database.execute_for(connection, statements.ENQUEUE, rows)
+
+    async def withdraw(self, rows: Sequence[dict[str, Any]], worker: str) -> Sequence[str]:
+        """Delete the rows of a commit whose outcome was not known, and see to it that they do not come later.
+
+        Returns the ids of those that remain, because another than this worker has begun them.
+        """
+        if not await self._database.has_committed(statements.ENQUEUE, rows):
+            return []
+        given, own = parameters(rows), [worker, *{row["worker"] for row in rows}]
+        async with self._database.transaction() as connection:
+            await connection.execute(statements.WITHDRAW, given | {"own": own})
+            return (await connection.execute(select(tasks.c.id).where(statements.GIVEN), given)).scalars().all()
 
     async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
         """Take at most so many due tasks, the longest due first; no other worker gets the same."""
@@ -215,6 +228,13 @@ class Store:
         count = select(func.count()).select_from(some.limit(most).subquery())
         async with self._database.reading() as connection:
             return (await connection.execute(count)).scalar_one()
+
+    async def settle_rate(self) -> float:
+        """Give how many tasks a second have ended well in the last ten, whoever ran them."""
+        lately = tasks.c.finished_at > clock() - RATE_SECONDS * MICROSECONDS
+        count = select(func.count()).select_from(tasks).where(IS_PRUNED, lately)
+        async with self._database.reading() as connection:
+            return float((await connection.execute(count)).scalar_one() / RATE_SECONDS)
 
     async def count_running(self) -> int:
         """Count the tasks that run, whoever runs them."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
 
-from storage.database import DatabaseUnavailable
+from storage.failures import DatabaseUnavailable
 
 MOST_WAITING = 1000  # in a process; who comes beyond is told how the task stands now
 POLL_SECONDS = 1.0  # how late an end in another process may be noticed

@@ -12,24 +12,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from durable import heartbeat
+from durable.backlog import Backlog
 from durable.engines import Engine
-from durable.errors import Overloaded
 from durable.heartbeat import Heartbeat
 from durable.loop import Loop
 from durable.model import Attempt, Task
 from durable.rate import Rate
+from durable.refused import Refused
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
 from durable.store import LANES, Store
 from durable.upkeep import Upkeep
-from storage.database import Connection, DatabaseUnavailable
+from storage.database import Connection
+from storage.failures import DatabaseUnavailable, OutcomeUnknown
 
 log = logging.getLogger("tasks")
 
 POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be noticed
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
-RETRY_AFTER_SECONDS = 30  # what a client is told when nothing has settled lately
+MOST_COUNTED = 250_000  # waiting tasks, or twice MAX_QUEUED; to count millions costs more than it tells
+COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
 
 
 class Worker:
@@ -40,23 +43,28 @@ class Worker:
     def __init__(self, store: Store, engine: Engine, *, max_queued: int, keep_days: float) -> None:
         self._store = store
         self._engine = engine
-        self._max_queued = max_queued
+        self._rate = Rate()
+        self._fleet_rate = 0.0  # how many tasks all workers settle a second, asked while too many wait
+        self._most_counted = max(MOST_COUNTED, 2 * max_queued)
+        self._backlog = Backlog(max_queued, lambda: max(self._rate.per_second(), self._fleet_rate))
+        self._refused = Refused(store)
         self._heartbeat = Heartbeat(store, held=self._held, cancel=self._cancel, found=self.look)
         self._upkeep = Upkeep(store, keep_days, self._heartbeat.is_known)
         self._counted: dict[str, Any] = {}  # in the database, at the last beat
-        self._waiting = 0  # tasks that wait in the database, as last counted and heard of since
-        self._promised: dict[str, tuple[Task, float]] = {}  # they have a slot, and start when their answers have gone
+        # They have a slot, and start when their answers have gone; with the moment of their commit, if that is done.
+        self._promised: dict[str, tuple[Task, float]] = {}
         self._promises = Counter[bool]()  # of each lane
         self._is_backlog = False  # the last claim could have taken more
-        self._rate = Rate()
         self._claiming = Loop(self.claim, POLL_SECONDS)
         self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
+        self._withdrawing = Loop(self._withdraw_refused, POLL_SECONDS)
 
     async def begin(self) -> None:
         """Make this worker known, and start to claim; where the database is away, as soon as it is back."""
         await self._beating.step()
         self._beating.begin()
         self._upkeep.begin()
+        self._withdrawing.begin()
 
     def is_well(self) -> bool:
         """Tell whether the last beat reached the database, and what was committed since."""
@@ -76,25 +84,22 @@ class Worker:
     async def accept(self, tasks: Sequence[Task]) -> None:
         """Store the tasks in one commit.
 
-        Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored.
+        Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored, or ever runs.
         """
-        self._refuse_excess(len(tasks))
+        self._backlog.refuse_excess(sum(not _waits(task) for task in tasks))
         arguments = [store_arguments(task) for task in tasks]
         for task in tasks:
             self._promise(task)
-        try:
-            await self._store.enqueue([self._row(task, text) for task, text in zip(tasks, arguments, strict=True)])
-        except BaseException:
-            for task in tasks:
-                self._keep_promise(task.id)
-            raise
-        self._waiting += sum(not task.worker and not _waits(task) for task in tasks)
+        with self._backlog.reserved(sum(not task.worker and not _waits(task) for task in tasks)):
+            await self._commit(tasks, [self._row(task, text) for task, text in zip(tasks, arguments, strict=True)])
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
-        self._refuse_excess(len(tasks))
-        await self._store.enqueue_within(connection, [self._row(task, store_arguments(task)) for task in tasks])
-        self._waiting += sum(not _waits(task) for task in tasks)
+        count = sum(not _waits(task) for task in tasks)
+        self._backlog.refuse_excess(count)
+        rows = [self._row(task, store_arguments(task)) for task in tasks]
+        with self._backlog.reserved(count):
+            await self._store.enqueue_within(connection, rows)
 
     def start(self, tasks: Sequence[Task]) -> None:
         """Start those tasks that have a slot, and look for one for the others: their answer has gone."""
@@ -108,11 +113,26 @@ class Worker:
         """Look for tasks at once: somebody knows of one."""
         self._claiming.wake()
 
-    def _refuse_excess(self, count: int) -> None:
-        excess = self._waiting + count - self._max_queued
-        if excess > 0:
-            rate = self._rate.per_second()
-            raise Overloaded(min(600, math.ceil(excess / rate)) if rate else RETRY_AFTER_SECONDS)
+    async def _commit(self, tasks: Sequence[Task], rows: list[dict[str, Any]]) -> None:
+        try:
+            await self._store.enqueue(rows)
+        except BaseException as error:
+            for task in tasks:
+                self._keep_promise(task.id)
+            if isinstance(error, OutcomeUnknown):  # what is withdrawn was never done
+                self._refused.add(error, rows)
+                raise DatabaseUnavailable(str(error)) from error
+            if isinstance(error, asyncio.CancelledError):
+                after = asyncio.ensure_future(self._store.enqueue([]))  # done when that which was cut off is
+                after.add_done_callback(lambda after: self._refused.add(after.exception() or after, rows))
+            raise
+        now = time.monotonic()
+        for task in tasks:
+            if task.id in self._promised:
+                self._promised[task.id] = task, now
+
+    async def _withdraw_refused(self) -> None:
+        await self._refused.withdraw(self._heartbeat.identity)
 
     def _row(self, task: Task, arguments: str) -> dict[str, Any]:
         return row_of(task, arguments, self.hand_off_after)
@@ -121,7 +141,7 @@ class Worker:
         lane = not task.is_async
         if not _waits(task) and self._claiming.is_running() and self._free(lane) > 0:
             task.worker = self._heartbeat.identity
-            self._promised[task.id] = task, time.monotonic()
+            self._promised[task.id] = task, COMMITTING
             self._promises[lane] += 1
 
     def _keep_promise(self, id: str) -> bool:
@@ -147,9 +167,10 @@ class Worker:
             rows = await self._store.claim(claimer, in_thread=lane, most=most) if most > 0 else []
             if not self._heartbeat.vouches_for(claimer):
                 return False
-            self._waiting = max(0, self._waiting - len(rows))
+            self._backlog.claimed(len(rows))
             self._is_backlog |= len(rows) >= most
-            unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
+            fresh = [row for row in rows if row.id not in self._refused.ids]
+            unfit = [(row, error) for row in fresh if (error := self._begin_attempt(row))]
             for row, error in unfit:
                 await refuse(self._store, row, error)
         return self._is_backlog
@@ -174,25 +195,25 @@ class Worker:
     async def _beat(self) -> None:
         await self._heartbeat.beat()
         self._claiming.begin()
-        self._waiting = await self._store.count_due(self._max_queued + 1)
+        # A response that broke off before its background ran has left its tasks behind.
+        self._start_promised(time.monotonic() - ANSWER_SECONDS)
+        await self._backlog.recount(lambda: self._store.count_due(self._most_counted))
+        self._fleet_rate = await self._store.settle_rate() if self._backlog.is_full() else 0.0
         self._counted = await self._count()
-        self._start_forgotten()
 
     async def _count(self) -> dict[str, Any]:
         oldest = await self._store.oldest_waiting()
-        return {"queued": min(self._waiting, self._max_queued), "oldest_waiting": round(oldest, 3)}
+        return {"queued": self._backlog.waiting(), "oldest_waiting": round(oldest, 3)}
 
     def _held(self) -> set[str]:
-        return {*self._engine.stored(), *self._promised}
+        return {*self._engine.stored(), *self._promised, *self._refused.ids}
 
     def _cancel(self, id: str) -> None:
         self._keep_promise(id)
         self._engine.cancel(id)
 
-    def _start_forgotten(self) -> None:
-        # A response that broke off before its background ran has left its tasks behind.
-        late = time.monotonic() - ANSWER_SECONDS
-        self.start([task for task, since in list(self._promised.values()) if since < late])
+    def _start_promised(self, before: float) -> None:
+        self.start([task for task, committed_at in list(self._promised.values()) if committed_at < before])
 
     # --- the end ---
 
@@ -202,13 +223,15 @@ class Worker:
             return
         await self._upkeep.end()
         await self._claiming.end(LOOP_SECONDS)  # what it claims at this moment is to be drained as well
-        self.start([task for task, _ in list(self._promised.values())])
+        self._start_promised(COMMITTING)
         await self._engine.drain(seconds, tell_of_cut_off)
         await self._beating.end(LOOP_SECONDS)  # not before: a worker that drains is alive
         self._heartbeat.end()
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._store.close()
+                await self._withdrawing.end(0)
+                await self._withdraw_refused()
                 await self._store.release(self._heartbeat.identity)
         except (DatabaseUnavailable, TimeoutError):
             log.warning(

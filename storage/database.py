@@ -1,82 +1,37 @@
-"""The database behind one URL, SQLite or Postgres: connections, transactions, and the tables made at start."""
+"""The database behind one URL, SQLite or Postgres: connections and transactions."""
 
 import asyncio
 import math
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Executable, Index, MetaData, TypeDecorator, event, exc, inspect, text
+from sqlalchemy import Executable, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateColumn, CreateIndex
+from sqlalchemy.pool import NullPool
 
-from storage import pooler
+from storage import lost_commit, pooler, schema
+from storage.failures import DatabaseUnavailable, OutcomeUnknown, translated
 from storage.many_rows import Rows, parameters
 from storage.sqlite_file import SQLiteFile
 from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
 from storage.steps import in_steps
 
-metadata = MetaData()
-
 Connection = AsyncConnection
 
 CONNECT_SECONDS = 3.0  # for a connection: a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
-INDEX_SECONDS = 600.0  # for an index that an earlier version's table lacks
 CLOSING_SECONDS = 1.0
 CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
-TABLES_LOCK = 0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
 
-# What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
-UNAVAILABLE = (
-    exc.OperationalError,
-    sqlite3.OperationalError,
-    exc.InterfaceError,
-    exc.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    OSError,
-    TimeoutError,
-)
-
-
-# SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full disk, a person's or a
-# shutdown's interference, a system's error, and a server that only reads; each may go well the next time.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-# 42P01: the tables are not there yet, as while a backup is restored.
-AWAY_STATES = ("08", "40", "53", "57", "58", "25006", "42P01")
-
-
-NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 LOST = (
     "{0} was deleted or replaced while it was open, and is used no more: put it back (with its -wal and -shm), "
     "or restart the service to go on with what is there now"
 )
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class Database:
@@ -84,6 +39,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(_with_driver(make_url(url)))
+        self._asking = self._engine if self._is_sqlite() else _postgres(self._engine.url, poolclass=NullPool)
         path = str(self._engine.url.database)
         self._sqlite = SQLiteWriter(path, STATEMENT_SECONDS) if self._is_sqlite() else None
         self._file = SQLiteFile(path, STATEMENT_SECONDS) if self._is_sqlite() else None
@@ -91,10 +47,25 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed."""
-        with self._translated():
-            async with self._engine.begin() as connection:
-                yield connection
+        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed.
+
+        Where the answer to its commit is lost, the database is asked for it, if `execute_for` has inserted something;
+        where nobody can tell, that is `OutcomeUnknown`.
+        """
+        committing = None
+        try:
+            with self._translated():
+                async with self._engine.begin() as connection:
+                    yield connection
+                    committing = connection.sync_connection
+        except DatabaseUnavailable as error:
+            if committing is None or self._is_sqlite():  # a file's commit that fails is rolled back
+                raise
+            witness = committing.get_execution_options().get("witness")
+            if witness is None:
+                raise OutcomeUnknown(str(error)) from error
+            if not await self.has_committed(*witness):
+                raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -103,11 +74,24 @@ class Database:
             async with self._engine.connect() as connection:
                 yield await connection.execution_options(reading=True)
 
+    async def execute_for(self, connection: Connection, statement: Executable, rows: Rows) -> None:
+        """Execute the statement for the `given` rows; an insert must be one that cannot succeed twice."""
+        await connection.execute(statement, parameters(rows))
+        if statement.is_insert:
+            await connection.execution_options(witness=(statement, rows))
+
+    async def has_committed(self, insert: Executable, rows: Rows) -> bool:
+        """Tell whether this insert of `given` rows was committed; if not, it never will be. Raises `OutcomeUnknown`."""
+        try:
+            with self._translated():
+                return await lost_commit.has_committed(self._asking, insert, parameters(rows))
+        except DatabaseUnavailable as error:
+            raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
+
     async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
         """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
-        ready = {statement: parameters(rows) for statement, rows in batch.items()}
         try:
-            await self._write(ready)
+            await self._write(batch)
         except DatabaseUnavailable:
             self._refused_at = time.monotonic()
             raise
@@ -143,12 +127,7 @@ class Database:
             with self._translated():
                 await asyncio.to_thread(self._file.open)
         async with self.transaction() as connection:
-            if connection.dialect.name == "postgresql":
-                await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
-            await connection.run_sync(metadata.create_all)
-            await connection.run_sync(_add_missing_columns)
-            for index in await connection.run_sync(_missing_indexes):
-                await _make_index(connection, index)
+            await schema.make(connection)
 
     async def close(self) -> None:
         """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
@@ -160,39 +139,25 @@ class Database:
             async with asyncio.timeout(CLOSING_SECONDS):
                 await self._engine.dispose()
 
-    async def _write(self, batch: Mapping[Executable, Mapping[str, Any]]) -> None:
+    async def _write(self, batch: Mapping[Executable, Rows]) -> None:
         if self._sqlite is not None:
+            ready = {statement: parameters(rows) for statement, rows in batch.items()}
             with self._translated():
-                await self._sqlite.write(batch)
+                await self._sqlite.write(ready)
             return
         async with self.transaction() as connection:
-            for statement, given in batch.items():
-                await connection.execute(statement, given)
+            for statement, rows in batch.items():
+                await self.execute_for(connection, statement, rows)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         if self._file is not None and self._file.is_lost():
             raise DatabaseUnavailable(LOST.format(self._engine.url.database))
-        try:
+        with translated():
             yield
-        except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
-            if not _is_the_databases_fault(error):
-                raise
-            reason = str(getattr(error, "orig", None) or error) or f"no answer in time ({type(error).__name__})"
-            raise DatabaseUnavailable(reason) from error
 
     def _is_sqlite(self) -> bool:
         return self._engine.dialect.name == "sqlite"
-
-
-def _is_the_databases_fault(error: BaseException) -> bool:
-    if isinstance(error, UNAVAILABLE) or getattr(error, "connection_invalidated", False):
-        return True
-    origin = getattr(error, "orig", error)
-    if getattr(origin, "sqlite_errorcode", 0) in NO_DATABASE:
-        return True
-    state = getattr(origin, "sqlstate", None) or ""
-    return isinstance(getattr(origin, "__cause__", None), UNAVAILABLE) or state.startswith(AWAY_STATES)
 
 
 def _with_driver(url: URL) -> URL:
@@ -207,13 +172,18 @@ def _with_driver(url: URL) -> URL:
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url)
-    engine = create_async_engine(
+    return _postgres(
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
         pool_size=CONNECTIONS,
         max_overflow=0,  # to open and close a connection costs more than to wait for one
-        connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS},
+    )
+
+
+def _postgres(url: URL, **pool: Any) -> AsyncEngine:
+    engine = create_async_engine(
+        url, **pool, connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
     )
     event.listen(engine.sync_engine, "do_connect", pooler.connect)
     return engine
@@ -224,38 +194,6 @@ def _sqlite(url: URL) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
-
-
-def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack.
-
-    A column whose `info` has a "fill" is filled by it, for the rows that there are.
-    """
-    for table in metadata.sorted_tables:
-        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        for column in [column for column in table.columns if column.name not in known]:
-            definition = CreateColumn(column).compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-            if fill := column.info.get("fill"):
-                fill(connection)
-
-
-def _missing_indexes(connection: SyncConnection) -> list[Index]:
-    # SQLAlchemy's inspection asks so much that it doubles the time of a start on Postgres.
-    listing = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
-        "postgresql": "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()",
-    }
-    known = set(connection.execute(text(listing[connection.dialect.name])).scalars())
-    return [index for table in metadata.sorted_tables for index in table.indexes if index.name not in known]
-
-
-async def _make_index(connection: Connection, index: Index) -> None:
-    if connection.dialect.name == "postgresql":  # millions of rows take longer than a statement may
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute(str(CreateIndex(index).compile(dialect=connection.dialect)), timeout=INDEX_SECONDS)
-    else:
-        await connection.execute(CreateIndex(index))
 
 
 def _prepare_sqlite(connection: Any, record: object) -> None:

@@ -1,25 +1,29 @@
 """Many writes in one commit: what comes while a commit is under way is written together by the next."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Executable
 
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
+from storage.failures import DatabaseUnavailable
 from storage.many_rows import Rows
+
+Write = tuple[Executable, Rows, asyncio.Future[None]]
 
 
 class GroupCommit:
     """Executes statements on `given` rows for many callers at once; each goes on when its rows are on disk.
 
-    A commit that fails fails for all its callers, who may try again: none of their rows is there.
+    A commit that fails fails for all its callers, who may try again: none of their rows is there. One whose outcome
+    cannot be known (`OutcomeUnknown`) is the exception.
     """
 
     def __init__(self, database: Database, most: int = 250) -> None:
         self._database = database
         self._most = most
-        self._gathered: list[tuple[Executable, Rows, asyncio.Future[None]]] = []
+        self._gathered: list[Write] = []
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -55,13 +59,12 @@ class GroupCommit:
         while self._gathered:
             batch, self._gathered = self._gathered[: self._most], self._gathered[self._most :]
             error = await self._commit(batch)
+            _tell(batch, error)
             if isinstance(error, DatabaseUnavailable):  # who came meanwhile would wait as long, for the same
-                batch, self._gathered = batch + self._gathered, []
-            for _, _, committed in batch:
-                if not committed.done():  # its caller may have been cancelled
-                    committed.set_exception(error) if error else committed.set_result(None)
+                unwritten, self._gathered = self._gathered, []
+                _tell(unwritten, DatabaseUnavailable(str(error)))
 
-    async def _commit(self, batch: list[tuple[Executable, Rows, asyncio.Future[None]]]) -> Exception | None:
+    async def _commit(self, batch: Sequence[Write]) -> Exception | None:
         by_statement: dict[Executable, list[Mapping[str, Any]]] = {}
         for statement, rows, _ in batch:
             by_statement.setdefault(statement, []).extend(rows)
@@ -70,3 +73,9 @@ class GroupCommit:
         except Exception as error:
             return error
         return None
+
+
+def _tell(writes: Sequence[Write], error: Exception | None) -> None:
+    for _, _, committed in writes:
+        if not committed.done():  # its caller may have been cancelled
+            committed.set_exception(error) if error else committed.set_result(None)

@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from storage.database import Database, Instant, metadata
+from storage.database import Database
+from storage.schema import Instant, metadata
 
 FILLED_AT_ONCE = 1000  # users of an earlier version, in one statement
 

@@ -2,10 +2,26 @@
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
 from sqlalchemy.engine import make_url
+
+
+class Link:
+    """One connection through the proxy, which may be silent while others are not."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.is_marked = False
+
+    def cut(self) -> None:
+        for each in (self.near, self.far):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 class Proxy:
@@ -19,8 +35,10 @@ class Proxy:
         self.url = target.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
         self._is_open = threading.Event()
         self._is_open.set()
-        self._sockets: list[socket.socket] = []
-        self._gates: list[threading.Event] = []  # one for each connection, in the order in which they were made
+        self._links: list[Link] = []
+        self._mark = b""
+        self._fate: Callable[[Link, bytes], bytes] | None = None
+        self.has_struck = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -37,43 +55,87 @@ class Proxy:
 
     def stall(self, count: int) -> None:
         """Hold back what is said over so many connections, those made last; the others go on."""
-        for gate in self._gates[-count:]:
-            gate.clear()
+        for link in self._links[-count:]:
+            link.is_open.clear()
 
     def thaw(self) -> None:
         """Forward what was held back, and all that follows."""
         self._is_open.set()
-        for gate in self._gates:
-            gate.set()
+        for link in self._links:
+            link.is_open.set()
 
     def cut(self) -> None:
         """Close every connection; what was held back is lost."""
-        sockets, self._sockets = self._sockets, []
-        for each in sockets:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        links, self._links = self._links, []
+        for link in links:
+            link.cut()
+
+    def strike(self, fate: Callable[[Link, bytes], bytes], mark: str) -> None:
+        """Let the fate decide, once, what is forwarded of the next COMMIT whose transaction has sent the mark."""
+        self._mark, self._fate = mark.encode(), fate
+        self.has_struck.clear()
+
+    def freeze_behind(self, link: Link, commit: bytes) -> bytes:
+        """Let the server commit, and hold back its answer with all else that anybody says."""
+        self.freeze()
+        link.far.sendall(commit)
+        return b""
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
-                self._sockets += [near, far]
-                gate = threading.Event()
-                gate.set()
-                self._gates.append(gate)
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._forward, args=(source, sink, gate), daemon=True).start()
+                link = Link(near, socket.create_connection(self._target))
+                self._links.append(link)
+                threading.Thread(target=self._forward, args=(link, link.near, link.far), daemon=True).start()
+                threading.Thread(target=self._forward, args=(link, link.far, link.near), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
+    def _forward(self, link: Link, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                gate.wait()
+                said = self._decide(link, data) if source is link.near else data
+                link.is_open.wait()
                 self._is_open.wait()
-                sink.sendall(data)
-        gate.wait()
+                sink.sendall(said)
+        link.is_open.wait()
         self._is_open.wait()
-        for each in (source, sink):
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
+        link.cut()
+        source.close()
+
+    def _decide(self, link: Link, data: bytes) -> bytes:
+        if self._fate is None:
+            return data
+        link.is_marked |= self._mark in data
+        if not link.is_marked or b"COMMIT" not in data:
+            return data
+        fate, self._fate = self._fate, None
+        said = fate(link, data)
+        self.has_struck.set()
+        return said
+
+
+def cut_behind(link: Link, commit: bytes) -> bytes:
+    """Let the server commit, and close the connection before its answer has come."""
+    link.near.shutdown(socket.SHUT_RDWR)
+    link.far.sendall(commit)
+    link.cut()
+    return b""
+
+
+def cut_before(link: Link, commit: bytes) -> bytes:
+    """Close the connection before the server has heard of the commit."""
+    link.cut()
+    return b""
+
+
+def silent_behind(link: Link, commit: bytes) -> bytes:
+    """Let the server commit, and forward nothing on this connection any more."""
+    link.is_open.clear()
+    link.far.sendall(commit)
+    return b""
+
+
+def silent_before(link: Link, commit: bytes) -> bytes:
+    """Forward nothing on this connection any more; `thaw` brings the commit to the server."""
+    link.is_open.clear()
+    return commit

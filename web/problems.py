@@ -76,6 +76,16 @@ async def answer_no_descriptors(request: Request, error: Exception) -> Response:
     return response(503, "The service is out of file descriptors. Send the request again later.", headers=retry)
 
 
+async def answer_unknown(request: Request, error: Exception) -> Response:
+    """Answer that a handler's own transaction may have been committed, or not."""
+    log.error("answering 503, %s", error)
+    detail = (
+        "The database was lost while it committed, and whether anything was done is not known. "
+        "Look before you send the request again; with an Idempotency-Key it can be sent again without a look."
+    )
+    return response(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
 async def answer_overloaded(request: Request, error: Any) -> Response:
     """Answer that too many tasks wait; `error.retry_after` says when to come back."""
     headers = {"Retry-After": str(error.retry_after)}

@@ -29,7 +29,9 @@ from durable.handoff import InOrder
 from durable.registry import task
 from durable.retries import GiveUp, RetryAfter
 from durable.store import Store
-from storage.database import DatabaseUnavailable
+from storage.database import STATEMENT_SECONDS
+from storage.failures import DatabaseUnavailable, OutcomeUnknown
+from storage.sqlite_writer import SQLiteWriter
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -191,7 +193,8 @@ def die_around(step: str, method: Callable[P, Awaitable[R]], *, before: bool) ->
 
 def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[P, Awaitable[R]]:
     """Wrap a method, so that once the database seems to be away just before it, or before its answer has arrived."""
-    left = [DatabaseUnavailable("a failpoint cut the connection")]
+    error = DatabaseUnavailable if before else OutcomeUnknown
+    left = [error("a failpoint cut the connection")]
 
     @functools.wraps(method)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -201,6 +204,20 @@ def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[
         if left and result != []:  # a claim that found nothing is not the one
             raise left.pop()
         return result
+
+    return wrapped
+
+
+def starve(write: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a method, so that once it waits for SQLite's write lock until its time is up."""
+    left = [sqlite3.OperationalError("database is locked")]
+
+    @functools.wraps(write)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if left:
+            time.sleep(STATEMENT_SECONDS)
+            raise left.pop()
+        return write(*args, **kwargs)
 
     return wrapped
 
@@ -226,6 +243,9 @@ FAILURES: dict[str, Callable[[], object]] = {
     "the answer to a claim is lost": lambda: wrap("claim", fail_around(Store.claim, before=False)),
     "the answer to a settle is lost": lambda: wrap("settle", fail_around(Store.settle, before=False)),
     "a settle is refused": lambda: wrap("settle", fail_around(Store.settle, before=True)),
+    "others have the write lock whenever it is free": lambda: setattr(
+        SQLiteWriter, "_write", starve(SQLiteWriter._write)
+    ),
     "an answer cannot be kept": lambda: setattr(
         idempotency, "remember", fail_around(idempotency.remember, before=True)
     ),

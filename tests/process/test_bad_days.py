@@ -266,8 +266,14 @@ def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(serve: Serve, datab
     assert httpx.get(f"{server.url}/health").status_code == 200
     if failure == "the answer to a claim is lost":
         insert(database_url, "keeps_a_diary")
+    elif failure == "the answer to a settle is lost":
+        do(server, "keeps_a_diary")
     else:
-        assert post(server, "keeps_a_diary").status_code == (503 if "enqueue" in failure else 202)
+        assert post(server, "keeps_a_diary").status_code == 503
+        server.wait_for_log("1 tasks were refused while the database was away, and are not stored")
+        assert states(database_url) == {}
+        assert "keeps_a_diary started" not in server.log()
+        do(server, "keeps_a_diary")
     all_succeeded(database_url, 30)
 
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
+from storage.failures import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from storage import users
-from storage.database import Database, DatabaseUnavailable
+from storage.database import Database
+from storage.failures import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 

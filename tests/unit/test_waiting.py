@@ -9,7 +9,7 @@ import pytest
 
 from durable import waiting
 from durable.waiting import ReadTogether, Waiters
-from storage.database import DatabaseUnavailable
+from storage.failures import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 
