@@ -22,7 +22,7 @@ def unanswered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
         if str(host).endswith(".hangs.example"):
             asked.append(host)
-            answer.wait()
+            answer.wait(60)
             raise socket.gaierror("nobody answered")
         return ask(host, *args, **options)
 
