@@ -162,7 +162,7 @@ async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> 
     if earlier := await idempotency.earlier_answer(database, key):
         return earlier
     try:
-        return await _answered(handler, handing)
+        response = await _answered(handler, handing)
     except idempotency.SeenBefore:  # at the same moment
         earlier = await idempotency.earlier_answer(database, key)
         if earlier is None:
@@ -170,6 +170,16 @@ async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> 
         return earlier
     except OutcomeUnknown:
         raise KeyIsUnderWay("whether the request was stored is not known yet; send it again in a moment") from None
+    except DatabaseUnavailable:
+        raise
+    except Exception:
+        # The first request may be why: its user, say, stands in the way of this one's.
+        if earlier := await idempotency.earlier_answer(database, key):
+            return earlier
+        raise
+    if response.status_code >= HTTPStatus.BAD_REQUEST and (earlier := await idempotency.earlier_answer(database, key)):
+        return earlier
+    return response
 
 
 def _as_coroutine(handler: Handler) -> AsyncHandler:

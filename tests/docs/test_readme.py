@@ -20,7 +20,7 @@ EXAMPLES = re.findall(r"^\$ (curl [^\n]*)\n((?:(?!\$ )[^\n]*\n)*)", "".join(CONS
 VARYING = [
     (r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}", "TASK-ID"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", "TIME"),
-    (r'"(queued|running|oldest_waiting|rate)":[\d.]+', r'"\1":N'),
+    (r'"(queued|running|oldest_waiting|rate|duration)":[\d.]+', r'"\1":N'),
 ]
 
 

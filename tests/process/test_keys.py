@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,8 +20,8 @@ KEPT, SENT = "before an answer is kept", "before an answer is sent"
 ADA = {"email": "ada@example.com", "username": "ada"}
 
 
-def post(server: Server, path: str, body: object) -> httpx.Response:
-    return httpx.post(f"{server.url}{path}", json=body, headers={"Idempotency-Key": "k"}, timeout=20)
+def post(server: Server, path: str, body: object, key: str = "k") -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, headers={"Idempotency-Key": key}, timeout=20)
 
 
 @pytest.fixture
@@ -96,3 +98,16 @@ def test_what_is_done_is_answered_so_although_the_answer_cannot_be_kept(
     # What could not be stored with its answer was not stored at all.
     assert again.status_code == {201: 409, 503: 202}[status]
     one_task_succeeds(database_url)
+
+
+def test_two_at_once_add_one_user(serve: Serve, database_url: str) -> None:
+    server = serve(DATABASE_URL=database_url)
+    for number in range(10):
+        body = {"email": f"ada{number}@example.com", "username": f"ada{number}"}
+        with ThreadPoolExecutor(2) as pool:
+            answers = [*pool.map(partial(post, server, "/users/", body), [f"k{number}"] * 2)]
+        # The one that comes second is told so, or gets the first one's answer; never that there is such a user.
+        assert all(answer.status_code == 201 or "under way" in answer.text for answer in answers)
+        assert post(server, "/users/", body, f"k{number}").status_code == 201
+    assert post(server, "/users/", body, "another key").status_code == 409
+    assert len(sql(database_url, "SELECT id FROM tasks")) == 10
