@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from storage import lost_commit, pooler, schema
 from storage.failures import DatabaseUnavailable, OutcomeUnknown, translated
+from storage.hasty import HastyConnection
 from storage.many_rows import Rows, parameters
 from storage.sqlite_file import SQLiteFile
 from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
@@ -182,9 +183,8 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _postgres(url: URL, **pool: Any) -> AsyncEngine:
-    engine = create_async_engine(
-        url, **pool, connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
-    )
+    waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
+    engine = create_async_engine(url, **pool, connect_args=waits | {"connection_class": HastyConnection})
     event.listen(engine.sync_engine, "do_connect", pooler.connect)
     return engine
 
