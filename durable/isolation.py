@@ -131,7 +131,7 @@ class Child:
             with suppress(OSError):
                 ours.sendall(self.request)
                 self._listen(ours)
-            if self.answer is not None:
+            if self.answer or self.unfit:
                 process.kill()
             self.status = process.wait()
 
@@ -158,10 +158,9 @@ class Child:
                 _log(*message["log"])
             elif "begun" in message:
                 self.has_begun = True
-            elif "unfit" in message:
-                self.unfit = message["unfit"]
-            else:
-                self.answer = message
+            else:  # it says nothing after that, and waits to be ended
+                self.unfit = message.get("unfit")
+                self.answer = None if self.unfit else message
                 return
 
 

@@ -425,6 +425,16 @@ async def test_a_database_of_an_earlier_version_gets_the_missing_column_and_stra
         await connection.execute(text("DROP INDEX tasks_to_hand_off"))  # it was made as well
 
 
+async def test_a_database_of_an_earlier_version_gets_the_missing_index(store: Store, database: Database) -> None:
+    for _ in range(2):
+        async with database.transaction() as connection:
+            await connection.execute(text("DROP INDEX tasks_next"))
+        await database.make_tables()
+    await database.make_tables()
+    ids = await enqueued(store, 2)
+    assert sorted(await claimed(store)) == ids
+
+
 async def test_processes_that_update_an_earlier_version_at_the_same_time_do_no_harm(
     store: Store, database: Database, database_url: str
 ) -> None:
