@@ -69,9 +69,9 @@ async def dies(how: str) -> None:
 
 
 @task("alone.writes_and_waits")
-async def writes_and_waits(path: str) -> None:
+def writes_and_waits(path: str) -> None:
     Path(path).write_text(str(os.getpid()))
-    await asyncio.Event().wait()
+    threading.Event().wait()
 
 
 @task("alone.takes_a_signal")

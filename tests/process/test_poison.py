@@ -25,6 +25,15 @@ def row(database_url: str, id: str) -> Any:
     return sql(database_url, "SELECT * FROM tasks WHERE id = :id", id=id)[0]
 
 
+def make_a_killer(database_url: str) -> str:
+    """Turn the last of what waits into one that ends its process."""
+    [(id,)] = sql(database_url, "SELECT max(id) FROM tasks")
+    killer = {"name": "takes_its_process_down", "arguments": "{}", "in_thread": True}
+    changes = ", ".join(f"{column} = :{column}" for column in killer)
+    sql(database_url, f"UPDATE tasks SET {changes} WHERE id = :id", id=id, **killer)
+    return str(id)
+
+
 def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], seconds: float) -> int:
     """Start the service anew whenever it has ended, as a platform does, and tell how often it was started."""
     server, starts, deadline = serve(), 1, time.monotonic() + seconds
@@ -44,25 +53,19 @@ def test_a_killer_is_dead_and_all_its_bystanders_succeed(serve: Serve, tmp_path:
     first = start()
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
-    bystanders = insert(database_url, "keeps_a_diary", '{"seconds": 0.5}', count=BYSTANDERS)
-    sql(
-        database_url,
-        "INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,"
-        " created_at, run_at) SELECT 'task-killer', 'takes_its_process_down', '{}', :in_thread, '', 'queued', 0, 5, 0,"
-        " created_at, run_at FROM tasks WHERE id = :id",
-        id=bystanders[0],
-        in_thread=True,
-    )
+    bystanders = insert(database_url, "keeps_a_diary", '{"seconds": 0.5}', count=BYSTANDERS + 1)[:-1]
+    killer_id = make_a_killer(database_url)
     expected = {"succeeded": BYSTANDERS, "dead": 1}
     starts = restarted_until(start, lambda: states(database_url) == expected, PATIENCE)
     assert starts == 3  # it has ended the process twice, and then one of its own
-    killer = row(database_url, "task-killer")
+    killer = row(database_url, killer_id)
     assert (killer.state, killer.crashes, killer.attempt, killer.error_kind) == ("dead", 3, 0, "Poison")
     assert killer.error_message.endswith("the last was its own, and was ended by SIGKILL")
     ended = [run.task for run in runs(tmp_path / "diary") if run.ended]
     assert sorted(ended) == sorted(bystanders)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_process_that_is_killed_five_times_makes_no_task_dead(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
