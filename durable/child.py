@@ -92,7 +92,6 @@ async def _answer(
 
 def _attempt(parent: Parent, place: dict[str, Any], task: dict[str, Any], arguments: str) -> Attempt:
     logging.basicConfig(handlers=[parent], level=place["level"])
-    sys.path[:] = place["path"]
     if place["file"]:
         runpy.run_path(place["file"], run_name=place["module"])
     else:

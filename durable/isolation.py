@@ -6,6 +6,7 @@ What runs there is `durable.child`; this is its parent's side.
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from durable import attempt as attempts
@@ -43,7 +45,7 @@ async def call(attempt: Attempt, timeout: float) -> Any:
 
     Raises `Poison` if that ends without an answer. Where none can be had the function runs here.
     """
-    child = Child(_request(attempt.task, timeout))
+    child = Child(_path(attempt.task), _request(attempt.task, timeout))
     running = start_in_thread(child.run, name=attempt.task.id)
     try:
         _, error = await asyncio.wrap_future(running)
@@ -62,12 +64,22 @@ async def call(attempt: Attempt, timeout: float) -> Any:
 def _request(task: Task, timeout: float) -> bytes:
     module, file = _home(task)
     request = {
-        "place": {"path": sys.path, "module": module, "file": file, "level": logging.getLogger().level},
+        "place": {"module": module, "file": file, "level": logging.getLogger().level},
         "task": {"id": task.id, "name": task.name, "attempt": task.attempt, "crashes": task.crashes},
         "arguments": registry.of_name(task.name).dump(task.args, task.kwargs)[1],
         "timeout": timeout,
     }
     return json.dumps(request).encode() + b"\n"
+
+
+def _path(task: Task) -> list[str]:
+    """Tell where modules are found: Celery, for one, takes from `sys.path` again where it has found its own."""
+    roots = []
+    for name in (__name__, task.function.__module__):
+        file = Path(getattr(sys.modules.get(name), "__file__", None) or os.devnull)
+        inner = file.parent if file.name == "__init__.py" else file
+        roots.append(str(inner.parents[min(name.count("."), len(inner.parents) - 1)]))
+    return list(dict.fromkeys([*sys.path, *roots]))
 
 
 def _home(task: Task) -> tuple[str, str | None]:
@@ -111,6 +123,7 @@ async def _call_here(attempt: Attempt, timeout: float, why: str) -> Any:
 class Child:
     """A child for one request; `run` blocks, and belongs into a thread."""
 
+    path: list[str]
     request: bytes
     answer: Mapping[str, Any] | None = None
     unfit: str | None = None  # why the child cannot run the task
@@ -124,7 +137,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._process = process = _started(theirs)
+                self._process = process = _started(theirs, self.path)
             if self._is_killed:
                 process.kill()
             threading.Thread(target=_hang_up_after, args=(process, ours), daemon=True).start()
@@ -164,11 +177,11 @@ class Child:
                 return
 
 
-def _started(line: socket.socket) -> subprocess.Popen[bytes]:
+def _started(line: socket.socket, path: list[str]) -> subprocess.Popen[bytes]:
     # Blocked in this thread, so that they are from the child's first moment, until it ignores them.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
-        return subprocess.Popen([sys.executable, "-c", START, json.dumps(sys.path)], stdin=line.fileno())
+        return subprocess.Popen([sys.executable, "-c", START, json.dumps(path)], stdin=line.fileno())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -93,12 +93,14 @@ class LocalEngine:
                 return
 
     async def _run(self, task: Task, ended: Ended) -> Outcome | None:
+        attempt = Attempt(task)
         try:
             await self._slots[_lane(task)].acquire()
         except asyncio.CancelledError:
             self._forget(task)
+            attempt.outcome = Outcome.RELEASED
+            await ended(attempt)
             raise
-        attempt = Attempt(task)
         try:
             await self._attempt(attempt)
             await ended(attempt)

@@ -141,6 +141,16 @@ async def test_signals_to_every_process_leave_it_to_its_parent(run: Run) -> None
     assert (await run(alone_tasks.takes_a_signal)).result == "alive"
 
 
+async def test_what_was_imported_from_a_place_that_is_forgotten_is_found(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Path(__file__).parents[2]
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each and Path(each) != home])
+    monkeypatch.chdir("/")
+    attempt = await run(alone_tasks.tells, word="x")
+    assert attempt.result["pid"] != os.getpid()
+
+
 @pytest.mark.parametrize("end", ["cancel", "drain"])
 async def test_what_is_cut_off_is_released_and_its_process_killed(
     engine: LocalEngine, tmp_path: Path, end: str
@@ -189,6 +199,19 @@ async def test_one_runs_alone_and_few_suspects_at_first(engine: LocalEngine, run
     assert engine.free_for_suspects() == {Room.SUSPECTS: 3, Room.ALONE: 0}
     assert engine.free(in_thread=False) == 8  # what runs alone takes none of these
     await engine.drain(0, lambda task: None)
+
+
+async def test_what_waits_to_run_alone_is_released_by_a_drain(engine: LocalEngine) -> None:
+    ended: list[Attempt] = []
+
+    async def keep(attempt: Attempt) -> None:
+        ended.append(attempt)
+
+    engine.start([[a_task(alone_tasks.hangs)], [a_task(alone_tasks.hangs)]], keep)
+    await asyncio.sleep(0)  # one turn of the loop, for the attempts to take their slots
+    await engine.drain(0, lambda task: None)
+    assert [each.outcome for each in ended] == [Outcome.RELEASED] * 2
+    assert engine.free_for_suspects()[Room.ALONE] == 1
 
 
 async def test_each_suspect_that_ends_makes_room_for_one_more(engine: LocalEngine, run: Run) -> None:
