@@ -142,9 +142,19 @@ HAND_OFF = (
     .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
 )
 
-# Asked for each lane, because the index begins with it: so it is one look at a million rows.
-WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
-    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
+# Both queue by queue, because the index is: so the first is a few looks at a million rows, and the second sees none
+# that is for later.
+WAITED = select(func.coalesce(clock() - func.min(_head.c.run_at), 0)).where(_head.c.id == _heads.c.id)
+COUNT_DUE = select(func.count()).select_from(
+    select(tasks.c.id)
+    .where(
+        _head.c.id == _heads.c.id,
+        IS_NEXT,
+        *(column == _head.c[column.name] for column in _KEY),
+        tasks.c.run_at <= clock(),
+    )
+    .limit(bindparam("most"))
+    .subquery()
 )
 
 _before = tasks.alias("before")

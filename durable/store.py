@@ -214,10 +214,12 @@ class Store:
 
         Those that are for later, or wait for their next attempt, keep nobody waiting.
         """
-        some = select(tasks.c.id).where(IS_WAITING, tasks.c.in_thread.in_(LANES), tasks.c.run_at <= clock())
-        count = select(func.count()).select_from(some.limit(most).subquery())
+        count = 0
         async with self._database.reading() as connection:
-            return (await connection.execute(count)).scalar_one()
+            for lane in LANES:
+                values = {"lane": lane, "most": most - count}
+                count += (await connection.execute(statements.COUNT_DUE, values)).scalar_one()
+        return count
 
     async def count_running(self) -> int:
         """Count the tasks that run, whoever runs them."""

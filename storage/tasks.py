@@ -71,7 +71,6 @@ def _index(name: str, condition: str, *columns: Column[Any]) -> Index:
 
 
 # Each index holds only the rows that its question is about, so that a million settled rows cost a claim nothing.
-_index("tasks_waiting", "state IN ('queued', 'retrying')", tasks.c.in_thread, tasks.c.run_at)
 _index(
     "tasks_next",
     "coalesce(follows, state) IN ('queued', 'retrying')",
