@@ -22,6 +22,7 @@ from durable.refused import Refused
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
 from durable.store import LANES, Store
+from durable.turns import Room
 from durable.upkeep import Upkeep
 from storage.database import Connection
 from storage.failures import DatabaseUnavailable, OutcomeUnknown
@@ -163,12 +164,14 @@ class Worker:
         self._is_backlog = False
         claimer = self._heartbeat.identity
         for lane in LANES:
-            most = self._free(lane)
-            rows = await self._store.claim(claimer, in_thread=lane, most=most) if most > 0 else []
+            free = {**self._engine.free_for_suspects(), Room.SLOTS: self._free(lane)}
+            rows: Sequence[Any] = []
+            if any(free.values()) and self._heartbeat.vouches_for(claimer):
+                rows = await self._store.claim(claimer, in_thread=lane, free=free)
             if not self._heartbeat.vouches_for(claimer):
                 return False
             self._backlog.claimed(len(rows))
-            self._is_backlog |= len(rows) >= most
+            self._is_backlog |= len(rows) >= free[Room.SLOTS]
             fresh = [row for row in rows if row.id not in self._refused.ids]
             unfit = [(row, error) for row in fresh if (error := self._begin_attempt(row))]
             for row, error in unfit:
@@ -187,7 +190,7 @@ class Worker:
     async def _settle(self, attempt: Attempt) -> None:
         if await settle(self._store, attempt):
             self._rate.count()
-        if self._is_backlog or attempt.task.is_followed:
+        if self._is_backlog or attempt.task.is_followed or attempt.task.crashes:
             self.look()
 
     # --- heartbeat ---

@@ -123,7 +123,7 @@ class Database:
                 await in_steps(self._sqlite.vacuum)
 
     async def make_tables(self) -> None:
-        """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
+        """Make what is missing of tables, columns, indexes and SQLite's directory; several may do so at once."""
         if self._file is not None:
             with self._translated():
                 await asyncio.to_thread(self._file.open)
