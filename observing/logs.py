@@ -78,7 +78,8 @@ def _put_ids_on_records(task_id: Callable[[], str], trace_id: Callable[[], str])
     def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = logging.LogRecord(*args, **kwargs)
         record.task_id, record.trace_id = task_id(), trace_id()
-        if record.name.startswith("uvicorn.") and isinstance(record.args, tuple):
+        # Nameless is what logging.makeLogRecord begins with, for a child's line.
+        if str(record.name).startswith("uvicorn.") and isinstance(record.args, tuple):
             record.args = tuple(map(_without_query, record.args))
         return record
 
