@@ -1,7 +1,7 @@
-"""A process that runs one attempt at one task for its parent, and tells it how that ended.
+"""A process that runs one attempt after another for its parent, and tells it how each ended.
 
 Fd 0 is a socket to the parent: one line of JSON comes, lines go back, of which the last is the answer. Without one the
-process has died of its task. It outlives neither its answer nor its parent, and leaves signals to that.
+process has died of its task. It does not outlive its parent, and leaves signals to that.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import traceback
+from contextvars import Context
 from typing import Any
 
 from durable import registry
@@ -29,6 +30,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 PR_SET_PDEATHSIG = 1
 # What the parent has to tell apart; of any other error the name is enough.
 BASES = {GiveUp: "GiveUp", RetryAfter: "RetryAfter", asyncio.CancelledError: "CancelledError"}
+
+
+_run: list[str] = []  # files that were run as modules are imported: once
 
 
 class Parent(logging.Handler):
@@ -56,7 +60,7 @@ class Parent(logging.Handler):
 
 
 def main() -> None:
-    """Do what the parent asks for, and wait to be ended."""
+    """Do what the parent asks for, until it ends this process."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -64,14 +68,22 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     line = socket.socket(fileno=os.dup(0))  # which, unlike fd 0, nothing inherits that the task may start
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    request = json.loads(line.makefile("rb").readline())
-    threading.Thread(target=_end_with_the_parent, args=(line,), daemon=True).start()
-    asyncio.run(_answer(Parent(line), **request))
+    asyncio.run(_serve(line))
 
 
-def _end_with_the_parent(line: socket.socket) -> None:
-    line.recv(1)  # it says nothing more: this is its end
-    os._exit(1)
+async def _serve(line: socket.socket) -> None:
+    loop, parent, requests = asyncio.get_running_loop(), Parent(line), asyncio.Queue[bytes]()
+
+    def listen() -> None:
+        for request in line.makefile("rb"):
+            loop.call_soon_threadsafe(requests.put_nowait, request)
+        os._exit(1)  # the parent has gone
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        request = json.loads(await requests.get())
+        # An empty context, as in the parent.
+        await loop.create_task(_answer(parent, **request), context=Context())
 
 
 async def _answer(
@@ -81,20 +93,21 @@ async def _answer(
         attempt = _attempt(parent, place, task, arguments)
     except BaseException as error:  # SystemExit too: what is imported may do anything
         parent.say(unfit=f"{type(error).__name__}: {message_of(error)}")
-    else:
-        parent.say(begun=True)
-        current_task_id.set(attempt.task.id)
-        attempt.outcome, attempt.error = await outcome_of(attempt, timeout)
-        sys.stdout.flush()
-        parent.say(outcome=attempt.outcome, result=result_of(attempt), error=_told(attempt.error))
-    await asyncio.Event().wait()  # an end of its own could wait for threads, and would look like a crash
+        return
+    parent.say(begun=True)
+    current_task_id.set(attempt.task.id)
+    attempt.outcome, attempt.error = await outcome_of(attempt, timeout)
+    sys.stdout.flush()
+    parent.say(outcome=attempt.outcome, result=result_of(attempt), error=_told(attempt.error))
 
 
 def _attempt(parent: Parent, place: dict[str, Any], task: dict[str, Any], arguments: str) -> Attempt:
     logging.basicConfig(handlers=[parent], level=place["level"])
-    if place["file"]:
+    sys.path[:] = place["path"]
+    if place["file"] and place["file"] not in _run:
+        _run.append(place["file"])
         runpy.run_path(place["file"], run_name=place["module"])
-    else:
+    elif not place["file"]:
         importlib.import_module(place["module"])
     logging.basicConfig(handlers=[parent], level=place["level"], force=True)  # the import may have changed it
     entry = registry.of_name(task["name"])

@@ -13,24 +13,32 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from typing import IO, Any
 
 from durable import attempt as attempts
 from durable import registry
 from durable.child import BASES, SIGNALS
 from durable.model import Attempt, Outcome, Task
 from durable.retries import Poison, RetryAfter
-from durable.threads import start_in_thread
 
 log = logging.getLogger("tasks")
 
 START_SECONDS = 30.0  # for a child to start and to import, on a busy machine; it keeps the time limit itself
 DOUBT_SECONDS = 1.0  # what ends a child may be about to end its parent: then it is nobody's fault
+KEPT_SECONDS = 5.0  # a child takes half a second of a core to start, so it waits for the next task
 UNSURE_CRASHES = 10  # after so many a task is dead that can run in no process of its own
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from durable.child import main; main()"
+
+
+WELL = (Outcome.SUCCEEDED, Outcome.FAILED)  # after which a child may run another task: nothing runs on in it
+
+Request = tuple[bytes, Context, "Future[Said]"]
 
 
 class InChild(Exception):
@@ -40,31 +48,57 @@ class InChild(Exception):
         return f"\n{self.args[0]}"
 
 
-async def call(attempt: Attempt, timeout: float) -> Any:
-    """Call the task function in a process of its own, as `attempt.call` does in this one.
+class Isolation:
+    """Runs one task at a time in a child, which is kept for a while for the next one."""
 
-    Raises `Poison` if that ends without an answer. Where none can be had the function runs here.
-    """
-    child = Child(_path(attempt.task), _request(attempt.task, timeout))
-    running = start_in_thread(child.run, name=attempt.task.id)
-    try:
-        _, error = await asyncio.wrap_future(running)
-    finally:
-        child.kill()
-    if error is not None:
-        raise error
-    if child.answer is not None:
-        return _result(attempt, child.answer)
-    if not child.has_begun:
-        return await _call_here(attempt, timeout, child.unfit or child.end())
-    await asyncio.sleep(DOUBT_SECONDS)
-    raise Poison(attempt.task.crashes + 1, f"the last was its own, and {child.end()}")
+    def __init__(self) -> None:
+        self._kept: Child | None = None
+
+    async def call(self, attempt: Attempt, timeout: float) -> Any:
+        """Call the task function in a process of its own, as `attempt.call` does in this one.
+
+        Raises `Poison` if that ends without an answer. Where none can be had the function runs here.
+        """
+        request = _request(attempt.task, timeout)
+        said = await self._ask(self._kept, request) if self._kept else NOTHING
+        if said.answer is None:  # of what ends a child that has run others, one of those may be the cause
+            said = await self._ask(Child(_path(attempt.task)), request)
+        if said.answer is not None:
+            return _result(attempt, said.answer)
+        if not said.has_begun:
+            return await _call_here(attempt, timeout, said.unfit or said.end)
+        await asyncio.sleep(DOUBT_SECONDS)
+        raise Poison(attempt.task.crashes + 1, f"the last was its own, and {said.end}")
+
+    def end(self) -> None:
+        """Keep no child."""
+        if self._kept is not None:
+            self._kept.end()
+            self._kept = None
+
+    async def _ask(self, child: "Child", request: bytes) -> "Said":
+        self._kept = None
+        try:
+            said = await asyncio.wrap_future(child.ask(request))
+        except BaseException:
+            child.end()
+            raise
+        if said.answer is None or said.answer["outcome"] not in WELL:
+            child.end()
+        else:
+            self._kept = child
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._end, child, child.asked)
+        return said
+
+    def _end(self, child: "Child", asked: int) -> None:
+        if self._kept is child and child.asked == asked:
+            self.end()
 
 
 def _request(task: Task, timeout: float) -> bytes:
     module, file = _home(task)
     request = {
-        "place": {"module": module, "file": file, "level": logging.getLogger().level},
+        "place": {"path": _path(task), "module": module, "file": file, "level": logging.getLogger().level},
         "task": {"id": task.id, "name": task.name, "attempt": task.attempt, "crashes": task.crashes},
         "arguments": registry.of_name(task.name).dump(task.args, task.kwargs)[1],
         "timeout": timeout,
@@ -120,61 +154,95 @@ async def _call_here(attempt: Attempt, timeout: float, why: str) -> Any:
 
 
 @dataclass
-class Child:
-    """A child for one request; `run` blocks, and belongs into a thread."""
+class Said:
+    """What a child has said to one request, and how it ended if it did not answer."""
 
-    path: list[str]
-    request: bytes
     answer: Mapping[str, Any] | None = None
-    unfit: str | None = None  # why the child cannot run the task
+    unfit: str | None = None  # why it cannot run the task
     has_begun: bool = False
-    status: int | None = None  # how the child ended, as `Popen.returncode`
-    _process: subprocess.Popen[bytes] | None = None
-    _is_killed: bool = False
+    end: str = ""
 
-    def run(self) -> None:
-        """Start the child, and listen to it until it ends."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                self._process = process = _started(theirs, self.path)
-            if self._is_killed:
-                process.kill()
-            threading.Thread(target=_hang_up_after, args=(process, ours), daemon=True).start()
-            with suppress(OSError):
-                ours.sendall(self.request)
-                self._listen(ours)
-            if self.answer or self.unfit:
-                process.kill()
-            self.status = process.wait()
 
-    def kill(self) -> None:
+NOTHING = Said()
+
+
+class Child:
+    """A child process, in the hands of a thread that lives as long: Linux ends the one with the other."""
+
+    def __init__(self, path: list[str]) -> None:
+        self.asked = 0
+        self._path = path
+        self._requests = Queue[Request | None]()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._has_ended = False
+        threading.Thread(target=self._live, name="child", daemon=True).start()
+
+    def ask(self, request: bytes) -> Future[Said]:
+        """Have the child run one attempt, after the one before has been answered."""
+        self.asked += 1
+        said: Future[Said] = Future()
+        said.set_running_or_notify_cancel()
+        self._requests.put((request, copy_context(), said))
+        return said
+
+    def end(self) -> None:
         """End the child at once; what has ended is left alone."""
-        self._is_killed = True
+        self._has_ended = True
         if self._process is not None:
             self._process.kill()
+        self._requests.put(None)
 
-    def end(self) -> str:
-        """Say how the child ended."""
-        if self.status is None or self.status >= 0:
-            return f"ended with exit status {self.status}"
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-self.status).name}"
-        return f"was ended by signal {-self.status}"
+    def _live(self) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, ours.makefile("rb") as lines:
+            with theirs:
+                try:
+                    self._process = process = _started(theirs, self._path)
+                except OSError as error:
+                    self._fail(error)
+                    return
+            if self._has_ended:
+                process.kill()
+            threading.Thread(target=_hang_up_after, args=(process, ours), daemon=True).start()
+            while (request := self._requests.get()) is not None:
+                text, context, future = request
+                said = Said()
+                with suppress(OSError):
+                    ours.sendall(text)
+                    _listen(lines, said, context)
+                if said.answer is None:
+                    process.kill()  # which changes nothing about an end that has come
+                    said.end = _end_in_words(process.wait())
+                future.set_result(said)
+            process.kill()
+            process.wait()
 
-    def _listen(self, line: socket.socket) -> None:
-        for text in line.makefile("rb"):
-            if not text.endswith(b"\n"):  # it ended amid a word
-                return
-            message = json.loads(text)
-            if "log" in message:
-                _log(*message["log"])
-            elif "begun" in message:
-                self.has_begun = True
-            else:  # it says nothing after that, and waits to be ended
-                self.unfit = message.get("unfit")
-                self.answer = None if self.unfit else message
-                return
+    def _fail(self, error: OSError) -> None:
+        while (request := self._requests.get()) is not None:
+            request[2].set_exception(error)
+
+
+def _listen(lines: IO[bytes], said: Said, context: Context) -> None:
+    for text in lines:
+        if not text.endswith(b"\n"):  # it ended amid a word
+            return
+        message = json.loads(text)
+        if "log" in message:
+            context.run(_log, *message["log"])
+        elif "begun" in message:
+            said.has_begun = True
+        else:
+            said.unfit = message.get("unfit")
+            said.answer = None if said.unfit else message
+            return
+
+
+def _end_in_words(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"was ended by signal {-status}"
 
 
 def _started(line: socket.socket, path: list[str]) -> subprocess.Popen[bytes]:

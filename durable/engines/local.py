@@ -38,6 +38,7 @@ class LocalEngine:
         self._suspects, self._most_suspects = 0, SUSPECTS_AT_FIRST
         self._timeout = timeout
         self._surrounding = surrounding
+        self._isolation = isolation.Isolation()
         self._unfinished: dict[Task, asyncio.Task[None]] = {}  # and what runs the sequence that each is in
 
     def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
@@ -68,12 +69,14 @@ class LocalEngine:
 
     async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
         if not self._unfinished:
+            self._isolation.end()
             return
         log.info("draining: %d tasks get up to %g s to end", len(self._unfinished), seconds)
         with ending_within(seconds + 2 * UNWINDING_SECONDS):
             await asyncio.wait({*self._unfinished.values()}, timeout=seconds)
             if self._unfinished:
                 await self._cut_off(cut_off)
+        self._isolation.end()
 
     def load(self) -> dict[str, int]:
         running = sum(min(self._taken[lane], total) for lane, total in self._total.items())
@@ -112,7 +115,7 @@ class LocalEngine:
         timeout = attempt.task.policy.timeout or self._timeout
         call = attempts.call
         if _lane(attempt.task) is Room.ALONE:
-            call = partial(isolation.call, timeout=timeout)
+            call = partial(self._isolation.call, timeout=timeout)
             timeout += isolation.START_SECONDS
         await attempts.run(attempt, timeout=timeout, surrounding=self._surrounding, call=call)
 

@@ -74,6 +74,18 @@ def writes_and_waits(path: str) -> None:
     threading.Event().wait()
 
 
+@task("alone.leaves_a_bomb")
+async def leaves_a_bomb() -> int:
+    threading.Timer(0.3, os._exit, [9]).start()
+    return os.getpid()
+
+
+@task("alone.takes_a_second")
+async def takes_a_second() -> int:
+    await asyncio.sleep(1)
+    return os.getpid()
+
+
 @task("alone.takes_a_signal")
 async def takes_a_signal() -> str:
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine() -> LocalEngine:
-    return LocalEngine(max_running=10, threads=2, timeout=30, surrounding=lambda attempt: nullcontext())
+async def engine() -> AsyncIterator[LocalEngine]:
+    engine = LocalEngine(max_running=10, threads=2, timeout=30, surrounding=lambda attempt: nullcontext())
+    yield engine
+    await engine.drain(0, lambda task: None)
 
 
 @pytest.fixture
@@ -135,6 +137,31 @@ async def test_a_crash_that_is_its_own_is_poison(
     assert (settled.state, settled.error_kind) == ("dead", "Poison")
     assert settled.error_message == f"3 times the process that ran it ended with it; the last was its own, and {words}"
     assert "these are its last words" in caplog.text
+
+
+async def test_a_child_is_kept_for_the_next_and_not_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "KEPT_SECONDS", 20)
+    first = await run(alone_tasks.tells, word="x")
+    failed = await run(alone_tasks.raises, what="ValueError")
+    monkeypatch.setattr(isolation, "KEPT_SECONDS", 0.1)
+    second = await run(alone_tasks.tells_in_a_thread, word="y")
+    assert failed.outcome is Outcome.FAILED
+    assert first.result["pid"] == second.result["pid"]
+    assert second.result["id"] == second.task.id
+    await asyncio.to_thread(until, lambda: not is_alive(second.result["pid"]), 15)
+    assert (await run(alone_tasks.tells, word="z")).result["pid"] != second.result["pid"]
+
+
+async def test_what_another_left_in_its_child_is_no_tasks_crash(run: Run) -> None:
+    left = await run(alone_tasks.leaves_a_bomb)
+    innocent = await run(alone_tasks.takes_a_second)
+    assert (left.outcome, innocent.outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
+    assert left.result != innocent.result
+
+
+async def test_poison_is_found_in_a_fresh_child_after_a_kept_one(run: Run) -> None:
+    assert (await run(alone_tasks.tells, word="x")).outcome is Outcome.SUCCEEDED
+    assert isinstance((await run(alone_tasks.dies, how="exit")).error, Poison)
 
 
 async def test_signals_to_every_process_leave_it_to_its_parent(run: Run) -> None:
