@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateColumn
 
 from storage import lost_commit
+from storage.hasty import HastyConnection
 from storage.many_rows import Rows, parameters
 from storage.sqlite_writer import SQLiteWriter
 
@@ -195,9 +196,8 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _postgres(url: URL, **pool: Any) -> AsyncEngine:
-    return create_async_engine(
-        url, **pool, connect_args={"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
-    )
+    waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
+    return create_async_engine(url, **pool, connect_args=waits | {"connection_class": HastyConnection})
 
 
 def _sqlite(url: URL) -> AsyncEngine:

@@ -13,7 +13,7 @@ from sqlalchemy import Executable, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-ASK_SECONDS = 3.0  # a client waits for the answer
+ASK_SECONDS = 2.5  # a client waits for the answer
 PATIENCE = 0.2  # seconds in which a transaction that is open may end by itself
 
 # Its COMMIT may be held up in the network for hours, and come in the end. Only one that has nothing to do is ended.
