@@ -150,7 +150,7 @@ _latest = case((tasks.c.started_at > tasks.c.created_at, tasks.c.started_at), el
 _ahead = _latest - clock()  # how far the clock was set back since, if it was
 PULL_BACK = (
     update(tasks)
-    .where(IS_WAITING, _ahead > 60 * MICROSECONDS)
+    .where(tasks.c.state.in_(WAITING), _ahead > 60 * MICROSECONDS)  # those too that follow another
     .values(
         run_at=tasks.c.run_at - _ahead,
         hand_off_at=tasks.c.run_at - _ahead,

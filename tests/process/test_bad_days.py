@@ -579,6 +579,17 @@ def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hou
     all_succeeded(database_url, 5)
 
 
+def test_what_follows_another_does_not_wait_for_the_hour_either(serve: Serve, database_url: str) -> None:
+    first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
+    assert httpx.get(f"{first.url}/health").status_code == 200
+    first.stop()
+    ids = insert(database_url, "keeps_a_diary", count=2)
+    sql(database_url, "UPDATE tasks SET created_at = created_at + :hour, run_at = run_at + :hour", hour=HOUR)
+    sql(database_url, "UPDATE tasks SET follows = :first WHERE id = :id", first=ids[0], id=ids[1])
+    serve(app=BAD_DAYS, DATABASE_URL=database_url)
+    all_succeeded(database_url, 20)
+
+
 def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set_back(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
