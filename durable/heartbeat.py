@@ -138,7 +138,12 @@ class Heartbeat:
         still = now - self._ticked_at
         self._ticked_at = now
         others = self._seen.keys() - {self.identity}
-        if still > DEAD_SECONDS / 2 and now - self._vouched_at > DEAD_SECONDS and others and self.is_known.is_set():
+        if (
+            still > DEAD_SECONDS - 2 * BEAT_SECONDS
+            and now - self._vouched_at > DEAD_SECONDS
+            and others
+            and self.is_known.is_set()
+        ):
             self._drop_all(f"this process stood still for {still:.1f} s, and others may run its tasks by now")
         self._ticking = asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._tick)
 

@@ -237,16 +237,16 @@ def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(s
 
     diary, path = tmp_path / "diary", tmp_path / "service.db"
     database_url = f"sqlite:///{path}"
-    servers = [serve(app=BAD_DAYS, DIARY=f"{diary}", DEAD_SECONDS="2") for _ in range(2)]
-    ids = [do(server, "keeps_a_diary", seconds=7.0) for server in servers]
-    until(lambda: min(beats()) > 2, 5)
+    servers = [serve(app=BAD_DAYS, DIARY=f"{diary}", DEAD_SECONDS="6") for _ in range(2)]
+    ids = [do(server, "keeps_a_diary", seconds=14.0) for server in servers]
+    until(lambda: min(beats()) > 2, 30)
     with locked(path):
         for server in servers:  # neither has beaten for longer than a dead worker is silent
             server.wait_for_log("the database is unavailable, trying again")
         before = max(beats())
         # One of them is a bit later than the other, which is no crime.
         servers[1].process.send_signal(signal.SIGSTOP)
-    until(lambda: max(beats()) >= before + 2, 5)
+    until(lambda: max(beats()) >= before + 2, 30)
     servers[1].process.send_signal(signal.SIGCONT)
     assert [settled(server, id)["crashes"] for server, id in zip(servers, ids, strict=True)] == [0, 0]
     assert sorted(line.split()[0] for line in diary.read_text().splitlines()) == ["end", "end", "start", "start"]
@@ -324,13 +324,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def stays_whole_on_a_full_disk(server: Server, path: Path, full: Callable[[], Any]) -> None:
     def post_item() -> httpx.Response:
-        return httpx.post(f"{server.url}/process", json={"id": 1, "filler": "x" * 50_000}, timeout=30)
+        return httpx.post(f"{server.url}/process", json={"id": 1, "filler": "x" * 15_000}, timeout=30)
 
     database_url = f"sqlite:///{path}"
     accepted = [do(server, "keeps_a_diary", seconds=3.0)]
     with full():
         answers = [post_item()]
-        while answers[-1].status_code == 202 and len(answers) < 500:
+        while answers[-1].status_code == 202 and len(answers) < 2_000:
             answers.append(post_item())
         answers.extend(post_item() for _ in range(5))
         refused = [answer for answer in answers if answer.status_code != 202]
