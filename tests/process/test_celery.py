@@ -100,13 +100,13 @@ def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> N
     web, worker = fleet.web(), fleet.worker()
     assert "pong" in fleet.control("inspect", "ping")
     assert "keeps_a_diary_in_a_thread" in fleet.control("inspect", "registered")
-    id = httpx.post(f"{web.url}/do/keeps_a_diary", json={"seconds": 4}).headers["task-id"]
+    id = httpx.post(f"{web.url}/do/keeps_a_diary", json={"seconds": 15}).headers["task-id"]
     worker.wait_for_log("keeps_a_diary started")
     active = fleet.control("inspect", "active")
     assert id in active
     assert "'keeps_a_diary'" in active
     fleet.control("control", "shutdown")
-    worker.process.wait(30)
+    worker.process.wait(60)
     fleet.all_succeed([id], 1)  # it was waited for
     fleet.each_ran_once([id])
 
