@@ -17,7 +17,7 @@ from storage.failures import DatabaseUnavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
-HELD_SECONDS, FREE_SECONDS = 0.4, 0.03
+HELD_SECONDS, FREE_SECONDS = 0.37, 0.03  # SQLite looks after 328, 428, 528... ms, when the lock is held
 WRITE = text("DELETE FROM workers")
 
 
@@ -68,13 +68,13 @@ async def together(database: Database) -> None:
 async def test_a_writer_comes_in_at_short_moments(
     write: Callable[[Database], Awaitable[None]], database: Database, tmp_path: Path
 ) -> None:
-    writes = 8
+    writes = 6
     with hogged(tmp_path / "service.db") as hog:
         for _ in range(writes):
             await asyncio.to_thread(hog.holds.wait)
             with suppress(DatabaseUnavailable):
                 await write(database)
-    assert hog.gaps < 2 * writes  # looking every 100 ms it would be more than three for each
+    assert hog.gaps < 2 * writes  # looking every 100 ms it is twelve for each
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
