@@ -92,3 +92,16 @@ async def test_a_lock_that_is_kept_is_waited_for_in_vain(
         assert time.monotonic() - began >= 0.5
     await write(database)  # and the same connection has it afterwards
     await database.close()
+
+
+async def test_a_wait_that_is_cut_off_keeps_no_lock(database: Database, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "service.db", timeout=30, isolation_level=None)) as other:
+        for seconds in (0.0, 0.01, 0.05, 0.1):
+            other.execute("BEGIN IMMEDIATE")
+            waiting = asyncio.create_task(in_a_transaction(database))
+            await asyncio.wait([waiting], timeout=seconds)
+            waiting.cancel()
+            other.execute("COMMIT")
+            await asyncio.wait([waiting])
+            assert waiting.cancelled()
+    await in_a_transaction(database)
