@@ -19,7 +19,7 @@ from storage.failures import DatabaseUnavailable, OutcomeUnknown, translated
 from storage.hasty import HastyConnection
 from storage.many_rows import Rows, parameters
 from storage.sqlite_file import SQLiteFile
-from storage.sqlite_writer import SQLiteWriter, bound_log, prepare
+from storage.sqlite_writer import POLL_SECONDS, SQLiteWriter, bound_log, lock, prepare
 from storage.steps import in_steps
 
 Connection = AsyncConnection
@@ -40,6 +40,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self._engine = _engine(_with_driver(make_url(url)))
+        # SQLite's readers never wait for its writers: they have a pool, and a patience, of their own.
+        self._reading = _sqlite(self._engine.url, is_reading=True) if self._is_sqlite() else self._engine
         self._asking = self._engine if self._is_sqlite() else _postgres(self._engine.url, poolclass=NullPool)
         path = str(self._engine.url.database)
         self._sqlite = SQLiteWriter(path, STATEMENT_SECONDS) if self._is_sqlite() else None
@@ -72,8 +74,8 @@ class Database:
     async def reading(self) -> AsyncIterator[Connection]:
         """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable` as above."""
         with self._translated():
-            async with self._engine.connect() as connection:
-                yield await connection.execution_options(reading=True)
+            async with self._reading.connect() as connection:
+                yield connection
 
     async def execute_for(self, connection: Connection, statement: Executable, rows: Rows) -> None:
         """Execute the statement for the `given` rows; an insert must be one that cannot succeed twice."""
@@ -138,6 +140,7 @@ class Database:
             self._file.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
+                await self._reading.dispose()
                 await self._engine.dispose()
 
     async def _write(self, batch: Mapping[Executable, Rows]) -> None:
@@ -172,7 +175,7 @@ def _with_driver(url: URL) -> URL:
 
 def _engine(url: URL) -> AsyncEngine:
     if url.get_backend_name() == "sqlite":
-        return _sqlite(url)
+        return _sqlite(url, is_reading=False)
     return _postgres(
         url,
         pool_pre_ping=True,  # a platform may restart the server or change its password under us
@@ -189,10 +192,11 @@ def _postgres(url: URL, **pool: Any) -> AsyncEngine:
     return engine
 
 
-def _sqlite(url: URL) -> AsyncEngine:
-    engine = create_async_engine(url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": STATEMENT_SECONDS})
+def _sqlite(url: URL, *, is_reading: bool) -> AsyncEngine:
+    timeout = STATEMENT_SECONDS if is_reading else POLL_SECONDS
+    engine = create_async_engine(url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": timeout})
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_reading if is_reading else _begin_writing)
     return engine
 
 
@@ -201,8 +205,12 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
     prepare(connection)
 
 
-def _begin_sqlite(connection: SyncConnection) -> None:
+def _begin_reading(connection: SyncConnection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: SyncConnection) -> None:
     # A transaction that turns from reading to writing half-way fails at once where another writes; so take the write
     # lock first, and wait for it.
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    adapted: Any = connection.connection.dbapi_connection
+    adapted.run_async(lambda driver: lock(driver, STATEMENT_SECONDS))

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import Executable
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
@@ -22,6 +23,9 @@ DIALECT = sqlite.dialect(paramstyle="named")
 FEW_PAGES = 4096  # of 4 KiB: so many free ones are not worth the work of giving them back
 LARGE_LOG = 64 * 1024 * 1024  # bytes, which the write-ahead log exceeds only while somebody reads for long
 LAST_FRAMES = 1000  # pages that a checkpoint may copy while it holds writers up
+# For so long SQLite looks for its lock every few ms, and from then on every 100 only: a process that others leave none
+# but short moments would never find one. So a writer asks anew.
+POLL_SECONDS = 0.03
 CHECKPOINT_SECONDS = 0.02  # for which a checkpoint waits for readers, and writers wait for it
 
 Batch = Mapping[Executable, Mapping[str, Any]]
@@ -83,7 +87,7 @@ class SQLiteWriter:
     @contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
         connection = self._connected()
-        connection.execute("BEGIN IMMEDIATE")
+        self._lock(connection)
         try:
             yield connection
             connection.execute("COMMIT")
@@ -92,10 +96,20 @@ class SQLiteWriter:
                 connection.execute("ROLLBACK")
             raise
 
+    def _lock(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if not _may_ask_again(error, deadline):
+                    raise
+
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = sqlite3.connect(
-                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+                self._path, timeout=POLL_SECONDS, isolation_level=None, check_same_thread=False
             )
             prepare(connection)
             self._connection = connection
@@ -104,6 +118,27 @@ class SQLiteWriter:
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+
+async def lock(driver: aiosqlite.Connection, timeout: float) -> None:
+    """Begin a transaction that has the write lock, and wait so long (s) for it; raise `sqlite3.Error`.
+
+    The connection's own timeout must be `POLL_SECONDS`.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            await driver.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if not _may_ask_again(error, deadline):
+                raise
+
+
+def _may_ask_again(error: sqlite3.Error, deadline: float) -> bool:
+    """Tell whether another has the write lock, and there is time left to wait for it."""
+    is_busy = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY  # the higher bits say why
+    return is_busy and time.monotonic() < deadline
 
 
 def prepare(connection: Any) -> None:

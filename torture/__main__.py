@@ -46,7 +46,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--killers", action="store_true", help="post tasks that take their process down as well")
+    parser.add_argument(
+        "--killers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="post tasks that take their process down as well",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the files also when nothing is found")
     parser.add_argument("--judge", type=Path, metavar="DIRECTORY", help="judge the files of an earlier campaign again")
     return parser.parse_args()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,12 +28,23 @@ from torture.shapes import parts_of
 diary = Book(Path(os.environ["TORTURE_DIRECTORY"]), f"diary-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def tell_of_life() -> None:
+    """Note every moment that this process lives: when one that runs a suspect ends, nobody else sees it."""
+    while True:
+        diary.write(pid=os.getpid(), alive=time.monotonic())
+        time.sleep(0.1)
+
+
+threading.Thread(target=tell_of_life, daemon=True).start()
+
+
 @contextmanager
 def noted(part: str) -> Iterator[None]:
     """Note the start and the end of this run of a task; a run that is killed leaves its start alone."""
     run = secrets.token_hex(8)
     # The monotonic clock counts from the machine's start, so that the times of several processes compare.
-    diary.write(run=run, part=part, task=current_task_id.get(), pid=os.getpid(), began=time.monotonic())
+    process = {"pid": os.getpid(), "parent": os.getppid()}
+    diary.write(run=run, part=part, task=current_task_id.get(), **process, began=time.monotonic())
     how = "cut"
     try:
         yield

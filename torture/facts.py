@@ -13,11 +13,15 @@ WAKING_SECONDS = 2.5  # so long after a freeze a process may not have learnt yet
 
 @dataclass(slots=True)
 class Run:
-    """One run of a task; it ended with its process where it did not end before."""
+    """One run of a task; it ended with its process where it did not end before.
+
+    `pid` is the service's process, also for what ran in a child of that.
+    """
 
     part: str
     task: str
     pid: int
+    parent: int
     began: float
     ended: float = math.inf
     how: str = "killed"
@@ -85,16 +89,20 @@ def load(directory: Path) -> Facts:
 
 def _runs(directory: Path, ends: dict[int, float]) -> dict[str, list[Run]]:
     by_id: dict[str, Run] = {}
-    late = []
+    late, last_seen = [], dict[int, float]()
     for line in read(directory, "diary-"):
         if "part" in line:
-            by_id[line["run"]] = Run(line["part"], line["task"], line["pid"], line["began"])
+            by_id[line["run"]] = Run(line["part"], line["task"], line["pid"], line["parent"], line["began"])
+        elif "alive" in line:
+            last_seen[line["pid"]] = line["alive"]
         else:
             late.append(line)
     for line in late:
         by_id[line["run"]].ended, by_id[line["run"]].how = line["ended"], line["how"]
     runs = defaultdict(list)
     for run in sorted(by_id.values(), key=lambda run: run.began):
-        run.ended = min(run.ended, ends.get(run.pid, math.inf))
+        end = ends.get(run.pid) or max(run.began, last_seen.get(run.pid, math.inf))
+        run.ended = min(run.ended, end)
+        run.pid = run.pid if run.pid in ends else run.parent
         runs[run.part].append(run)
     return dict(runs)

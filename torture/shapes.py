@@ -27,7 +27,7 @@ SHAPES = {
     "several": Shape(10, seconds=0.05, parts=2),
     "later": Shape(5, seconds=4, is_later=True),
     "within": Shape(10, adds_user=True),
-    "killer": Shape(0, dies=True),  # posted under --killers only, one at a time
+    "killer": Shape(0, dies=True),  # posted by a client of its own, one at a time
 }
 
 

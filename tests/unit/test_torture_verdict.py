@@ -9,7 +9,7 @@ from torture.records import Book
 from torture.verdict import COUNTED, FORBIDDEN
 
 ACCEPTED, REFUSED = 202, 503
-FIRST, SECOND = 11, 12  # pids
+FIRST, SECOND, CHILD = 11, 12, 13  # pids
 
 
 class Campaign:
@@ -36,9 +36,13 @@ class Campaign:
         task: str = "task-1",
     ) -> None:
         self._runs += 1
-        self._diary.write(run=self._runs, part=f"c0-1/{part}", task=task, pid=pid, began=began)
+        self._diary.write(run=self._runs, part=f"c0-1/{part}", task=task, pid=pid, parent=FIRST, began=began)
         if ended is not None:
             self._diary.write(run=self._runs, how=how, ended=ended)
+
+    def live(self, pid: int, *moments: float) -> None:
+        for moment in moments:
+            self._diary.write(pid=pid, alive=moment)
 
     def end(self, pid: int, at: float, *, asked: bool = True) -> None:
         self._events.write(what="ended", pid=pid, at=at, code=-9, asked=asked)
@@ -121,6 +125,31 @@ def test_a_killed_run_ends_with_its_process(campaign: Campaign) -> None:
     campaign.end(FIRST, 2.5)
     campaign.run(3.0, 5.0, pid=SECOND)
     assert campaign.found() == {}
+
+
+def test_a_child_ends_where_its_life_does(campaign: Campaign) -> None:
+    campaign.answer(ACCEPTED)
+    campaign.run(2.0, None, pid=CHILD)
+    campaign.live(CHILD, 2.1, 2.2)
+    campaign.run(3.0, 5.0, pid=SECOND)
+    assert campaign.found() == {}
+
+
+def test_a_child_that_outlives_its_parent_overlaps(campaign: Campaign) -> None:
+    campaign.answer(ACCEPTED)
+    campaign.end(FIRST, 2.5)
+    campaign.run(2.0, None, pid=CHILD)
+    campaign.live(CHILD, 2.1, 3.2)
+    campaign.run(3.0, 5.0, pid=SECOND)
+    assert campaign.found() == {"overlaps": 1}
+
+
+def test_a_child_counts_as_its_frozen_parent(campaign: Campaign) -> None:
+    campaign.answer(ACCEPTED)
+    campaign.freeze(FIRST, 2.5, 15.0)
+    campaign.run(2.0, 16.0, pid=CHILD)
+    campaign.run(13.0, 17.0, pid=SECOND)
+    assert campaign.found() == {"overlaps with a process that was frozen": 1}
 
 
 def test_the_overlap_of_a_frozen_process_is_counted_apart(campaign: Campaign) -> None:
