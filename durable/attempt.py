@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import partial
@@ -21,26 +21,43 @@ current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
 Surrounding = Callable[[Attempt], AbstractContextManager[None]]
 
 
-async def run(attempt: Attempt, *, timeout: float, surrounding: Surrounding) -> None:
+Call = Callable[[Attempt], Awaitable[Any]]
+
+
+async def call(attempt: Attempt) -> Any:
+    """Call the task function in this process, and return what it returns."""
+    function = partial(attempt.task.function, *attempt.task.args, **attempt.task.kwargs)
+    if attempt.task.is_async:
+        return await function()
+    attempt.thread = start_in_thread(function, name=attempt.task.id)
+    result, error = await asyncio.wrap_future(attempt.thread)
+    if error is not None:
+        raise error
+    return result
+
+
+async def run(attempt: Attempt, *, timeout: float, surrounding: Surrounding, call: Call = call) -> None:
     """Run the attempt and set its outcome, which is never an exception that leaves.
 
-    It is cut off after `timeout` seconds. Being cancelled from outside is the outcome `released`.
+    It is cut off after `timeout` seconds. Being cancelled from outside is the outcome `released`. `call` is where the
+    function runs: here, unless it says otherwise.
     """
     current_task_id.set(attempt.task.id)
     began = time.perf_counter()
     with surrounding(attempt):
         log.info("%s started", attempt.task.name)
-        attempt.outcome, attempt.error = await _outcome(attempt, timeout)
+        attempt.outcome, attempt.error = await outcome_of(attempt, timeout, call)
         _log_end(attempt, time.perf_counter() - began)
 
 
-async def _outcome(attempt: Attempt, timeout: float) -> tuple[Outcome, BaseException | None]:
+async def outcome_of(attempt: Attempt, timeout: float, call: Call = call) -> tuple[Outcome, BaseException | None]:
+    """Run the attempt without a word, and give its outcome; the result is put on it."""
     # What asyncio.timeout does, without its objects, which were a tenth of the cost of a task that does nothing.
     this = asyncio.current_task()
     assert this is not None
     timer = asyncio.get_running_loop().call_later(timeout, _cut_off, attempt, this)
     try:
-        attempt.result = await _call(attempt)
+        attempt.result = await call(attempt)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a task function must not end the service
@@ -69,17 +86,6 @@ def _outcome_of(error: BaseException, this: "asyncio.Task[Any]") -> Outcome:
     if isinstance(error, asyncio.CancelledError):
         return Outcome.RELEASED if this.cancelling() else Outcome.CANCELLED
     return Outcome.FAILED
-
-
-async def _call(attempt: Attempt) -> Any:
-    call = partial(attempt.task.function, *attempt.task.args, **attempt.task.kwargs)
-    if attempt.task.is_async:
-        return await call()
-    attempt.thread = start_in_thread(call, name=attempt.task.id)
-    result, error = await asyncio.wrap_future(attempt.thread)
-    if error is not None:
-        raise error
-    return result
 
 
 def _log_end(attempt: Attempt, seconds: float) -> None:

@@ -19,7 +19,7 @@ class State(StrEnum):
     RUNNING = "running"  # moved in by the worker that claims it
     RETRYING = "retrying"  # moved in by the worker whose attempt failed, with attempts left
     SUCCEEDED = "succeeded"  # moved in by the worker
-    DEAD = "dead"  # moved in by the worker whose attempt was the last, or by a rescue: a person must act
+    DEAD = "dead"  # moved in by the worker whose attempt was the last: a person must act
     CANCELLED = "cancelled"  # moved in by a person
 
 
@@ -102,6 +102,7 @@ class Task:
     created_at: float = field(default_factory=time.time)  # in seconds since 1970
     policy: Policy = Policy()
     attempt: int = 1
+    crashes: int = 0  # how often a process ended while it ran the task
     run_at: datetime | None = None  # not before; at once if there is none
     follows: str = ""  # the id of the task that must have ended before
     is_followed: bool = False

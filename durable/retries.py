@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from durable.model import Attempt, Outcome, State
 
-MAX_CRASHES = 3  # a task that took its process down so often is poison
 MAX_MESSAGE = 2000  # characters of an error's text that the row keeps
 
 
@@ -20,6 +19,14 @@ class RetryAfter(Exception):
 
 class GiveUp(Exception):
     """Raised by a task function: trying again is no use, because of this."""
+
+
+class Poison(Exception):
+    """The task ends the process that runs it; of so many `crashes` the last was certainly its own."""
+
+    def __init__(self, crashes: int, how: str) -> None:
+        super().__init__(f"{crashes} times the process that ran it ended with it; {how}")
+        self.crashes = crashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +47,11 @@ def settlement(attempt: Attempt, random_share: Callable[[], float] = random.rand
     if attempt.outcome is Outcome.SUCCEEDED:
         return SUCCEEDED
     state, delay = _after_failure(attempt, random_share)
-    return Settlement(state, delay, type(attempt.error).__name__, _message(attempt))
+    return Settlement(state, delay, type(attempt.error).__name__, message_of(attempt.error))
 
 
 def _after_failure(attempt: Attempt, random_share: Callable[[], float]) -> tuple[State, float]:
-    if isinstance(attempt.error, GiveUp) or attempt.number >= attempt.task.policy.attempts:
+    if isinstance(attempt.error, (GiveUp, Poison)) or attempt.number >= attempt.task.policy.attempts:
         return State.DEAD, 0.0
     if isinstance(attempt.error, RetryAfter):
         return State.RETRYING, attempt.error.seconds
@@ -62,8 +69,9 @@ def pause(attempt: Attempt, random_share: Callable[[], float] = random.random) -
     return ceiling * random_share()
 
 
-def _message(attempt: Attempt) -> str:
+def message_of(error: BaseException | None) -> str:
+    """Give the error's text as a row can keep it."""
     try:
-        return str(attempt.error)[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "")
+        return str(error)[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "")
     except Exception:
         return "its text cannot be had"

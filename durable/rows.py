@@ -62,6 +62,7 @@ def task_of(row: Any) -> Task:
         created_at=time.time() - due_for,
         policy=replace(entry.policy, attempts=row.max_attempts),
         attempt=row.attempt,
+        crashes=row.crashes,
         stored=True,
         worker=row.worker,
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from durable.model import Attempt, Outcome, State, Task
-from durable.retries import Settlement, settlement
+from durable.retries import Poison, Settlement, settlement
 from durable.rows import result_of
 from durable.store import Store
 from storage.database import DatabaseUnavailable
@@ -34,7 +34,11 @@ async def settle(store: Store, attempt: Attempt) -> bool:
     if attempt.outcome is Outcome.RELEASED:
         return False
     task, outcome, result = attempt.task, settlement(attempt), result_of(attempt)
-    await patiently(lambda: store.settle(task.id, task.worker, task.attempt, outcome, result))
+    if isinstance(poison := attempt.error, Poison):
+        crashes = poison.crashes
+        await patiently(lambda: store.settle_poison(task.id, task.worker, task.attempt, outcome, crashes))
+    else:
+        await patiently(lambda: store.settle(task.id, task.worker, task.attempt, outcome, result))
     _tell(task, outcome)
     return True
 

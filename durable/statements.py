@@ -3,6 +3,8 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    ColumnElement,
+    ScalarSelect,
     bindparam,
     case,
     exists,
@@ -13,9 +15,8 @@ from sqlalchemy import (
 )
 
 from durable.model import WAITING, State
-from durable.retries import MAX_CRASHES
 from storage.many_rows import number_of_given, of_given
-from storage.tasks import IS_FOLLOWING, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
+from storage.tasks import IS_FOLLOWING, IS_NEXT, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
 
 _is_claimed = of_given("worker").is_not(None)
 _due = clock() + number_of_given("delay_us")
@@ -58,9 +59,42 @@ SETTLE = (
     )
 )
 
+_KEY = (tasks.c.in_thread, tasks.c.crashes, tasks.c.name)
+_lane = bindparam("lane", type_=Boolean())
+
+
+def _next(*conditions: ColumnElement[bool]) -> ScalarSelect[str]:
+    chosen = select(tasks.c.id).where(IS_NEXT, *conditions).order_by(*_KEY, tasks.c.run_at).limit(1)
+    return chosen.correlate(_head).scalar_subquery()
+
+
+# One queue for each name, and for each number of crashes. From the head of one it is one look to the head of the next,
+# however long the queues are. They are two steps, because SQLite would use one column of the index for a row's order.
+_head = tasks.alias("head")
+_heads = select(_next(tasks.c.in_thread == _lane).label("id")).cte("heads", recursive=True)
+_heads = _heads.union_all(
+    select(
+        func.coalesce(
+            _next(tasks.c.in_thread == _lane, tasks.c.crashes == _head.c.crashes, tasks.c.name > _head.c.name),
+            _next(tasks.c.in_thread == _lane, tasks.c.crashes > _head.c.crashes),
+        )
+    ).where(_head.c.id == _heads.c.id)
+)
+QUEUES = (
+    select(_head.c.in_thread, _head.c.crashes, _head.c.name)
+    .where(_head.c.id == _heads.c.id, _head.c.run_at <= clock())
+    .order_by(_head.c.run_at)
+)
+
 _DUE = (
     select(tasks.c.id)
-    .where(IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean()), tasks.c.run_at <= clock())
+    .where(
+        IS_NEXT,
+        tasks.c.in_thread == _lane,
+        tasks.c.crashes == bindparam("crashed"),
+        tasks.c.name == bindparam("named"),
+        tasks.c.run_at <= clock(),
+    )
     .order_by(tasks.c.run_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
@@ -108,9 +142,19 @@ HAND_OFF = (
     .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
 )
 
-# Asked for each lane, because the index begins with it: so it is one look at a million rows.
-WAITED = select(func.coalesce(clock() - func.min(tasks.c.run_at), 0)).where(
-    IS_WAITING, tasks.c.in_thread == bindparam("lane", type_=Boolean())
+# Both queue by queue, because the index is: so the first is a few looks at a million rows, and the second sees none
+# that is for later.
+WAITED = select(func.coalesce(clock() - func.min(_head.c.run_at), 0)).where(_head.c.id == _heads.c.id)
+COUNT_DUE = select(func.count()).select_from(
+    select(tasks.c.id)
+    .where(
+        _head.c.id == _heads.c.id,
+        IS_NEXT,
+        *(column == _head.c[column.name] for column in _KEY),
+        tasks.c.run_at <= clock(),
+    )
+    .limit(bindparam("most"))
+    .subquery()
 )
 
 _before = tasks.alias("before")
@@ -122,23 +166,36 @@ FOLLOW = (
     .values(follows=None, run_at=_not_before, hand_off_at=_not_before)
 )
 
-_crashes = tasks.c.crashes + 1
-_is_poison = _crashes >= MAX_CRASHES
 RESCUE = (
     update(tasks)
     .where(IS_RUNNING, tasks.c.worker.not_in(select(workers.c.id)))
+    # A crash is counted apart from a failure; whose fault it was is seen when the task runs alone.
     .values(
-        state=case((_is_poison, State.DEAD), else_=State.QUEUED),
-        crashes=_crashes,
-        attempt=tasks.c.attempt - 1,  # a crash is counted apart from a failure
+        state=State.QUEUED,
+        crashes=tasks.c.crashes + 1,
+        attempt=tasks.c.attempt - 1,
         worker=None,
         run_at=clock(),
         hand_off_at=clock(),
-        finished_at=case((_is_poison, clock())),
-        error_kind=case((_is_poison, "Poison")),
-        error_message=case((_is_poison, f"{MAX_CRASHES} times the process that ran it ended with it")),
     )
     .returning(*tasks.c)
+)
+POISON = (
+    update(tasks)
+    .where(
+        tasks.c.id == bindparam("poison"),
+        tasks.c.worker == bindparam("holder"),
+        tasks.c.attempt == bindparam("number"),
+        IS_RUNNING,
+    )
+    .values(
+        state=State.DEAD,
+        crashes=bindparam("crashed"),
+        attempt=tasks.c.attempt - 1,
+        finished_at=clock(),
+        error_kind=bindparam("kind"),
+        error_message=bindparam("message"),
+    )
 )
 
 HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))

@@ -6,13 +6,14 @@ A settle is fenced by worker and attempt: what a worker that was thought dead wr
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import CursorResult, Executable, Row, delete, func, select, update
+from sqlalchemy import CursorResult, Executable, Row, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from durable import idempotency, statements
 from durable.model import WAITING, State
 from durable.retries import Settlement
-from storage.database import Database
+from durable.turns import ALONE_FROM, Free, Queue, Shares, Turns
+from storage.database import Connection, Database
 from storage.group_commit import GroupCommit
 from storage.many_rows import parameters
 from storage.tasks import IS_PRUNED, IS_RUNNING, IS_WAITING, MICROSECONDS, clock, tasks, workers
@@ -32,6 +33,7 @@ class Store:
         self._database = database
         self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
+        self._turns = Turns()
 
     def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
@@ -41,12 +43,33 @@ class Store:
         """Insert the rows in the caller's transaction."""
         await connection.execute(statements.ENQUEUE, parameters(rows))
 
-    async def claim(self, worker: str, *, in_thread: bool, most: int) -> Sequence[Row[Any]]:
-        """Take at most so many due tasks, the longest due first; no other worker gets the same."""
-        values = {"claimer": worker, "lane": in_thread, "most": most}
+    async def claim(self, worker: str, *, in_thread: bool, free: Free) -> Sequence[Row[Any]]:
+        """Take what is due in one lane, as far as there is room for it; no other worker gets the same.
+
+        The names that wait take turns; of one name the longest due come first.
+        """
+        rows: list[Row[Any]] = []
         async with self._database.transaction() as connection:
             await connection.execute(statements.FOLLOW)
-            return (await connection.execute(statements.CLAIM, values)).all()
+            found = await connection.execute(statements.QUEUES, {"lane": in_thread})
+            queues, shares = self._turns.order(Queue(*each) for each in found), Shares(free)
+            while queues:  # another round shares what some queues have left of their shares
+                shares.begin(queues)
+                queues = [each for each in queues if await self._claim_share(connection, worker, each, shares, rows)]
+        return rows
+
+    async def _claim_share(
+        self, connection: Connection, worker: str, queue: Queue, shares: Shares, rows: list[Row[Any]]
+    ) -> bool:
+        """Add to the rows what the queue may have; tell whether it may want more."""
+        taken: Sequence[Row[Any]] = []
+        if (most := shares.of(queue)) > 0:
+            self._turns.serve(queue)
+            values = {"claimer": worker, "lane": queue.in_thread, "crashed": queue.crashes, "named": queue.name}
+            taken = (await connection.execute(statements.CLAIM, {**values, "most": most})).all()
+        shares.take(queue, len(taken))
+        rows.extend(taken)
+        return 0 < most == len(taken)
 
     async def claim_one(self, worker: str, id: str) -> Row[Any] | None:
         """Take this task, if it waits and is due; None if not, whatever the reason."""
@@ -78,6 +101,12 @@ class Store:
             "error_message": settlement.error_message,
         }
         return self._commits.write(statements.SETTLE, [row], patience=self._settle_patience)
+
+    async def settle_poison(self, id: str, worker: str, attempt: int, settlement: Settlement, crashes: int) -> None:
+        """Record that the task is dead of so many crashes, not of its attempts, unless it is not the worker's."""
+        held = {"poison": id, "holder": worker, "number": attempt}
+        why = {"kind": settlement.error_kind, "message": settlement.error_message}
+        await self._execute(statements.POISON, {**held, **why, "crashed": crashes})
 
     async def register(self, worker: str) -> None:
         """Make the worker known, which it must be before it claims: others rescue what unknown workers run."""
@@ -162,9 +191,13 @@ class Store:
         return await self._execute(change.values(state=State.CANCELLED, finished_at=clock())) > 0
 
     async def retry(self, id: str) -> bool:
-        """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
+        """Queue a dead or cancelled task anew, with all its attempts; False if it is neither.
+
+        One that ended its process runs alone again.
+        """
         change = update(tasks).where(tasks.c.id == id, tasks.c.state.in_([State.DEAD, State.CANCELLED]))
-        fresh = {"attempt": 0, "crashes": 0, "worker": None, "error_kind": None, "error_message": None}
+        alone = case((tasks.c.crashes > ALONE_FROM, ALONE_FROM), else_=tasks.c.crashes)
+        fresh = {"attempt": 0, "crashes": alone, "worker": None, "error_kind": None, "error_message": None}
         values = {**fresh, "state": State.QUEUED, **statements.DUE_NOW, "finished_at": None}
         return await self._execute(change.values(values)) > 0
 
@@ -181,10 +214,12 @@ class Store:
 
         Those that are for later, or wait for their next attempt, keep nobody waiting.
         """
-        some = select(tasks.c.id).where(IS_WAITING, tasks.c.in_thread.in_(LANES), tasks.c.run_at <= clock())
-        count = select(func.count()).select_from(some.limit(most).subquery())
+        count = 0
         async with self._database.reading() as connection:
-            return (await connection.execute(count)).scalar_one()
+            for lane in LANES:
+                values = {"lane": lane, "most": most - count}
+                count += (await connection.execute(statements.COUNT_DUE, values)).scalar_one()
+        return count
 
     async def count_running(self) -> int:
         """Count the tasks that run, whoever runs them."""

@@ -21,6 +21,7 @@ from durable.rate import Rate
 from durable.rows import row_of, store_arguments, task_of
 from durable.settling import refuse, settle
 from durable.store import LANES, Store
+from durable.turns import Room
 from storage.database import Connection, DatabaseUnavailable
 
 log = logging.getLogger("tasks")
@@ -133,11 +134,13 @@ class Worker:
         """Start what is due, as far as there are slots; tell whether there may be more."""
         self._is_backlog = False
         for lane in LANES:
-            most = self._free(lane)
-            rows = await self._store.claim(self._heartbeat.identity, in_thread=lane, most=most) if most > 0 else []
+            free = {**self._engine.free_for_suspects(), Room.SLOTS: self._free(lane)}
+            rows: Sequence[Any] = []
+            if any(free.values()):
+                rows = await self._store.claim(self._heartbeat.identity, in_thread=lane, free=free)
             self._waiting = max(0, self._waiting - len(rows))
-            self._is_backlog |= len(rows) >= most
             unfit = [(row, error) for row in rows if (error := self._begin_attempt(row))]
+            self._is_backlog |= len(rows) >= free[Room.SLOTS]
             for row, error in unfit:
                 await refuse(self._store, row, error)
         return self._is_backlog
@@ -154,7 +157,7 @@ class Worker:
     async def _settle(self, attempt: Attempt) -> None:
         if await settle(self._store, attempt):
             self._rate.count()
-        if self._is_backlog or attempt.task.is_followed:
+        if self._is_backlog or attempt.task.is_followed or attempt.task.crashes:
             self.look()
 
     # --- heartbeat ---

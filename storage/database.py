@@ -97,7 +97,7 @@ class Database:
                 await connection.execute(statement, given)
 
     async def make_tables(self) -> None:
-        """Make the tables and columns that are missing, and SQLite's directory; several processes may do so at once."""
+        """Make what is missing of tables, columns, indexes and SQLite's directory; several may do so at once."""
         if self._is_sqlite():
             with _translated():
                 await asyncio.to_thread(_make_sqlite_file, Path(str(self._engine.url.database)))
@@ -167,14 +167,16 @@ def _sqlite(url: URL) -> AsyncEngine:
 
 
 def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack, with their indexes."""
+    """Bring the tables of an earlier version up to date: add the columns and indexes that they lack."""
+    inspector = inspect(connection)
     for table in metadata.sorted_tables:
-        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+        known = {column["name"] for column in inspector.get_columns(table.name)}
         for column in [column for column in table.columns if column.name not in known]:
             definition = CreateColumn(column).compile(dialect=connection.dialect)
             connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-            for index in [index for index in table.indexes if column.name in index.columns]:
-                index.create(connection, checkfirst=True)
+        indexed = {index["name"] for index in inspector.get_indexes(table.name)}
+        for index in [index for index in table.indexes if index.name not in indexed]:
+            index.create(connection)
 
 
 def _make_sqlite_file(path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from durable.model import Attempt, Task
+from durable.turns import Free
 
 Ended = Callable[[Attempt], Awaitable[None]]
 
@@ -23,6 +24,9 @@ class Engine(Protocol):
 
     def free(self, *, in_thread: bool) -> int:
         """Count the slots that nothing has taken or waits for."""
+
+    def free_for_suspects(self) -> Free:
+        """Count how many more tasks may be started that have one crash behind them, and that have more."""
 
     def stored(self) -> list[str]:
         """List the ids of the stored tasks that were started and have not ended."""

@@ -8,6 +8,7 @@ from contextvars import Context
 from durable import attempt as attempts
 from durable.engines import Ended, forgotten
 from durable.model import Attempt, Outcome, Task
+from durable.turns import Free, Room
 
 
 class InlineEngine:
@@ -38,6 +39,9 @@ class InlineEngine:
 
     def free(self, *, in_thread: bool) -> int:
         return 0 if self._held or self._running else 1
+
+    def free_for_suspects(self) -> Free:
+        return dict.fromkeys((Room.SUSPECTS, Room.ALONE), self.free(in_thread=False))
 
     def stored(self) -> list[str]:
         return [task.id for task in self._unfinished() if task.stored]

@@ -4,30 +4,41 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from functools import partial
 
 from durable import attempt as attempts
+from durable import isolation
 from durable.engines import Ended, forgotten
 from durable.model import Attempt, Outcome, Task
+from durable.turns import Free, Room, rooms_of
 from durable.watchdog import ending_within
 
 log = logging.getLogger("tasks")
 
+SUSPECTS_AT_FIRST = 4  # at a time; each that ends without taking the process down makes room for one more
 UNWINDING_SECONDS = 0.5  # what a cancelled attempt gets for its `finally` blocks; no platform waits much longer
+
+
+Lane = bool | Room  # whether in a thread, or alone
 
 
 class LocalEngine:
     """Runs coroutines up to `max_running` at a time and plain functions in up to `threads` threads.
+
+    A task with more than one crash behind it runs in a process of its own, one of them at a time.
 
     They run in tasks of this engine, never in the request's: uvicorn waits for requests without end when it shuts
     down, and counts them against its limits.
     """
 
     def __init__(self, *, max_running: int, threads: int, timeout: float, surrounding: attempts.Surrounding) -> None:
-        self._total = {False: max_running, True: threads}
+        self._total: dict[Lane, int] = {False: max_running, True: threads, Room.ALONE: 1}
         self._slots = {lane: asyncio.Semaphore(total) for lane, total in self._total.items()}
-        self._taken = {False: 0, True: 0}  # slots that are held or waited for
+        self._taken = dict.fromkeys(self._total, 0)  # slots that are held or waited for
+        self._suspects, self._most_suspects = 0, SUSPECTS_AT_FIRST
         self._timeout = timeout
         self._surrounding = surrounding
+        self._isolation = isolation.Isolation()
         self._unfinished: dict[Task, asyncio.Task[None]] = {}  # and what runs the sequence that each is in
 
     def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
@@ -37,10 +48,17 @@ class LocalEngine:
             running = loop.create_task(self._run_in_order(sequence, ended), context=Context())
             for task in sequence:
                 self._unfinished[task] = running
-                self._taken[not task.is_async] += 1
+                self._taken[_lane(task)] += 1
+                self._suspects += _is_suspect(task)
 
     def free(self, *, in_thread: bool) -> int:
         return max(0, self._total[in_thread] - self._taken[in_thread])
+
+    def free_for_suspects(self) -> Free:
+        return {
+            Room.SUSPECTS: max(0, self._most_suspects - self._suspects),
+            Room.ALONE: max(0, self._total[Room.ALONE] - self._taken[Room.ALONE]),
+        }
 
     def stored(self) -> list[str]:
         return [task.id for task in self._unfinished if task.stored]
@@ -51,12 +69,14 @@ class LocalEngine:
 
     async def drain(self, seconds: float, cut_off: Callable[[Task], None]) -> None:
         if not self._unfinished:
+            self._isolation.end()
             return
         log.info("draining: %d tasks get up to %g s to end", len(self._unfinished), seconds)
         with ending_within(seconds + 2 * UNWINDING_SECONDS):
             await asyncio.wait({*self._unfinished.values()}, timeout=seconds)
             if self._unfinished:
                 await self._cut_off(cut_off)
+        self._isolation.end()
 
     def load(self) -> dict[str, int]:
         running = sum(min(self._taken[lane], total) for lane, total in self._total.items())
@@ -76,19 +96,28 @@ class LocalEngine:
                 return
 
     async def _run(self, task: Task, ended: Ended) -> Outcome | None:
-        try:
-            await self._slots[not task.is_async].acquire()
-        except asyncio.CancelledError:
-            self._forget(task)
-            raise
         attempt = Attempt(task)
         try:
-            timeout = task.policy.timeout or self._timeout
-            await attempts.run(attempt, timeout=timeout, surrounding=self._surrounding)
+            await self._slots[_lane(task)].acquire()
+        except asyncio.CancelledError:
+            self._forget(task)
+            attempt.outcome = Outcome.RELEASED
+            await ended(attempt)
+            raise
+        try:
+            await self._attempt(attempt)
             await ended(attempt)
         finally:
             self._free(attempt)
         return attempt.outcome
+
+    async def _attempt(self, attempt: Attempt) -> None:
+        timeout = attempt.task.policy.timeout or self._timeout
+        call = attempts.call
+        if _lane(attempt.task) is Room.ALONE:
+            call = partial(self._isolation.call, timeout=timeout)
+            timeout += isolation.START_SECONDS
+        await attempts.run(attempt, timeout=timeout, surrounding=self._surrounding, call=call)
 
     def _free(self, attempt: Attempt) -> None:
         if attempt.thread is None or attempt.thread.done():
@@ -105,9 +134,19 @@ class LocalEngine:
         attempt.thread.add_done_callback(give_back)
 
     def _give_back(self, task: Task) -> None:
-        self._slots[not task.is_async].release()
+        self._slots[_lane(task)].release()
+        self._most_suspects += _is_suspect(task)
         self._forget(task)
 
     def _forget(self, task: Task) -> None:
         self._unfinished.pop(task, None)
-        self._taken[not task.is_async] -= 1
+        self._taken[_lane(task)] -= 1
+        self._suspects -= _is_suspect(task)
+
+
+def _lane(task: Task) -> Lane:
+    return Room.ALONE if Room.ALONE in rooms_of(task.crashes) else not task.is_async
+
+
+def _is_suspect(task: Task) -> bool:
+    return Room.SUSPECTS in rooms_of(task.crashes)

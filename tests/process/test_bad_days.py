@@ -165,9 +165,9 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
     first = serve(**day)
     id = do(first, "takes_its_process_down")
     first.process.wait(10)
-    for _ in range(2):
-        serve(**day).process.wait(10)
+    serve(**day).process.wait(20)
     last = serve(**day)
+    until(lambda: diary.read_text().count("start") == 3, 60)  # in a process of its own: the last goes on
     task = settled(last, id)
     assert (task["state"], task["crashes"], task["attempt"]) == ("dead", 3, 0)
     assert task["error"]["kind"] == "Poison"

@@ -110,7 +110,7 @@ def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Ser
         kill_after(load, random.randint(1, 1000), server)
         accepted += load.stop()
     serve(**day)
-    all_succeeded(database_url, accepted, 2 * RESCUE_SECONDS)
+    all_succeeded(database_url, accepted, 4 * RESCUE_SECONDS)  # what two kills have hit runs one by one
     [(second_runs,)] = sql(database_url, "SELECT count(*) FROM tasks WHERE crashes > 0")
     [(attempts,)] = sql(database_url, "SELECT max(attempt) FROM tasks")
     print(f"{len(accepted)} accepted in 4 lives, {second_runs} of the tasks were run a second time, none is lost")

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from durable.model import State, new_task_id
 from durable.retries import Settlement
 from durable.store import Store
+from durable.turns import Room
 from storage.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -47,8 +48,11 @@ async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
     return [each["id"] for each in rows]
 
 
-async def claimed(store: Store, worker: str = "a", most: int = 100, *, in_thread: bool = False) -> list[str]:
-    return [each.id for each in await store.claim(worker, in_thread=in_thread, most=most)]
+async def claimed(
+    store: Store, worker: str = "a", most: int = 100, *, in_thread: bool = False, suspects: int = 100, alone: int = 100
+) -> list[str]:
+    free = {Room.SLOTS: most, Room.SUSPECTS: suspects, Room.ALONE: alone}
+    return [each.id for each in await store.claim(worker, in_thread=in_thread, free=free)]
 
 
 async def state(store: Store, id: str) -> tuple[str, int, int]:
@@ -132,17 +136,91 @@ async def test_a_rescue_gives_back_what_forgotten_workers_ran_and_leaves_the_oth
     assert await store.rescue() == []
 
 
-async def test_the_third_crash_makes_a_task_dead(store: Store) -> None:
-    [id] = await enqueued(store)
-    for worker in ("w1", "w2", "w3"):
+async def crashed(store: Store, id: str, times: int) -> None:
+    for number in range(times):
+        worker = f"crashes {number}"
         await store.register(worker)
-        assert await claimed(store, worker) == [id]
+        assert id in await claimed(store, worker)
         await store.bury([worker])
         await store.rescue()
+
+
+async def test_ten_crashes_make_no_task_dead(store: Store) -> None:
+    [id] = await enqueued(store)
+    await crashed(store, id, 10)
+    assert await state(store, id) == ("queued", 0, 10)
+    assert await claimed(store) == [id]
+
+
+@pytest.mark.parametrize("worker", ["a", "b"])
+async def test_poison_is_dead_and_its_attempt_not_counted(store: Store, worker: str) -> None:
+    [id] = await enqueued(store)
+    await crashed(store, id, 2)
+    await claimed(store, "a")
+    await store.settle_poison(id, worker, 1, Settlement(State.DEAD, 0.0, "Poison", "why"), 3)
     found = await store.get(id)
     assert found is not None
-    assert (found.state, found.crashes, found.error_kind) == ("dead", 3, "Poison")
-    assert await claimed(store) == []
+    if worker == "b":  # whose it is not
+        assert await state(store, id) == ("running", 1, 2)
+        return
+    assert (*await state(store, id), found.error_kind, found.error_message) == ("dead", 0, 3, "Poison", "why")
+    assert found.finished_at >= found.started_at
+
+
+async def test_poison_that_a_person_retries_runs_alone_again(store: Store) -> None:
+    [id] = await enqueued(store)
+    await crashed(store, id, 2)
+    await claimed(store, "a")
+    await store.settle_poison(id, "a", 1, Settlement(State.DEAD, 0.0, "Poison", "why"), 3)
+    assert await store.retry(id)
+    assert await state(store, id) == ("queued", 0, 2)
+    assert await claimed(store, alone=0) == []
+    assert await claimed(store, most=0, suspects=0, alone=1) == [id]
+
+
+async def test_suspects_are_claimed_only_as_far_as_there_is_room(store: Store) -> None:
+    once = await enqueued(store, 5)
+    await claimed(store, "dies")
+    await store.rescue()
+    fresh = await enqueued(store, 5)
+    assert len(taken := await claimed(store, suspects=2)) == 7
+    assert set(fresh) < set(taken)
+    assert await claimed(store, suspects=0) == []
+    assert set(await claimed(store, most=2)) < set(once)
+    assert len(await claimed(store)) == 1
+
+
+async def test_what_crashed_twice_waits_for_its_turn_alone(store: Store) -> None:
+    ids = await enqueued(store, 3)
+    for number in range(2):
+        assert len(await claimed(store, f"dies {number}")) == 3
+        await store.rescue()
+    assert await claimed(store, alone=0) == []
+    assert len(await claimed(store, most=0, suspects=0, alone=1)) == 1
+    assert len(await claimed(store, most=0, suspects=0, alone=2)) == 2
+    assert {(await state(store, id)) for id in ids} == {("running", 1, 2)}
+
+
+async def test_names_share_the_slots_whatever_waits_under_each(store: Store) -> None:
+    many = await enqueued(store, 500, name="many")
+    few = await enqueued(store, 3, name="few")
+    taken = await claimed(store, most=10)
+    assert len(taken) == 10
+    assert set(few) < set(taken)
+    assert len(set(taken) & set(many)) == 7  # what the few leave is not left free
+
+
+async def test_names_take_turns_for_a_single_slot(store: Store) -> None:
+    by_name = {name: await enqueued(store, 20, name=name) for name in ("a", "b", "c")}
+    found = {id: name for name, ids in by_name.items() for id in ids}
+    names = [found[(await claimed(store, most=1))[0]] for _ in range(9)]
+    assert [{*names[start : start + 3]} for start in (0, 3, 6)] == [{"a", "b", "c"}] * 3
+
+
+async def test_one_name_alone_gets_every_slot(store: Store) -> None:
+    ids = await enqueued(store, 50, name="only")
+    await enqueued(store, 50, name="later", delay_us=3_600_000_000)
+    assert sorted(await claimed(store, most=40)) == ids[:40]
 
 
 @pytest.mark.parametrize("end", ["succeeded", "dead", "cancelled"])
@@ -345,6 +423,16 @@ async def test_a_database_of_an_earlier_version_gets_the_missing_column_and_stra
     assert await handed_off(store) == [id]
     async with database.transaction() as connection:
         await connection.execute(text("DROP INDEX tasks_to_hand_off"))  # it was made as well
+
+
+async def test_a_database_of_an_earlier_version_gets_the_missing_index(store: Store, database: Database) -> None:
+    for _ in range(2):
+        async with database.transaction() as connection:
+            await connection.execute(text("DROP INDEX tasks_next"))
+        await database.make_tables()
+    await database.make_tables()
+    ids = await enqueued(store, 2)
+    assert sorted(await claimed(store)) == ids
 
 
 async def test_processes_that_update_an_earlier_version_at_the_same_time_do_no_harm(
