@@ -2,8 +2,9 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import asyncpg
@@ -27,3 +28,20 @@ async def empty_database(kind: str, directory: Path) -> AsyncIterator[str]:
     yield make_url(POSTGRES).set(database=name).render_as_string(hide_password=False)
     await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await admin.close()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold SQLite's write lock, as a backup or a long migration does."""
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+@contextmanager
+def not_writing(database_url: str) -> Iterator[None]:
+    """See to it that nobody holds SQLite's write lock: a process that stands still with it keeps all others out."""
+    url = make_url(database_url)
+    with locked(Path(url.database or "")) if url.get_backend_name() == "sqlite" else nullcontext():
+        yield

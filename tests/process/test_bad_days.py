@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests import serving
+from tests.databases import locked
 from tests.postgres import frozen, stopped
 from tests.serving import Load, Server, sql, until, until_health
 
@@ -174,15 +175,6 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
 
 
 # --- the database gone ---
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold SQLite's write lock, as a backup or a long migration does."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 # For how many seconds it is away: for longer than a statement waits, for the ten of the promise, for a restart.

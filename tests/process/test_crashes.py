@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.databases import not_writing
 from tests.proxy import Proxy
 from tests.serving import Load, Server, sql, until
 
@@ -231,7 +232,8 @@ def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
     assert httpx.get(f"{other.url}/health").status_code == 200
     id = httpx.post(f"{frozen.url}/do/keeps_a_diary", json={"seconds": 0.5}).headers["task-id"]
     frozen.wait_for_log("keeps_a_diary started")
-    frozen.process.send_signal(signal.SIGSTOP)
+    with not_writing(database_url):
+        frozen.process.send_signal(signal.SIGSTOP)
     all_succeeded(database_url, [id], 10)
     frozen.process.send_signal(signal.SIGCONT)
     frozen.wait_for_log("it drops what it runs")
@@ -253,7 +255,8 @@ def test_a_plain_function_that_was_frozen_ends_in_vain(
     name = "keeps_a_diary_in_a_thread"
     id = httpx.post(f"{frozen.url}/do/{name}", json={"seconds": seconds}).headers["task-id"]
     frozen.wait_for_log(f"{name} started")
-    frozen.process.send_signal(signal.SIGSTOP)
+    with not_writing(database_url):
+        frozen.process.send_signal(signal.SIGSTOP)
     if seconds < float(QUICK):
         all_succeeded(database_url, [id], 10)
     else:

@@ -4,17 +4,17 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy.engine import make_url
 
+from tests.databases import locked, not_writing
 from tests.postgres import Postgres, frozen, stopped
-from tests.process.test_bad_days import BAD_DAYS, Serve, do, locked, settled
+from tests.process.test_bad_days import BAD_DAYS, Serve, do, settled
 from tests.process.test_crashes import all_succeeded, by_task, runs
 from tests.serving import Server, sql, until, until_health
 
@@ -173,14 +173,6 @@ def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> 
 # --- stood still ---
 
 
-@contextmanager
-def not_writing(database_url: str) -> Iterator[None]:
-    """See to it that nobody holds SQLite's write lock: a process that stands still with it keeps all others out."""
-    url = make_url(database_url)
-    with locked(Path(url.database or "")) if url.get_backend_name() == "sqlite" else nullcontext():
-        yield
-
-
 def test_a_process_that_stood_still_drops_what_others_run(serve: Serve, tmp_path: Path, database_url: str) -> None:
     day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": "2"}
     still, other = serve(**day), serve(**day)
@@ -208,7 +200,8 @@ def test_a_process_that_stood_still_alone_goes_on(serve: Serve, tmp_path: Path, 
     server = serve(**day)
     id = do(server, "keeps_a_diary", seconds=1.0)
     server.wait_for_log("keeps_a_diary started")
-    server.process.send_signal(signal.SIGSTOP)
+    with not_writing(database_url):
+        server.process.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     until(lambda: time.monotonic() > began + 3, 10)
     server.process.send_signal(signal.SIGCONT)

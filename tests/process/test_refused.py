@@ -1,11 +1,10 @@
 """What accepting answers with a 5xx never runs, and what it answers with a 2xx runs once: the commit decides."""
 
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from tests import proxy, serving
-from tests.databases import empty_database
+from tests.databases import empty_database, locked
 from tests.proxy import Link, Proxy
 from tests.serving import Server, sql, until
 
@@ -106,15 +105,6 @@ def behind(service_of_all: Behind) -> Behind:
 
 
 # --- a commit that is pending ---
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold SQLite's write lock, as a backup or a long migration does."""
-    with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def test_a_starved_commit_starts_nothing(serve: Serve, tmp_path: Path, diary: Path) -> None:
