@@ -95,10 +95,11 @@ class Heartbeat:
 
     async def _bury_the_dead(self) -> None:
         now, beats = time.monotonic(), await self._store.beats()
-        # While this worker could not look it has heard no silence; what it heard before counts.
-        unheard = max(0.0, now - self._looked_at - 2 * BEAT_SECONDS)
-        self._seen = {id: (count, since + unheard) for id, (count, since) in self._seen.items()}
-        self._looked_at = now
+        late, self._looked_at = now - self._looked_at - 2 * BEAT_SECONDS, now
+        if late > DEAD_SECONDS:
+            self._seen = {}  # the database was away: nobody could beat
+        elif late > 0:  # while this worker could not look it has heard no silence
+            self._seen = {id: (count, since + late) for id, (count, since) in self._seen.items()}
         self._seen = {
             id: self._seen[id] if self._seen.get(id, (-1,))[0] == count else (count, now) for id, count in beats.items()
         }

@@ -28,8 +28,8 @@ class Engine(Protocol):
     def free_for_suspects(self) -> Free:
         """Count how many more tasks may be started that have one crash behind them, and that have more."""
 
-    def stored(self) -> list[str]:
-        """List the ids of the stored tasks that were started and have not ended."""
+    def stored(self) -> dict[str, int]:
+        """Give the ids of the stored tasks that were started and have not ended, each with its attempt's number."""
 
     def cancel(self, id: str) -> None:
         """Cut off the task, if it runs here and can be."""

@@ -43,8 +43,8 @@ class InlineEngine:
     def free_for_suspects(self) -> Free:
         return dict.fromkeys((Room.SUSPECTS, Room.ALONE), self.free(in_thread=False))
 
-    def stored(self) -> list[str]:
-        return [task.id for task in self._unfinished() if task.stored]
+    def stored(self) -> dict[str, int]:
+        return {task.id: task.attempt for task in self._unfinished() if task.stored}
 
     def cancel(self, id: str) -> None:
         self._held = deque((task, ended) for task, ended in self._held if task.id != id)

@@ -60,8 +60,8 @@ class LocalEngine:
             Room.ALONE: max(0, self._total[Room.ALONE] - self._taken[Room.ALONE]),
         }
 
-    def stored(self) -> list[str]:
-        return [task.id for task in self._unfinished if task.stored]
+    def stored(self) -> dict[str, int]:
+        return {task.id: task.attempt for task in self._unfinished if task.stored}
 
     def cancel(self, id: str) -> None:
         for running in [running for task, running in self._unfinished.items() if task.id == id]:
