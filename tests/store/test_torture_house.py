@@ -11,8 +11,8 @@ from storage.database import Database
 from tests.serving import sql
 from torture.house import House
 
-INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt, max_attempts, crashes, created_at,
-run_at, hand_off_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
+INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt, max_attempts, crashes,
+created_at, run_at, hand_off_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
 
 
 class Moving(House):
