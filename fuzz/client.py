@@ -30,7 +30,8 @@ async def play(port: int, case: Case) -> list[Answer]:
             return await _answers(reader)
     finally:
         if case.way == "reset":
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            with suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         writer.transport.abort()
 
 

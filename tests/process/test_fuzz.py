@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from fuzz.cases import Case, make
+from fuzz.cases import Case, Way, make
 from fuzz.client import play
 from tests.serving import ROOT
 
@@ -28,7 +28,8 @@ def test_a_case_is_always_the_same() -> None:
     assert len({make("1", number, ROUTES).sent for number in range(50)}) > 40
 
 
-def test_a_case_bears_being_cut_off() -> None:
+@pytest.mark.parametrize(("way", "size"), [("half closed", 100), ("reset", 2**23)])
+def test_a_case_bears_being_cut_off(way: Way, size: int) -> None:
     cut_off = 50
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -41,7 +42,7 @@ def test_a_case_bears_being_cut_off() -> None:
 
         async def play_all() -> None:
             for number in range(cut_off):
-                assert await play(server.getsockname()[1], Case(number, "half closed", b"GET / HTTP/1.1\r\n\r\n")) == []
+                assert await play(server.getsockname()[1], Case(number, way, b"x" * size)) == []
 
         asyncio.run(play_all())
         closing.join()
