@@ -28,7 +28,7 @@ from durable import registry
 from durable.attempt import current_task_id
 from durable.engines import Broker
 from durable.engines.local import LocalEngine
-from durable.errors import KeyIsUnderWay, KeyReused, Overloaded
+from durable.errors import CutOff, KeyIsUnderWay, KeyReused, Overloaded
 from durable.hand_off_worker import HandOffWorker
 from durable.handoff import after_answer, store
 from durable.store import Store
@@ -275,6 +275,7 @@ app = Starlette(
         Overloaded: problems.answer_overloaded,
         KeyReused: problems.answer_wrong_key,
         KeyIsUnderWay: problems.answer_key_under_way,
+        CutOff: problems.answer_cut_off,
         ClientDisconnect: problems.answer_nobody,
         OSError: problems.answer_no_descriptors,
         Exception: problems.answer_bug,

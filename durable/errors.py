@@ -5,6 +5,7 @@ DurableError
   UnknownTask        no task function has this name (any more)
   KeyReused          an Idempotency-Key came with another request before, or is none
   KeyIsUnderWay      the first request with this Idempotency-Key has not been answered yet
+  CutOff             the process ends, and waits for the request no longer
   Overloaded         too many tasks wait: nothing was accepted, come back after `retry_after` seconds
 """
 
@@ -27,6 +28,10 @@ class KeyReused(DurableError):
 
 class KeyIsUnderWay(DurableError):
     """The first request with this Idempotency-Key has not been answered yet."""
+
+
+class CutOff(DurableError):
+    """The process ends, and waits for the request no longer."""
 
 
 class Overloaded(DurableError):

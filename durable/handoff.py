@@ -6,6 +6,7 @@ run outside of the request, in an empty contextvars context; and one that fails 
 connection that it came in on.
 """
 
+import asyncio
 import functools
 import inspect
 import logging
@@ -21,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from durable import idempotency, registry
-from durable.errors import KeyIsUnderWay
+from durable.errors import CutOff, KeyIsUnderWay
 from durable.idempotency import Key
 from durable.model import Policy, Task, new_task_id
 from storage.database import Connection
@@ -126,10 +127,13 @@ def after_answer(
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
         handing = _Handing(request, carrier_of)
-        if idempotency.is_asked_for(request):
-            handing.key = idempotency.key_of(request, await read_body(request))
-            return await _answered_once(answer, handing, handing.key)
-        return await _answered(answer, handing)
+        try:
+            if idempotency.is_asked_for(request):
+                handing.key = idempotency.key_of(request, await read_body(request))
+                return await _answered_once(answer, handing, handing.key)
+            return await _answered(answer, handing)
+        except asyncio.CancelledError as error:  # by the server, which would answer 500
+            raise CutOff("this process ends") from error
 
     return endpoint
 

@@ -30,7 +30,8 @@ async def play(port: int, case: Case) -> list[Answer]:
             return await _answers(reader)
     finally:
         if case.way == "reset":
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            with suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         writer.transport.abort()
 
 
@@ -45,7 +46,8 @@ async def _send(writer: asyncio.StreamWriter, case: Case) -> None:
         if parts > 1:
             await asyncio.sleep(0.005)
     if case.way == "half closed":
-        writer.write_eof()
+        with suppress(OSError):  # who has been cut off already has no end to send
+            writer.write_eof()
 
 
 async def _answers(reader: asyncio.StreamReader) -> list[Answer]:

@@ -104,6 +104,15 @@ async def answer_key_under_way(request: Request, error: Exception) -> Response:
     return response(409, f"Idempotency-Key: {error}.", headers={"Retry-After": "1"})
 
 
+async def answer_cut_off(request: Request, error: Exception) -> Response:
+    """Answer that the process ends before the request does; a handler's own transaction may have been committed."""
+    detail = (
+        "The service is being stopped, and ran out of time for this request; whether anything was done is not known. "
+        "Look before you send it again; with an Idempotency-Key it can be sent again without a look."
+    )
+    return response(503, detail, headers={"Retry-After": str(RETRY_SECONDS)})
+
+
 async def answer_nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
     return response(400, "The client left before its body was whole.")

@@ -1,12 +1,16 @@
 """`make fuzz` tells a service that holds from one that does not."""
 
+import asyncio
 import re
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from fuzz.cases import make
+from fuzz.cases import Case, Way, make
+from fuzz.client import play
 from tests.serving import ROOT
 
 CASES = [str(number) for number in range(40)]
@@ -22,6 +26,26 @@ def test_a_case_is_always_the_same() -> None:
     assert make("1", 7, ROUTES) == make("1", 7, ROUTES)
     assert make("1", 7, ROUTES) != make("2", 7, ROUTES)
     assert len({make("1", number, ROUTES).sent for number in range(50)}) > 40
+
+
+@pytest.mark.parametrize(("way", "size"), [("half closed", 100), ("reset", 2**23)])
+def test_a_case_bears_being_cut_off(way: Way, size: int) -> None:
+    cut_off = 50
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def close_all() -> None:
+            for _ in range(cut_off):
+                server.accept()[0].close()
+
+        closing = threading.Thread(target=close_all, daemon=True)
+        closing.start()
+
+        async def play_all() -> None:
+            for number in range(cut_off):
+                assert await play(server.getsockname()[1], Case(number, way, b"x" * size)) == []
+
+        asyncio.run(play_all())
+        closing.join()
 
 
 def test_a_service_that_holds_passes() -> None:

@@ -151,7 +151,8 @@ def test_what_a_shutdown_cuts_off_never_runs(serve: Serve, tmp_path: Path, diary
         posted = client.submit(post, server)
         time.sleep(0.5)  # so that the request is there; if it is not, it is refused, which proves nothing
         server.process.terminate()
-        assert posted.result().status_code == 500  # of uvicorn, while the commit is pending
+        answer = posted.result()  # while the commit is pending
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     server.process.wait(30)
     [left] = sql(f"sqlite:///{tmp_path}/service.db", "SELECT id, state FROM tasks")
     assert (left.id, left.state) == (running.headers["task-id"], "queued")
