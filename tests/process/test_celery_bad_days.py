@@ -41,12 +41,12 @@ def running(fleet: Fleet, id: str) -> int:
 
 def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
-    id = posted(web.url, 3)
+    id = posted(web.url, 8)
     doomed = running(fleet, id)
     others = [posted(web.url, 0.2) for _ in range(10)]
     os.kill(doomed, signal.SIGKILL)
     killed_at = time.monotonic()
-    fleet.all_succeed([id, *others], 30)
+    fleet.all_succeed([id, *others], 60)
     never_at_the_same_time(fleet.diary, {doomed: killed_at})
     row = fleet.rows([id])[id]
     assert (row.attempt, row.crashes) == (1, 1)
