@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from durable import heartbeat
@@ -33,6 +34,7 @@ POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be notice
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 LOOP_SECONDS, RELEASE_SECONDS = 0.3, 1.0  # for a loop's last step, and for the last words to the database
 MOST_COUNTED = 250_000  # waiting tasks, or twice MAX_QUEUED; to count millions costs more than it tells
+UNCOUNTED = nullcontext()  # for tasks that have slots, as most have
 COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
 
 
@@ -91,7 +93,8 @@ class Worker:
         arguments = [store_arguments(task) for task in tasks]
         for task in tasks:
             self._promise(task)
-        with self._backlog.reserved(sum(not task.worker and not _waits(task) for task in tasks)):
+        waiting = sum(not task.worker and not _waits(task) for task in tasks)
+        with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(tasks, [self._row(task, text) for task, text in zip(tasks, arguments, strict=True)])
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
