@@ -139,6 +139,7 @@ class Heartbeat:
         still = now - self._ticked_at
         self._ticked_at = now
         others = self._seen.keys() - {self.identity}
+        # As long as others take to find dead a worker that was just about to beat.
         if (
             still > DEAD_SECONDS - 2 * BEAT_SECONDS
             and now - self._vouched_at > DEAD_SECONDS

@@ -213,14 +213,11 @@ RESCUE = (
     )
     .returning(*tasks.c)
 )
+HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
+
 POISON = (
     update(tasks)
-    .where(
-        tasks.c.id == bindparam("poison"),
-        tasks.c.worker == bindparam("holder"),
-        tasks.c.attempt == bindparam("number"),
-        IS_RUNNING,
-    )
+    .where(tasks.c.id == bindparam("poison"), *HELD, tasks.c.attempt == bindparam("number"))
     .values(
         state=State.DEAD,
         crashes=bindparam("crashed"),
@@ -231,7 +228,6 @@ POISON = (
     )
 )
 
-HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
 DUE_NOW = {"run_at": clock(), "hand_off_at": clock()}
 RELEASED = {"state": State.QUEUED, "attempt": tasks.c.attempt - 1, "worker": None, **DUE_NOW}
 RELEASE = update(tasks).where(*HELD).values(RELEASED)

@@ -175,10 +175,9 @@ class Worker:
                 return False
             self._backlog.claimed(len(rows))
             self._is_backlog |= len(rows) >= free[Room.SLOTS]
-            fresh = [row for row in rows if row.id not in self._refused.ids]
-            running = self._engine.stored() if fresh else {}
             # The same attempt runs here already where others thought this worker dead, and it has not heard of that.
-            fresh = [row for row in fresh if running.get(row.id) != row.attempt]
+            running = self._engine.stored() if rows else {}
+            fresh = [row for row in rows if row.id not in self._refused.ids and running.get(row.id) != row.attempt]
             unfit = [(row, error) for row in fresh if (error := self._begin_attempt(row))]
             for row, error in unfit:
                 await refuse(self._store, row, error)
