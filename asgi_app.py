@@ -24,22 +24,23 @@ from starlette.routing import Route
 
 import tasks
 import tracing
-from durable import registry
-from durable.attempt import current_task_id
-from durable.engines import Broker
-from durable.engines.local import LocalEngine
-from durable.errors import CutOff, KeyIsUnderWay, KeyReused, Overloaded
-from durable.hand_off_worker import HandOffWorker
-from durable.handoff import after_answer, store
-from durable.store import Store
-from durable.worker import Worker
+import users
+from afterwards import problems, registry
+from afterwards.attempt import current_task_id
+from afterwards.background import after_answer, store
+from afterwards.brokers import Broker
+from afterwards.brokers.publisher import HandOffWorker
+from afterwards.errors import CutOff, KeyIsUnderWay, KeyReused, Overloaded
+from afterwards.http import api as task_routes
+from afterwards.http import checking
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Database
+from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+from afterwards.store.tasks import Store
+from afterwards.worker import Worker
 from effects import images
-from observing import logs
 from settings import exit_with, settings
-from storage import users
-from storage.database import Database
-from storage.failures import DatabaseUnavailable, OutcomeUnknown
-from web import bodies, connections, problems, task_routes
+from web import bodies, connections, logs
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
 
@@ -54,7 +55,8 @@ async def index(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    # From memory alone: what the heartbeat saw last, every two seconds. A check must not queue behind those it is for.
+    # From memory alone: what the heartbeat saw last, every two seconds. A check must not queue
+    # behind those it is for.
     worker = request.app.state.worker
     is_up = worker.is_well()
     word = "ok" if is_up else "down"
@@ -72,7 +74,9 @@ async def test(request: Request) -> Response:
 async def notify(request: Request) -> Response:
     background = BackgroundTasks()
     background.add_task(tasks.send_notification)
-    return JSONResponse({"ok": True, "message": "Notification scheduled in background"}, background=background)
+    return JSONResponse(
+        {"ok": True, "message": "Notification scheduled in background"}, background=background
+    )
 
 
 async def add_user(request: Request) -> Response:
@@ -84,7 +88,7 @@ async def add_user_with_notifications(request: Request) -> Response:
 
 
 async def list_users(request: Request) -> Response:
-    page = bodies.query(request, bodies.Page)
+    page = checking.query(request, bodies.Page)
     found = await users.page(request.app.state.database, limit=page.limit, after=page.after)
     return JSONResponse([_shown(user) for user in found])
 
@@ -100,7 +104,9 @@ async def process_image(request: Request) -> Response:
 async def show_image(request: Request) -> Response:
     found = images.find(settings.images_dir, request.path_params["job_id"])
     if found is None:
-        raise problems.Problem(404, "There is no image under this id: it is not ready yet, or its task failed.")
+        raise problems.Problem(
+            404, "There is no image under this id: it is not ready yet, or its task failed."
+        )
     path, media_type = found
     return FileResponse(path, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
@@ -114,7 +120,9 @@ async def sync_task(request: Request) -> Response:
 async def async_task(request: Request) -> Response:
     background = BackgroundTasks()
     background.add_task(tasks.work)
-    return JSONResponse({"task_id": request.state.task_id, "status": "processing"}, 202, background=background)
+    return JSONResponse(
+        {"task_id": request.state.task_id, "status": "processing"}, 202, background=background
+    )
 
 
 async def action(request: Request) -> Response:
@@ -128,7 +136,9 @@ async def complex_action(request: Request) -> Response:
     background.add_task(tasks.log_action, "complex action")
     background.add_task(tasks.write_audit_record, "complex action")
     background.add_task(tasks.send_notification)
-    return JSONResponse({"status": "processing", "tasks": len(background.tasks)}, 202, background=background)
+    return JSONResponse(
+        {"status": "processing", "tasks": len(background.tasks)}, 202, background=background
+    )
 
 
 async def process(request: Request) -> Response:
@@ -142,7 +152,10 @@ async def _add_user(request: Request, *, is_announced: bool) -> Response:
     new = await bodies.read(request, bodies.NewUser)
     background = BackgroundTasks()
     try:
-        async with users.adding(request.app.state.database, new.email, new.username) as (connection, user):
+        async with users.adding(request.app.state.database, new.email, new.username) as (
+            connection,
+            user,
+        ):
             background.add_task(tasks.send_welcome_mail, user.email, user.username)
             if is_announced:
                 background.add_task(tasks.announce_on_discord, user.username)
@@ -151,7 +164,9 @@ async def _add_user(request: Request, *, is_announced: bool) -> Response:
         errors: list[problems.FieldError] = [
             {"pointer": f"#/{field}", "detail": "Another user has it."} for field in taken.fields
         ]
-        raise problems.Problem(409, "There is such a user already; errors says in which fields.", errors) from None
+        raise problems.Problem(
+            409, "There is such a user already; errors says in which fields.", errors
+        ) from None
     return JSONResponse(_shown(user), 201, background=background)
 
 
@@ -183,8 +198,8 @@ ROUTES = {
     "/tasks/{id}/retry": {"POST": task_routes.retry},
 }
 
-# The paths whose bodies may have more bytes than `bodies.MAX_BODY`, or only fewer. What reads, checks and stores a body
-# runs on the event loop, and there a mebibyte of fields takes a second.
+# The paths whose bodies may have more bytes than `bodies.MAX_BODY`, or only fewer. What reads,
+# checks and stores a body runs on the event loop, and there a mebibyte of fields takes a second.
 MAX_BODIES: dict[str, int] = {}
 
 
@@ -193,7 +208,8 @@ def _routes() -> list[Route]:
     routes = []
     for path, handlers in ROUTES.items():
         endpoint = bodies.bounded(
-            after_answer(_by_method(handlers), tracing.carrier, bodies.whole), MAX_BODIES.get(path, bodies.MAX_BODY)
+            after_answer(_by_method(handlers), tracing.carrier, bodies.whole),
+            MAX_BODIES.get(path, bodies.MAX_BODY),
         )
         for spelling in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
             route = Route(spelling, endpoint, methods=list(handlers))
@@ -216,10 +232,14 @@ def _broker() -> Broker | None:
     if settings.celery_broker_url is None:
         return None
     try:
-        from durable.engines import celery  # here, because a service without a broker runs without the package
+        from afterwards.brokers import (
+            celery,
+        )  # here, because a service without a broker runs without the package
     except ModuleNotFoundError:
         exit_with("CELERY_BROKER_URL: is set, takes `pip install -r requirements-celery.txt`")
-    app = celery.make_app(settings.celery_broker_url, longest=registry.longest(settings.request_timeout))
+    app = celery.make_app(
+        settings.celery_broker_url, longest=registry.longest(settings.request_timeout)
+    )
     return celery.CeleryBroker(app, settings.celery_broker_url, tracing.hand_off_span)
 
 
@@ -227,7 +247,9 @@ def _broker() -> Broker | None:
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     tracing.start(in_fleet=broker is not None)
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
-        log.warning("THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL")
+        log.warning(
+            "THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL"
+        )
     app.state.admin_token = settings.admin_token
     app.state.database = database = Database(settings.database_url)
     app.state.store = Store(database)
@@ -253,7 +275,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 def _quieten_garbage_collector() -> None:
-    # It walks through all that was ever imported, again and again: a fifth of a request's time, and most of the p99.
+    # It walks through all that was ever imported, again and again: a fifth of a request's time, and
+    # most of the p99.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000)
@@ -263,7 +286,9 @@ broker = _broker()
 
 connections.guard()
 
-logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
+logs.configure(
+    settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
+)
 
 app = Starlette(
     routes=_routes(),
@@ -286,5 +311,8 @@ app.router.redirect_slashes = False
 
 
 if __name__ == "__main__":
-    # A request ends within seconds; the time that a platform grants after SIGTERM belongs to the tasks.
-    uvicorn.run("asgi_app:app", port=settings.port, timeout_graceful_shutdown=5, reset_contextvars=True)
+    # A request ends within seconds; the time that a platform grants after SIGTERM belongs to the
+    # tasks.
+    uvicorn.run(
+        "asgi_app:app", port=settings.port, timeout_graceful_shutdown=5, reset_contextvars=True
+    )

@@ -5,16 +5,16 @@ import secrets
 
 import tasks as task_functions  # importing them registers them
 import tracing
-from durable import registry
-from durable.attempt import current_task_id
-from durable.engines import celery as engine
-from durable.engines import celery_worker as worker
-from durable.engines.local import LocalEngine
-from durable.running import LoopThread, Runner
-from durable.store import Store
-from observing import logs
+from afterwards import registry
+from afterwards.attempt import current_task_id
+from afterwards.brokers import celery as engine
+from afterwards.brokers import celery_worker as worker
+from afterwards.brokers.consumer import LoopThread, Runner
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
 from settings import exit_with, settings
-from storage.database import Database
+from web import logs
 
 __all__ = ["app", "task_functions"]
 
@@ -42,7 +42,9 @@ async def _runner() -> Runner:
         timeout=settings.request_timeout,
         surrounding=tracing.handed_off_attempt_span,
     )
-    runner = Runner(Database(settings.database_url), local, keep_days=settings.keep_days, family=FAMILY)
+    runner = Runner(
+        Database(settings.database_url), local, keep_days=settings.keep_days, family=FAMILY
+    )
     await runner.begin()
     return runner
 
@@ -67,9 +69,13 @@ def _end_worker() -> None:
     asyncio.run(release())
 
 
-logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
+logs.configure(
+    settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
+)
 if settings.celery_broker_url is None:
     exit_with("CELERY_BROKER_URL: not set, takes the broker that the web processes hand tasks to")
-app = engine.make_app(settings.celery_broker_url, longest=registry.longest(settings.request_timeout))
+app = engine.make_app(
+    settings.celery_broker_url, longest=registry.longest(settings.request_timeout)
+)
 worker.serve(app, registry.names(), _make_run, drain_seconds=settings.drain_seconds)
 worker.at_end(_end_process, _end_worker)

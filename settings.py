@@ -1,7 +1,8 @@
 """Every environment variable of the service, once, with its default and its reason.
 
-An empty variable counts as unset, because compose files and dashboards write empty ones. The agent's own `SW_*`
-variables are read by the agent; only those that this service looks at itself stand here.
+An empty variable counts as unset, because compose files and dashboards write empty ones. The
+agent's own `SW_*` variables are read by the agent; only those that this service looks at itself
+stand here.
 """
 
 import os
@@ -12,7 +13,9 @@ from typing import Annotated, Any, Literal, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-UVICORN_STARTUP_FAILURE = 3  # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+UVICORN_STARTUP_FAILURE = (
+    3  # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+)
 
 SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -20,7 +23,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
-# What a variable takes, in the words of the line that refuses it; the same words stand in the README's table.
+# What a variable takes, in the words of the line that refuses it; the same words stand in the
+# README's table.
 SECONDS = "seconds, above 0, at most 86400"
 COUNT = "a whole number from 1 to 100000"
 
@@ -35,10 +39,13 @@ class Settings(BaseModel):
     # With a broker, web processes hand tasks to Celery's workers; without one they run them.
     celery_broker_url: Annotated[
         Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
-        Field(description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"),
+        Field(
+            description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
+        ),
     ] = None
 
-    # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it is Postgres.
+    # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it
+    # is Postgres.
     database_url: Annotated[
         str,
         Field(
@@ -53,9 +60,15 @@ class Settings(BaseModel):
         Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
     ] = None
     sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
-    sendgrid_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.sendgrid.com"
-    mailgun_api_key: Annotated[str | None, Field(description="a Mailgun API key, along with MAILGUN_DOMAIN")] = None
-    mailgun_domain: Annotated[str | None, Field(description="the domain that MAILGUN_API_KEY sends for")] = None
+    sendgrid_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = (
+        "https://api.sendgrid.com"
+    )
+    mailgun_api_key: Annotated[
+        str | None, Field(description="a Mailgun API key, along with MAILGUN_DOMAIN")
+    ] = None
+    mailgun_domain: Annotated[
+        str | None, Field(description="the domain that MAILGUN_API_KEY sends for")
+    ] = None
     mailgun_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.mailgun.net"
     mail_from: Annotated[str, Field(description="an e-mail address")] = "welcome@example.com"
 
@@ -70,15 +83,21 @@ class Settings(BaseModel):
     notify_seconds: Annotated[Seconds, Field(description=SECONDS)] = 2.0
     work_seconds: Annotated[Seconds, Field(description=SECONDS)] = 3.0
 
-    # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small machine.
+    # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small
+    # machine.
     max_running: Annotated[Count, Field(description=COUNT)] = 1000
     task_threads: Annotated[Count, Field(description=COUNT)] = 8
     # Beyond so many waiting tasks a client is told to come back: what waits for hours helps nobody.
-    max_queued: Annotated[int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")] = 100_000
+    max_queued: Annotated[
+        int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
+    ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
     request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
-    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the traces after.
-    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = 20.0
+    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the
+    # traces after.
+    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = (
+        20.0
+    )
 
     # The operator's routes take this as a bearer token; with none they answer this machine only.
     # A header can carry no others: what a client makes of the rest is its own affair.
@@ -88,20 +107,22 @@ class Settings(BaseModel):
     ] = None
 
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG, INFO, WARNING or ERROR")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Field(description="DEBUG, INFO, WARNING or ERROR"),
     ] = "INFO"
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
 
-    # Heroku and Render say so themselves; with SQLite there, a line at the start warns that the disk forgets.
+    # Heroku and Render say so themselves; with SQLite there, a line at the start warns that the
+    # disk forgets.
     dyno: Annotated[str | None, Field(description="Heroku's name for this process")] = None
     render: Annotated[str | None, Field(description="true on Render")] = None
 
     # The agent starts only when this is set.
-    sw_agent_collector_backend_services: Annotated[str | None, Field(description="host:port of SkyWalking's OAP")] = (
-        None
-    )
-    # The agent's default is true; its profiler would sample the event loop's thread for every request, so here it is
-    # off unless asked for.
+    sw_agent_collector_backend_services: Annotated[
+        str | None, Field(description="host:port of SkyWalking's OAP")
+    ] = None
+    # The agent's default is true; its profiler would sample the event loop's thread for every
+    # request, so here it is off unless asked for.
     sw_agent_profile_active: Annotated[bool, Field(description="true or false")] = False
 
     @field_validator("log_level", "log_format", mode="before")
@@ -113,13 +134,17 @@ class Settings(BaseModel):
     def database_is_one(self) -> Self:
         kind, _, path = self.database_url.partition("?")[0].partition(":///")
         if kind == "sqlite" and _is_no_database(Path(path)):
-            raise ValueError(f"DATABASE_URL: {path} is no SQLite database, takes the path of one, or of no file yet")
+            raise ValueError(
+                f"DATABASE_URL: {path} is no SQLite database, takes the path of one, or of no file yet"
+            )
         return self
 
     @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
-            raise ValueError("MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for")
+            raise ValueError(
+                "MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for"
+            )
         return self
 
 
@@ -149,7 +174,9 @@ class WrongSetting(Exception):
 
 def read(environ: Mapping[str, str]) -> Settings:
     """Read the settings out of `environ`; raise `WrongSetting` for the first wrong one."""
-    given = {name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())}
+    given = {
+        name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())
+    }
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

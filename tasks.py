@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 
-from durable.attempt import current_task_id
-from durable.registry import task
-from durable.retries import GiveUp, RetryAfter
+from afterwards.attempt import current_task_id
+from afterwards.registry import task
+from afterwards.retries import GiveUp, RetryAfter
 from effects import discord, images, mail
 from settings import settings
 
@@ -83,12 +83,18 @@ async def _send(letter: mail.Mail) -> None:
     if settings.smtp_url:
         await mail.send_smtp(letter, settings.smtp_url, timeout=timeout, message_id=message_id)
     elif key := settings.sendgrid_api_key:
-        await mail.send_sendgrid(letter, key, base_url=settings.sendgrid_url, timeout=timeout, message_id=message_id)
+        await mail.send_sendgrid(
+            letter, key, base_url=settings.sendgrid_url, timeout=timeout, message_id=message_id
+        )
     elif (key := settings.mailgun_api_key) and (domain := settings.mailgun_domain):
         url = settings.mailgun_url
-        await mail.send_mailgun(letter, key, domain, base_url=url, timeout=timeout, message_id=message_id)
+        await mail.send_mailgun(
+            letter, key, domain, base_url=url, timeout=timeout, message_id=message_id
+        )
     else:
-        log.info("no mail service is set up; mail to %s, %s: %r", letter.to, letter.subject, letter.text)
+        log.info(
+            "no mail service is set up; mail to %s, %s: %r", letter.to, letter.subject, letter.text
+        )
         return
     log.info("mail sent to %s", letter.to)
 
@@ -108,13 +114,17 @@ async def announce_on_discord(username: str) -> None:
 
 
 @task(timeout=1800)  # most of which may be the wait for its turn; REQUEST_TIMEOUT begins then
-async def process_image(job_id: str, image_url: str, operations: Sequence[images.Operation]) -> None:
+async def process_image(
+    job_id: str, image_url: str, operations: Sequence[images.Operation]
+) -> None:
     """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
     try:
         async with pictures_at_once, asyncio.timeout(settings.request_timeout):
             data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
             result, extension = await images.process(data, operations)
-            await anyio.to_thread.run_sync(images.keep, settings.images_dir, job_id, result, extension)
+            await anyio.to_thread.run_sync(
+                images.keep, settings.images_dir, job_id, result, extension
+            )
     except (images.ImageRefused, images.ImageTooLarge, images.NotAnImage) as refusal:
         raise GiveUp(str(refusal)) from None
     log.info("image of %d bytes became %d bytes of %s", len(data), len(result), extension)
@@ -124,7 +134,10 @@ async def demonstrate() -> None:
     """Schedule a task, say at once that it was scheduled, and let it finish."""
     began = time.perf_counter()
     scheduled = asyncio.create_task(background_sleep_task())
-    log.info("background_sleep_task is scheduled; this line came after %.3f s", time.perf_counter() - began)
+    log.info(
+        "background_sleep_task is scheduled; this line came after %.3f s",
+        time.perf_counter() - began,
+    )
     await scheduled
     log.info("background_sleep_task has finished after %.1f s", time.perf_counter() - began)
 

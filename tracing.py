@@ -3,13 +3,17 @@
 What differs from the agent's own FastAPI plugin, which patches any Starlette, and why:
 
 1. A request's entry span ends with the last byte of its answer, not with its background tasks.
-2. An attempt at a task is a segment of its own that refers to the request's span. The reference is text, so that it can
+2. An attempt at a task is a segment of its own that refers to the request's span. The reference is
+text, so that it can
    be stored with the task and used hours later in another process.
-3. A span is named for its route, so that ids in paths make no endpoints; unmatched paths share one name.
+3. A span is named for its route, so that ids in paths make no endpoints; unmatched paths share one
+name.
 4. What a client sends as `sw8` is untrusted: a good one is continued, any other is as good as none.
-5. A request starts with no active span: one left by the connection's previous request would adopt it (uvicorn#3158).
+5. A request starts with no active span: one left by the connection's previous request would adopt
+it (uvicorn#3158).
 6. Spans and log lines lose what may be a secret on their way out, whichever plugin made them.
-7. The agent gets 3 s to send what it has when the service stops, in a thread that cannot hold the process.
+7. The agent gets 3 s to send what it has when the service stops, in a thread that cannot hold the
+process.
 8. The agent's complaints are single lines in the service's own log.
 """
 
@@ -30,21 +34,24 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from durable.engines import HandOff
-from durable.model import Attempt, Outcome
-from observing import agent_log, leaving
-from observing.failure import in_words, kind_of, message_of, stack_of
-from observing.guarded import guarded
-from observing.redaction import encodable
-from observing.request_in_words import only, operation, url
-from observing.root_span import RootSpan, new_id
-from observing.sw8 import Parent, correlation_of, written
+from afterwards.brokers import HandOff
+from afterwards.model import Attempt, Outcome
+from afterwards.redaction import encodable
+from afterwards.skywalking import agent_log, leaving
+from afterwards.skywalking.failure import in_words, kind_of, message_of, stack_of
+from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.request_in_words import only, operation, url
+from afterwards.skywalking.root_span import RootSpan, new_id
+from afterwards.skywalking.sw8 import Parent, correlation_of, written
 from settings import settings
 
 log = logging.getLogger("tracing")
 
 FLUSH_SECONDS = 3
-FLEET_PLUGINS = ("sw_celery", "sw_redis")  # their spans are made here, or would only trace the machinery
+FLEET_PLUGINS = (
+    "sw_celery",
+    "sw_redis",
+)  # their spans are made here, or would only trace the machinery
 ENTRY_SPAN = "tracing.entry_span"  # where a request's scope keeps it
 UNTRACED = nullcontext()
 UNSAMPLED = "0"  # the carrier of a request that is not traced; its tasks must not be traced either
@@ -87,13 +94,16 @@ async def stop() -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(ended.set)
 
-    # Not asyncio.to_thread: its threads are joined at exit, and this one may hang in a collector that never answers.
+    # Not asyncio.to_thread: its threads are joined at exit, and this one may hang in a collector
+    # that never answers.
     threading.Thread(target=flush, name="tracing-flush", daemon=True).start()
     try:
         async with asyncio.timeout(FLUSH_SECONDS):
             await ended.wait()
     except TimeoutError:
-        log.warning("SkyWalking did not take the last segments within %d s; they are lost", FLUSH_SECONDS)
+        log.warning(
+            "SkyWalking did not take the last segments within %d s; they are lost", FLUSH_SECONDS
+        )
 
 
 def status() -> str:
@@ -180,11 +190,14 @@ def _is_ignored(sky: Any, scope: Scope) -> bool:
     sampling = sky.sampling.sampling_service
     if sampling and not sampling.try_sampling():
         return True
-    # The raw path, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and SW_AGENT_IGNORE_SUFFIX.
+    # The raw path, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and
+    # SW_AGENT_IGNORE_SUFFIX.
     return sky.SpanContext.ignore_check(scope["path"]) is not None
 
 
-def _end_entry_span(sky: Any, span: Any, scope: Scope, status: int, error: BaseException | None = None) -> None:
+def _end_entry_span(
+    sky: Any, span: Any, scope: Scope, status: int, error: BaseException | None = None
+) -> None:
     if not span.depth:
         return
     span.op = operation(scope)
@@ -220,7 +233,9 @@ def _written(sky: Any, span: Any, address: str = "") -> str:
 
 def _correlation(sky: Any, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     header, config = only(headers, b"sw8-correlation"), sky.config
-    return correlation_of(header, config.correlation_element_max_number, config.correlation_value_max_length)
+    return correlation_of(
+        header, config.correlation_element_max_number, config.correlation_value_max_length
+    )
 
 
 # --- an attempt at a task ---
@@ -258,7 +273,9 @@ def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
     task = attempt.task
     if task.carrier == UNSAMPLED or sky.SpanContext.ignore_check(task.name) is not None:
         sky.set_spans([])
-        span = sky.NoopSpan(sky.NoopContext())  # on the stack, what the task calls is not traced as an orphan
+        span = sky.NoopSpan(
+            sky.NoopContext()
+        )  # on the stack, what the task calls is not traced as an orphan
         span.context.task_id = task.id  # for log lines
         span.start()
         return span
@@ -280,7 +297,11 @@ def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
 def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
     """Surround the telling of a broker about a task, and give the carrier that travels with it."""
     sky = _sky
-    span = guarded(_start_hand_off_span, sky, task, address) if sky and task.carrier != UNSAMPLED else None
+    span = (
+        guarded(_start_hand_off_span, sky, task, address)
+        if sky and task.carrier != UNSAMPLED
+        else None
+    )
     try:
         yield (span and guarded(_written, sky, span, address)) or task.carrier
     except BaseException as error:
@@ -304,13 +325,19 @@ def _end_attempt_span(sky: Any, span: Any, attempt: Attempt) -> None:
         _log_error(sky, span, attempt.error)
     complete = span.stop()
     if not complete and attempt.outcome in (Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.RELEASED):
-        # A thread that nothing can stop still has a span open, perhaps for ever; the segment does not wait for it.
+        # A thread that nothing can stop still has a span open, perhaps for ever; the segment does
+        # not wait for it.
         sky.agent.archive_segment(span.context.segment)
 
 
 def _log_error(sky: Any, span: Any, error: BaseException) -> None:
     span.error_occurred = True
-    items = {"event": "error", "error.kind": kind_of(error), "message": message_of(error), "stack": stack_of(error)}
+    items = {
+        "event": "error",
+        "error.kind": kind_of(error),
+        "message": message_of(error),
+        "stack": stack_of(error),
+    }
     # Not span.raised(): its logs bear the agent's import time and the outermost frames.
     logged = [sky.LogItem(key, encodable(value)) for key, value in items.items()]
     span.logs.append(sky.Log(timestamp=time.time(), items=logged))
@@ -322,13 +349,18 @@ def _log_error(sky: Any, span: Any, error: BaseException) -> None:
 def _load() -> Any:
     """Import of the agent what is used here; it is untyped, hence Any.
 
-    In a function, because the service must run without the package, and untraced must not pay for gRPC.
+    In a function, because the service must run without the package, and untraced must not pay for
+    gRPC.
     """
     from skywalking import Component, Kind, Layer, Log, LogItem, config
 
-    if config.agent_asyncio_enhancement and "skywalking.agent" not in sys.modules:  # which looks at it on import
+    if (
+        config.agent_asyncio_enhancement and "skywalking.agent" not in sys.modules
+    ):  # which looks at it on import
         config.agent_asyncio_enhancement = False
-        log.warning("SW_AGENT_ASYNCIO_ENHANCEMENT is ignored, because the agent fails on the first spans with it")
+        log.warning(
+            "SW_AGENT_ASYNCIO_ENHANCEMENT is ignored, because the agent fails on the first spans with it"
+        )
     from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
@@ -356,12 +388,22 @@ def _start_agent(sky: Any, without: Sequence[str]) -> None:
     agent, config = sky.agent, sky.config
     _undo_sw_fastapi()
     _check(sky)
-    agent_log.calm(logging.getLogger("skywalking"), str(settings.sw_agent_collector_backend_services))
+    agent_log.calm(
+        logging.getLogger("skywalking"), str(settings.sw_agent_collector_backend_services)
+    )
     config.agent_profile_active = settings.sw_agent_profile_active
-    config.agent_cause_exception_depth = -abs(config.agent_cause_exception_depth)  # the innermost frames, not the outer
+    config.agent_cause_exception_depth = -abs(
+        config.agent_cause_exception_depth
+    )  # the innermost frames, not the outer
     if not agent.started():  # `sw-python run` starts it before us
-        # sw_asyncpg takes by position what asyncpg 0.32 gives by keyword: every statement would fail.
-        config.agent_disable_plugins = [*config.agent_disable_plugins, "sw_fastapi", "sw_asyncpg", *without]
+        # sw_asyncpg takes by position what asyncpg 0.32 gives by keyword: every statement would
+        # fail.
+        config.agent_disable_plugins = [
+            *config.agent_disable_plugins,
+            "sw_fastapi",
+            "sw_asyncpg",
+            *without,
+        ]
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.start()
     # uuid1 asks a daemon that is hardly ever there, and lets go of the interpreter's lock for it.
@@ -369,7 +411,8 @@ def _start_agent(sky: Any, without: Sequence[str]) -> None:
     leaving.scrub(sky)
     leaving.send_in_batches(sky)
     leaving.make_log_reporter_harmless(sky)
-    # What the lifespan itself does is no request and no task: on its stack, this keeps its calls from being orphans.
+    # What the lifespan itself does is no request and no task: on its stack, this keeps its calls
+    # from being orphans.
     sky.NoopSpan(sky.NoopContext()).start()
 
 
@@ -382,11 +425,17 @@ def _undo_sw_fastapi() -> None:
 
 def _check(sky: Any) -> None:
     if not hasattr(sky.agent, "started"):
-        raise RuntimeError("sw-python started it with SW_AGENT_ASYNCIO_ENHANCEMENT, which fails on the first spans")
+        raise RuntimeError(
+            "sw-python started it with SW_AGENT_ASYNCIO_ENHANCEMENT, which fails on the first spans"
+        )
     if sky.agent.started_pid == os.getpid() and not sky.agent.started():
-        raise RuntimeError("it has been stopped in this process; a second start would patch every library twice")
+        raise RuntimeError(
+            "it has been stopped in this process; a second start would patch every library twice"
+        )
     level = sky.config.agent_log_reporter_level
-    if not isinstance(logging.getLevelName(level), int):  # the agent would raise at the first log line
+    if not isinstance(
+        logging.getLevelName(level), int
+    ):  # the agent would raise at the first log line
         raise ValueError(f"SW_AGENT_LOG_REPORTER_LEVEL: {level!r} is not a level")
 
 

@@ -22,7 +22,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
     ),
     "inside": ("What a request costs inside the application", lambda _: inside.measure()),
     "latency": ("One connection", lambda _: latency.measure()),
-    "backlog": ("A backlog", lambda options: backlog.measure(options.backlog_rows, options.seconds)),
+    "backlog": (
+        "A backlog",
+        lambda options: backlog.measure(options.backlog_rows, options.seconds),
+    ),
     "fleet": (
         "A fleet: Celery's workers beside the web process",
         lambda options: fleet.measure(options.rounds, options.seconds),
@@ -46,11 +49,22 @@ def main() -> None:
 
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=PARTS, action="append", help="run this alone; may be given several times")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each row of the table is measured")
-    parser.add_argument("--seconds", type=int, default=4, help="how long each measurement under load takes")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="run this alone; may be given several times"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="how often each row of the table is measured"
+    )
+    parser.add_argument(
+        "--seconds", type=int, default=4, help="how long each measurement under load takes"
+    )
     parser.add_argument("--tasks", type=int, default=10_000, help="how many tasks sleep at a time")
-    parser.add_argument("--backlog-rows", type=int, default=1_000_000, help="how many rows wait in the backlog's table")
+    parser.add_argument(
+        "--backlog-rows",
+        type=int,
+        default=1_000_000,
+        help="how many rows wait in the backlog's table",
+    )
     return parser.parse_args()
 
 

@@ -15,21 +15,25 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
+from afterwards.attempt import current_task_id
+from afterwards.background import after_answer
+from afterwards.model import Task, new_task_id
+from afterwards.registry import task
+from afterwards.rows import row_of, store_arguments
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
 from asgi_app import lifespan
-from durable.attempt import current_task_id
-from durable.handoff import after_answer
-from durable.model import Task, new_task_id
-from durable.registry import task
-from durable.rows import row_of, store_arguments
-from durable.store import Store
-from storage.database import Database
 
-logging.getLogger().setLevel(logging.WARNING)  # or the lines of each attempt would be what is measured
+logging.getLogger().setLevel(
+    logging.WARNING
+)  # or the lines of each attempt would be what is measured
 
 ANSWER = {"status": "processing"}
 
 asleep = 0  # so that a measurement can check that all its tasks sleep
-started: list[int] = []  # when each task that tells began, by the clock that all processes share (ns)
+started: list[
+    int
+] = []  # when each task that tells began, by the clock that all processes share (ns)
 kept: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
 
@@ -110,7 +114,9 @@ async def with_stored_tell(request: Request) -> Response:
 
 
 async def with_stored_doze(request: Request) -> Response:
-    return JSONResponse(ANSWER, background=BackgroundTask(stored_doze, request.query_params["diary"]))
+    return JSONResponse(
+        ANSWER, background=BackgroundTask(stored_doze, request.query_params["diary"])
+    )
 
 
 async def with_bare_sleep(request: Request) -> Response:
@@ -148,17 +154,28 @@ async def queue(database_url: str, count: int) -> None:
 
 
 def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
-    return Starlette(routes=[Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell), *TOLD])
+    return Starlette(
+        routes=[Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell), *TOLD]
+    )
 
 
 def _ours(handlers: Mapping[str, Handler]) -> Starlette:
-    routes = [Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()]
-    return Starlette(routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan)
+    routes = [
+        Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()
+    ]
+    return Starlette(
+        routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan
+    )
 
 
 bare = _plain(no_task, with_bare_sleep)
 in_memory = _plain(with_task, with_sleep)
 ours = _ours({"/": with_task, "/sleep": with_sleep})
 durable = _ours(
-    {"/": with_stored_task, "/sleep": with_stored_sleep, "/tell": with_stored_tell, "/doze": with_stored_doze}
+    {
+        "/": with_stored_task,
+        "/sleep": with_stored_sleep,
+        "/tell": with_stored_tell,
+        "/doze": with_stored_doze,
+    }
 )

@@ -44,7 +44,10 @@ def measure(rows: int, seconds: int) -> Iterator[str]:
         _fill(Path(full), rows)
         yield f"beside {rows:,} rows that are due in a year:"
         with ExitStack() as stack:
-            running = [stack.enter_context(servers.service(Path(each), APP, **LIMITS)) for each in (empty, full)]
+            running = [
+                stack.enter_context(servers.service(Path(each), APP, **LIMITS))
+                for each in (empty, full)
+            ]
             without, beside = _idle(running)
             yield f"  idle for {IDLE_SECONDS:.0f} s: {beside:.1f} MiB resident, {without:.1f} MiB without them"
             yield f"  accepting: {_accepting(running, seconds)}"
@@ -73,7 +76,9 @@ def _accepting(running: list[serving.Server], seconds: int) -> str:
     if complaint := load.missing():
         return f"left out: {complaint}"
     readings = [[load.run(server.url, seconds) for server in running] for _ in range(TURNS)]
-    without, beside = (median(reading.rate for reading in each) for each in zip(*readings, strict=True))
+    without, beside = (
+        median(reading.rate for reading in each) for each in zip(*readings, strict=True)
+    )
     failed = sum(reading.failed for each in readings for reading in each)
     ratio = median(full.rate / empty.rate for empty, full in readings)
     return f"{beside:,.0f} requests/s against {without:,.0f}, a ratio of {ratio:.2f}; {failed:,} failed"
@@ -82,7 +87,9 @@ def _accepting(running: list[serving.Server], seconds: int) -> str:
 def _all_due(directory: Path, seconds: int) -> str:
     """Let all rows be due at once, and look at the first seconds of the work."""
     with closing(sqlite3.connect(_file(directory))) as connection, connection:
-        connection.execute("UPDATE tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')")
+        connection.execute(
+            "UPDATE tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')"
+        )
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
         serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
@@ -100,9 +107,14 @@ def _fill(directory: Path, rows: int) -> None:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM tasks").fetchone())
         row["run_at"] += FAR_US
-        insert = f"INSERT INTO tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+        insert = (
+            f"INSERT INTO tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+        )
         for start in range(0, rows, CHUNK):
-            copies = ({**row, "id": f"{row['id']}-{number:08}"} for number in range(start, min(start + CHUNK, rows)))
+            copies = (
+                {**row, "id": f"{row['id']}-{number:08}"}
+                for number in range(start, min(start + CHUNK, rows))
+            )
             with connection:
                 connection.executemany(insert, copies)
         with connection:
@@ -110,7 +122,8 @@ def _fill(directory: Path, rows: int) -> None:
 
 
 def _done(directory: Path, since: float) -> Done:
-    # In the words of the table's own index, so that looking costs the process that works next to nothing.
+    # In the words of the table's own index, so that looking costs the process that works next to
+    # nothing.
     query = (
         "SELECT count(*), min(started_at), max(finished_at) FROM tasks "
         "WHERE state IN ('succeeded', 'cancelled') AND finished_at > :since"

@@ -69,12 +69,16 @@ class Connection(NamedTuple):
 
     async def ask(self, path: str) -> str:
         self.writer.write(REQUEST.format(path).encode())
-        return (await self.reader.readuntil(b"}")).decode()  # every answer is one JSON object without another in it
+        return (
+            await self.reader.readuntil(b"}")
+        ).decode()  # every answer is one JSON object without another in it
 
 
 async def ask_often(port: int, path: str, times: int, connections: int) -> list[Connection]:
     """Ask so many times over so many connections, and leave them open."""
-    opened = [Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(connections)]
+    opened = [
+        Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(connections)
+    ]
     for start in range(0, times, connections):
         for group in range(0, min(connections, times - start), AT_ONCE):
             asking = opened[group : min(group + AT_ONCE, times - start)]

@@ -40,7 +40,9 @@ async def _accept(port: int, path: str) -> None:
 
 
 def _aftermath(database_url: str, diary: Path, killed_us: float) -> Iterator[str]:
-    query = "SELECT count(*), max(finished_at), sum(crashes > 0) FROM tasks WHERE state = 'succeeded'"
+    query = (
+        "SELECT count(*), max(finished_at), sum(crashes > 0) FROM tasks WHERE state = 'succeeded'"
+    )
     serving.until(lambda: serving.sql(database_url, query)[0][0] == TASKS, PATIENCE_SECONDS)
     _, last, crashed = serving.sql(database_url, query)[0]
     started, ended = _counts(diary, "start"), _counts(diary, "end")

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from celery import Celery
 
+from afterwards.brokers.celery import QUEUE
 from benchmarks import apps, load, messages, servers, table, through_database
 from benchmarks.clients import client_of, percentile
 from benchmarks.rows import CELERY_WORKER, DURABLE, FLEET, FLEET_WORKER, ON_POSTGRES, PER_COMMIT
-from durable.engines.celery import QUEUE
 from tests import serving
 
 APP = "benchmarks.apps:durable"
@@ -103,7 +103,9 @@ def _told(database_url: str) -> list[int]:
 def _hand_off(variables: servers.Variables) -> float:
     """Have a web process hand off what waits in the database, and nothing else."""
     asyncio.run(apps.queue(variables["DATABASE_URL"], TASKS))
-    serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")  # Postgres does so by itself, but within a minute
+    serving.sql(
+        variables["DATABASE_URL"], "ANALYZE tasks"
+    )  # Postgres does so by itself, but within a minute
     with messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue, _web(variables):
         return queue.rate_until(TASKS)
 
@@ -126,7 +128,9 @@ WORKERS = (
         "celery",
         _publish,
     ),
-    Workers("Celery over RabbitMQ, as it comes", "not waited for", CELERY_WORKER, "celery", _publish),
+    Workers(
+        "Celery over RabbitMQ, as it comes", "not waited for", CELERY_WORKER, "celery", _publish
+    ),
 )
 
 
@@ -139,7 +143,9 @@ def _drained(workers: Workers, variables: servers.Variables) -> Drained:
         for processes in PROCESSES:
             queue.empty()
             filled.append(workers.fill(own))
-            serving.until(lambda: queue.waiting() >= TASKS, PATIENCE_SECONDS)  # the broker may lag behind
+            serving.until(
+                lambda: queue.waiting() >= TASKS, PATIENCE_SECONDS
+            )  # the broker may lag behind
             with _worker(workers.command, processes, own):
                 emptied.append(queue.rate_until(0))
     return Drained(filled, emptied)
@@ -174,7 +180,10 @@ def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Itera
 
 def _accepting(variables: servers.Variables, seconds: int) -> tuple[float, float]:
     """Load one web process, with no worker beside it; give the answers and the hand-offs in a second."""
-    with messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue, _web(variables) as (server, _):
+    with (
+        messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue,
+        _web(variables) as (server, _),
+    ):
         load.run(server.url, 1)
         before = queue.waiting()
         reading = load.run(server.url, seconds)
@@ -199,7 +208,9 @@ def _worker(command: Sequence[str], processes: int, variables: servers.Variables
     """Run a worker, and let it end what it has begun."""
     with tempfile.TemporaryDirectory() as name:
         words = [*command, "--concurrency", f"{processes}"]
-        worker = serving.start(Path(name), app="", command=words, PYTHONPATH=str(serving.ROOT), **variables)
+        worker = serving.start(
+            Path(name), app="", command=words, PYTHONPATH=str(serving.ROOT), **variables
+        )
         try:
             yield
             worker.stop()

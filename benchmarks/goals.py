@@ -27,7 +27,9 @@ GOALS = {
     "started p50": Goal("answer to start, p50", operator.lt, 1.0, "{:.3f} ms"),
     "started p99": Goal("answer to start, p99", operator.lt, 10.0, "{:.3f} ms"),
     "backlog": Goal("backlog, one process, untraced", operator.ge, 5000, "{:,.0f} tasks/s"),
-    "waiting rows": Goal("memory for the rows that wait", operator.lt, 8.0, "{:.1f} MiB"),  # a pointer each, of 10^6
+    "waiting rows": Goal(
+        "memory for the rows that wait", operator.lt, 8.0, "{:.1f} MiB"
+    ),  # a pointer each, of 10^6
     "sleeping": Goal("memory of a sleeping task, durable", operator.lt, 8.0, "{:.1f} KiB"),
     "asleep": Goal("`/test`, p99 with the tasks asleep", operator.lt, 10.0, "{:.2f} ms"),
 }

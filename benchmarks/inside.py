@@ -18,7 +18,11 @@ from starlette.applications import Starlette
 from tests import serving
 from tests.collector import Collector
 
-CALLERS, REQUESTS, TURNS = 64, 100, 5  # at a time; of each caller in a turn; of which the quickest counts
+CALLERS, REQUESTS, TURNS = (
+    64,
+    100,
+    5,
+)  # at a time; of each caller in a turn; of which the quickest counts
 
 
 class Row(NamedTuple):
@@ -42,14 +46,24 @@ def measure() -> Iterator[str]:
     yield "|---|--:|--:|"
     for row in ROWS:
         with tempfile.TemporaryDirectory() as directory, Collector() as collector:
-            variables = {"DATABASE_URL": f"sqlite:///{directory}/service.db", "PYTHONPATH": str(serving.ROOT)}
+            variables = {
+                "DATABASE_URL": f"sqlite:///{directory}/service.db",
+                "PYTHONPATH": str(serving.ROOT),
+            }
             if row.is_traced:
                 variables["SW_AGENT_COLLECTOR_BACKEND_SERVICES"] = collector.address
             command = [sys.executable, "-m", "benchmarks.inside", row.app]
             told = subprocess.run(
-                command, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=True
+                command,
+                env=os.environ | variables,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=True,
             )
-        [(all_threads, this_thread)] = re.findall(r"^CPU (\S+) (\S+)$", told.stdout, re.MULTILINE)  # among log lines
+        [(all_threads, this_thread)] = re.findall(
+            r"^CPU (\S+) (\S+)$", told.stdout, re.MULTILINE
+        )  # among log lines
         yield f"| {row.name} | {float(all_threads):.0f} | {float(this_thread):.0f} |"
 
 
@@ -67,7 +81,9 @@ async def _turn(app: Starlette) -> tuple[float, float]:
     before = time.process_time(), time.thread_time()
     await asyncio.gather(*(_ask_often(app) for _ in range(CALLERS)))
     after = time.process_time(), time.thread_time()
-    return (after[0] - before[0]) / CALLERS / REQUESTS * 1e6, (after[1] - before[1]) / CALLERS / REQUESTS * 1e6
+    return (after[0] - before[0]) / CALLERS / REQUESTS * 1e6, (
+        after[1] - before[1]
+    ) / CALLERS / REQUESTS * 1e6
 
 
 async def _ask_often(app: Starlette) -> None:
@@ -78,8 +94,20 @@ async def _ask_often(app: Starlette) -> None:
 
 def _scope() -> dict[str, Any]:
     headers = [(b"host", b"127.0.0.1:8000")]
-    where = {"server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 5000), "path": "/", "raw_path": b"/"}
-    what = {"type": "http", "method": "GET", "scheme": "http", "query_string": b"", "root_path": "", "headers": headers}
+    where = {
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 5000),
+        "path": "/",
+        "raw_path": b"/",
+    }
+    what = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+    }
     return {"asgi": {"version": "3.0"}, "http_version": "1.1", "state": {}, **where, **what}
 
 

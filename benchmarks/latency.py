@@ -26,7 +26,9 @@ def measure() -> Iterator[str]:
         for row in ROWS:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             services[row.name] = stack.enter_context(servers.service(directory, row.app))
-        accepts = _accepts({name: stack.enter_context(client_of(server)) for name, server in services.items()})
+        accepts = _accepts(
+            {name: stack.enter_context(client_of(server)) for name, server in services.items()}
+        )
         starts = {}
         for name, server in services.items():
             with client_of(server) as client:  # uvicorn closes one that is idle for 5 s
@@ -36,7 +38,8 @@ def measure() -> Iterator[str]:
     yield from _table("answer read to task started, idle", starts)
     yield from goals.compare(
         {
-            "accept": percentile(accepts[DURABLE.name], 50) - percentile(accepts[REFERENCE.name], 50),
+            "accept": percentile(accepts[DURABLE.name], 50)
+            - percentile(accepts[REFERENCE.name], 50),
             "started p50": percentile(starts[DURABLE.name], 50),
             "started p99": percentile(starts[DURABLE.name], 99),
         }

@@ -27,15 +27,27 @@ class Reading(NamedTuple):
 
 def missing() -> str:
     """Say what to install when wrk is not there; else nothing."""
-    return "" if shutil.which("wrk") else "wrk is not installed (Debian and Ubuntu: apt-get install wrk)"
+    return (
+        ""
+        if shutil.which("wrk")
+        else "wrk is not installed (Debian and Ubuntu: apt-get install wrk)"
+    )
 
 
 def run(url: str, seconds: int) -> Reading:
     """Load `url` over 64 connections for so many seconds."""
     duration = seconds + CONNECTING_SECONDS  # whole seconds, because wrk takes no others
-    command = ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={duration}s", "--latency"]
+    command = [
+        "wrk",
+        "--threads=1",
+        f"--connections={CONNECTIONS}",
+        f"--duration={duration}s",
+        "--latency",
+    ]
     command += [f"--script={SCRIPT}", url, "--", str(CONNECTIONS), str(CONNECTING_SECONDS * 1000)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
+    told = subprocess.run(
+        command, capture_output=True, text=True, timeout=seconds + 30, check=True
+    ).stdout
     requests, lasted = _found(r"(\d+) requests in ([\d.]+)s", told).groups()
     errors = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", told)))
     unanswered = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", told)))

@@ -12,7 +12,9 @@ from benchmarks.clients import ask_often, resident_kib
 from tests import serving
 
 CONNECTIONS = 32
-WARM_UP_REQUESTS = 1_000  # so that code, caches and the connections' buffers are not counted as the tasks'
+WARM_UP_REQUESTS = (
+    1_000  # so that code, caches and the connections' buffers are not counted as the tasks'
+)
 SPARE_FILES = 200
 
 
@@ -29,7 +31,11 @@ ROWS = (
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
     DURABLE,
     Row("a bare asyncio task", "benchmarks.apps:bare"),
-    Row("Starlette's in-memory task, which holds its request open", "benchmarks.apps:in_memory", holds=True),
+    Row(
+        "Starlette's in-memory task, which holds its request open",
+        "benchmarks.apps:in_memory",
+        holds=True,
+    ),
 )
 
 
@@ -41,16 +47,24 @@ def measure(tasks: int) -> Iterator[str]:
     yield "|---|--:|--:|"
     sizes = {}
     for row in ROWS:
-        count = min(tasks, files - SPARE_FILES) if row.holds and files != resource.RLIM_INFINITY else tasks
+        count = (
+            min(tasks, files - SPARE_FILES)
+            if row.holds and files != resource.RLIM_INFINITY
+            else tasks
+        )
         sizes[row] = _kib_of_a_sleeper(row, count)
         yield f"| {row.name} | {count:,} | {sizes[row]:.1f} |"
     yield from goals.compare({"sleeping": sizes[DURABLE]})
 
 
 def _kib_of_a_sleeper(row: Row, tasks: int) -> float:
-    # The agent is not there, and neither is a limit that would keep a task waiting or end its sleep.
+    # The agent is not there, and neither is a limit that would keep a task waiting or end its
+    # sleep.
     limits = {"MAX_RUNNING": "100000", "REQUEST_TIMEOUT": "3600"}
-    with tempfile.TemporaryDirectory() as directory, servers.service(Path(directory), row.app, **limits) as server:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        servers.service(Path(directory), row.app, **limits) as server,
+    ):
         return asyncio.run(_growth(row, server, tasks)) / tasks
 
 

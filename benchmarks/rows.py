@@ -11,14 +11,16 @@ from benchmarks import servers
 from tests import serving
 from tests.collector import Collector
 
-SETTLING_SECONDS = 3  # a worker has no common way to say that it is ready, and its start would be measured
+SETTLING_SECONDS = (
+    3  # a worker has no common way to say that it is ready, and its start would be measured
+)
 
 
 class Row(NamedTuple):
     """One application, and what is on disk when it answers.
 
-    `segments` is how many a traced request of it makes; `worker` is the command that runs the tasks where
-    the application does not.
+    `segments` is how many a traced request of it makes; `worker` is the command that runs the tasks
+    where the application does not.
     """
 
     name: str
@@ -37,15 +39,30 @@ class Row(NamedTuple):
 PER_COMMIT = "at each commit"
 SAQ = "benchmarks.others.saq_app:app"
 SAQ_WORKER = ("saq", "benchmarks.others.saq_app.worker")
-ARQ_WORKER = ("arq", "benchmarks.others.arq_app.Worker", "--custom-log-dict", "benchmarks.others.arq_app.QUIET")
+ARQ_WORKER = (
+    "arq",
+    "benchmarks.others.arq_app.Worker",
+    "--custom-log-dict",
+    "benchmarks.others.arq_app.QUIET",
+)
 FLEET_WORKER = ("celery", "--app", "benchmarks.fleet_worker", "worker")
 CELERY_WORKER = ("celery", "--app", "benchmarks.others.celery_app:queue", "worker")
-PROCRASTINATE_WORKER = ("procrastinate", "--app", "benchmarks.others.procrastinate_app.queue", "worker")
+PROCRASTINATE_WORKER = (
+    "procrastinate",
+    "--app",
+    "benchmarks.others.procrastinate_app.queue",
+    "worker",
+)
 
 REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
 DURABLE = Row("ours durable (SQLite), untraced", "benchmarks.apps:durable", PER_COMMIT)
 TRACED = Row("ours durable (SQLite), traced", "benchmarks.apps:durable", PER_COMMIT, segments=2)
-ON_POSTGRES = Row("ours durable (Postgres), untraced", "benchmarks.apps:durable", PER_COMMIT, needs=(servers.POSTGRES,))
+ON_POSTGRES = Row(
+    "ours durable (Postgres), untraced",
+    "benchmarks.apps:durable",
+    PER_COMMIT,
+    needs=(servers.POSTGRES,),
+)
 FLEET = Row(
     "ours durable (Postgres), handed off over RabbitMQ",
     "benchmarks.apps:durable",
@@ -76,8 +93,20 @@ CELERY = (
     ),
 )
 QUEUES = (
-    Row("SAQ over Redis", SAQ, "appendfsync always", needs=(servers.REDIS_ALWAYS,), worker=SAQ_WORKER),
-    Row("SAQ over Redis", SAQ, "appendfsync everysec", needs=(servers.REDIS_EVERY_SECOND,), worker=SAQ_WORKER),
+    Row(
+        "SAQ over Redis",
+        SAQ,
+        "appendfsync always",
+        needs=(servers.REDIS_ALWAYS,),
+        worker=SAQ_WORKER,
+    ),
+    Row(
+        "SAQ over Redis",
+        SAQ,
+        "appendfsync everysec",
+        needs=(servers.REDIS_EVERY_SECOND,),
+        worker=SAQ_WORKER,
+    ),
     Row(
         "arq over Redis",
         "benchmarks.others.arq_app:app",
@@ -116,12 +145,16 @@ def serving_row(row: Row, collector: Collector | None = None) -> Iterator[servin
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         variables |= stack.enter_context(servers.running(row.needs))
-        app = serving.start(directory, app=row.app, command=row.command, args=["--no-access-log"], **variables)
+        app = serving.start(
+            directory, app=row.app, command=row.command, args=["--no-access-log"], **variables
+        )
         stack.callback(app.kill)
         if row.worker:
             app.wait_for_log("startup complete")  # it makes the tables that a worker may need
             # Not every command line looks for modules where it was started.
-            worker = serving.start(directory, app="", command=row.worker, PYTHONPATH=str(serving.ROOT), **variables)
+            worker = serving.start(
+                directory, app="", command=row.worker, PYTHONPATH=str(serving.ROOT), **variables
+            )
             stack.callback(worker.kill)
             time.sleep(SETTLING_SECONDS)
             if worker.process.poll() is not None:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from tests import serving
 
-# Debian keeps these off the PATH: Postgres' programs, and RabbitMQ's without the wrapper that changes the user.
+# Debian keeps these off the PATH: Postgres' programs, and RabbitMQ's without the wrapper that
+# changes the user.
 HIDDEN = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/lib/rabbitmq/bin"]
 PATH = os.pathsep.join([*HIDDEN, os.environ["PATH"]])
 START_SECONDS = 60  # RabbitMQ takes ten on a busy machine
@@ -59,7 +60,9 @@ def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Ser
 @contextmanager
 def _redis(directory: Path, *, fsync: str) -> Iterator[Variables]:
     port = _free_port()
-    words = f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync {fsync}"
+    words = (
+        f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync {fsync}"
+    )
     with _process("redis-server", *words.split(), ready="Ready to accept connections"):
         yield {"REDIS_URL": f"redis://127.0.0.1:{port}"}
 
@@ -100,7 +103,14 @@ def _postgres(directory: Path) -> Iterator[Variables]:
     def do(program: str, *words: str) -> None:
         found = str(shutil.which(program, path=PATH))
         command = [found, "-D", f"{directory}/data", *words]
-        subprocess.run(command, user=user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=START_SECONDS)
+        subprocess.run(
+            command,
+            user=user,
+            cwd="/",
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=START_SECONDS,
+        )
 
     port = _free_port()
     do("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
@@ -115,7 +125,9 @@ def _postgres(directory: Path) -> Iterator[Variables]:
 REDIS_ALWAYS = Kind("redis-server", "redis-server", partial(_redis, fsync="always"))
 REDIS_EVERY_SECOND = Kind("redis-server", "redis-server", partial(_redis, fsync="everysec"))
 RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", partial(_rabbitmq, variable="AMQP_URL"))
-OUR_BROKER = RABBITMQ._replace(running=partial(_rabbitmq, variable="CELERY_BROKER_URL"))  # the service reads this one
+OUR_BROKER = RABBITMQ._replace(
+    running=partial(_rabbitmq, variable="CELERY_BROKER_URL")
+)  # the service reads this one
 POSTGRES = Kind("initdb", "postgresql", _postgres)
 
 

@@ -14,15 +14,19 @@ from tests import serving
 from tests.collector import Collector
 
 WARM_UP_SECONDS = 1
-QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 15.0  # the collector has received all when nothing came for the first of these
+QUIET_SECONDS, PATIENCE_SECONDS = (
+    1.0,
+    15.0,
+)  # the collector has received all when nothing came for the first of these
 COMPLAINT = re.compile(r"^.*(?:\b(?:WARNING|ERROR|CRITICAL)\b|^Traceback).*$", re.MULTILINE)
 
 
 class Result(NamedTuple):
     """One measurement of one application.
 
-    `cpu` is what the process that answers used for a request, in microseconds; `received` is the share of the segments
-    that the collector received; `complaints` are the warnings and errors that the process wrote meanwhile.
+    `cpu` is what the process that answers used for a request, in microseconds; `received` is the
+    share of the segments that the collector received; `complaints` are the warnings and errors that
+    the process wrote meanwhile.
     """
 
     requests: int
@@ -58,13 +62,17 @@ def measure(rounds: int, seconds: int) -> Iterator[str]:
         yield from goals.compare(_seen(pairs))
 
 
-def compared(reference: Row, rows: Sequence[Row], rounds: int, seconds: int) -> Generator[str, None, Pairs]:
+def compared(
+    reference: Row, rows: Sequence[Row], rounds: int, seconds: int
+) -> Generator[str, None, Pairs]:
     """Measure every row once a round, each round in another order, and yield the table; return what it is made of."""
     if complaint := load.missing():
         yield f"left out: {complaint}"
         return {}
     missing = {complaint for row in rows for complaint in row.missing()}
-    references, pairs, failures = _measured(reference, [row for row in rows if not row.missing()], rounds, seconds)
+    references, pairs, failures = _measured(
+        reference, [row for row in rows if not row.missing()], rounds, seconds
+    )
     yield (
         "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us "
         "| segments received | failed |"
@@ -78,7 +86,9 @@ def compared(reference: Row, rows: Sequence[Row], rounds: int, seconds: int) -> 
     return pairs
 
 
-def _measured(first: Row, rows: list[Row], rounds: int, seconds: int) -> tuple[list[Result], Pairs, list[str]]:
+def _measured(
+    first: Row, rows: list[Row], rounds: int, seconds: int
+) -> tuple[list[Result], Pairs, list[str]]:
     failures = []
     pairs: Pairs = {row: [] for row in rows}
     with serving_row(first) as reference:
@@ -91,7 +101,9 @@ def _measured(first: Row, rows: list[Row], rounds: int, seconds: int) -> tuple[l
                 except (AssertionError, RuntimeError) as error:
                     if not row.needs:
                         raise
-                    failures.append(f"{row.name} ({row.fsync}) failed: {error}")  # another's row costs no other its own
+                    failures.append(
+                        f"{row.name} ({row.fsync}) failed: {error}"
+                    )  # another's row costs no other its own
                     continue
                 references.append(_loaded(reference, seconds))
                 pairs[row].append(Pair(own, *references[-2:]))
@@ -108,7 +120,8 @@ def _result(row: Row, seconds: int) -> Result:
         before = _all_received(collector)
         result = _loaded(server, seconds)
         made = row.segments * result.requests
-        # What was under way when wrk stopped counting is not in its count, but may be in the collector's.
+        # What was under way when wrk stopped counting is not in its count, but may be in the
+        # collector's.
         return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
 
 
@@ -120,7 +133,8 @@ def _loaded(server: serving.Server, seconds: int) -> Result:
 
 
 def _cpu_seconds(pid: int) -> float:
-    # The name, which may hold anything, is in brackets before; then user and system time are the 12th and 13th.
+    # The name, which may hold anything, is in brackets before; then user and system time are the
+    # 12th and 13th.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -161,11 +175,23 @@ def _complaints(pairs: Pairs) -> Iterator[str]:
 
 
 def _seen(pairs: Pairs) -> dict[str, float]:
-    ratio = {row: median(pair.ratio("rate") for pair in measured) for row, measured in pairs.items() if measured}
+    ratio = {
+        row: median(pair.ratio("rate") for pair in measured)
+        for row, measured in pairs.items()
+        if measured
+    }
     queues, celery = ([ratio[row] for row in group if row in ratio] for group in (QUEUES, CELERY))
     received = median(pair.own.received or 0.0 for pair in pairs[TRACED])
     against = {
-        name: ratio[DURABLE] / max(others) for name, others in (("fastest", queues), ("celery", celery)) if others
+        name: ratio[DURABLE] / max(others)
+        for name, others in (("fastest", queues), ("celery", celery))
+        if others
     }
     tracing = ratio[TRACED] / ratio[DURABLE]
-    return {"durable": ratio[DURABLE], **against, "traced": ratio[TRACED], "tracing": tracing, "received": received}
+    return {
+        "durable": ratio[DURABLE],
+        **against,
+        "traced": ratio[TRACED],
+        "tracing": tracing,
+        "received": received,
+    }

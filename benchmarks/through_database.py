@@ -7,15 +7,16 @@ import secrets
 import time
 from concurrent.futures import ProcessPoolExecutor
 
+from afterwards.model import Task, new_task_id
+from afterwards.retries import SUCCEEDED
+from afterwards.rows import row_of, store_arguments
+from afterwards.store.database import Database
+from afterwards.store.tasks import HAND_OFF_SECONDS, Store
 from benchmarks import apps
-from durable.model import Task, new_task_id
-from durable.retries import SUCCEEDED
-from durable.rows import row_of, store_arguments
-from durable.store import HAND_OFF_SECONDS, Store
-from storage.database import Database
 
 PROCESSES = os.cpu_count() or 1
-CALLERS = 4  # in each process: with the one that inserts for all of them as many as the pool keeps connected
+# in each process: with the one that inserts for all of them as many as the pool keeps connected
+CALLERS = 4
 TASKS = 2_000  # in each process
 
 

@@ -61,13 +61,15 @@ def harmless(text: str) -> str:
 async def post(webhook_url: str, content: str, *, timeout: float) -> None:
     """Post content, cut at 2,000 characters, that mentions nobody.
 
-    Waits out a 429 and tries again, three times at most and never longer than `timeout` seconds in all. Raises
-    DiscordRateLimited, DiscordRefused, DiscordUnreachable.
+    Waits out a 429 and tries again, three times at most and never longer than `timeout` seconds in
+    all. Raises DiscordRateLimited, DiscordRefused, DiscordUnreachable.
     https://discord.com/developers/docs/topics/rate-limits
     """
     deadline = asyncio.get_running_loop().time() + timeout
     body = {"content": _cut(content), "allowed_mentions": {"parse": []}}
-    client = httpx.AsyncClient(verify=tls.verifying(), trust_env=False, timeout=timeout, headers=answers.AS_IT_IS)
+    client = httpx.AsyncClient(
+        verify=tls.verifying(), trust_env=False, timeout=timeout, headers=answers.AS_IT_IS
+    )
     try:
         async with asyncio.timeout_at(deadline), client:
             response = await _patiently(client, webhook_url, body, deadline)
@@ -78,7 +80,9 @@ async def post(webhook_url: str, content: str, *, timeout: float) -> None:
         raise DiscordRefused(response.status_code)
 
 
-async def _patiently(client: httpx.AsyncClient, url: str, body: object, deadline: float) -> httpx.Response:
+async def _patiently(
+    client: httpx.AsyncClient, url: str, body: object, deadline: float
+) -> httpx.Response:
     for tries_left in reversed(range(MAX_TRIES)):
         async with client.stream("POST", url, json=body) as response:
             answer = await answers.start_of(response)
@@ -96,7 +100,8 @@ def _cut(content: str) -> str:
 
 
 def _wait(response: httpx.Response, answer: bytes) -> float:
-    # The header first: the body's retry_after has been milliseconds on old routes (discord-api-docs#4722).
+    # The header first: the body's retry_after has been milliseconds on old routes
+    # (discord-api-docs#4722).
     header = response.headers.get("retry-after", "")
     for said in (_seconds(header), _until(header), _in_body(answer)):
         if said is not None:

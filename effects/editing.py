@@ -10,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from effects.pictures import ImageError, ImageTooLarge, NotAnImage, Operation
 
-# Pixels, by format or mode, so that the worst order fits into editing_process.MAX_MEMORY: libwebp holds a picture four
-# times while it reads it and up to eleven times while it writes a transparent one, libjpeg a progressive CMYK four
-# times, choosing the 256 colours of a PNG or a GIF three times and a half.
+# Pixels, by format or mode, so that the worst order fits into editing_process.MAX_MEMORY: libwebp
+# holds a picture four times while it reads it and up to eleven times while it writes a transparent
+# one, libjpeg a progressive CMYK four times, choosing the 256 colours of a PNG or a GIF three times
+# and a half.
 MAX_PIXELS: Final[Mapping[str, int]] = {
     "JPEG": 16_000_000,
     "CMYK": 10_000_000,
@@ -52,7 +53,8 @@ INKS: Final[Mapping[str, tuple[float | tuple[int, ...], float | tuple[int, ...]]
     "I;16": (65535, 0),
 }
 
-# Pillow's own guard, before the decoder of a WebP takes memory: it warns from here and raises at twice as much.
+# Pillow's own guard, before the decoder of a WebP takes memory: it warns from here and raises at
+# twice as much.
 Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values()) // 2
 
 
@@ -67,9 +69,10 @@ class Picture(NamedTuple):
 def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
     """Apply operations in their order, each once; return the picture and its extension, such as "jpeg".
 
-    The format stays the source's; of an animation the first frame is kept. The picture is turned the way its EXIF says,
-    and of all metadata only the colour profile is kept. Raises ImageTooLarge over MAX_PIXELS, MAX_SOURCE_SIDE or
-    MAX_RESULT, and where memory ends; NotAnImage for what cannot be read to its end.
+    The format stays the source's; of an animation the first frame is kept. The picture is turned
+    the way its EXIF says, and of all metadata only the colour profile is kept. Raises ImageTooLarge
+    over MAX_PIXELS, MAX_SOURCE_SIDE or MAX_RESULT, and where memory ends; NotAnImage for what
+    cannot be read to its end.
     """
     steps = [OPERATIONS[operation] for operation in dict.fromkeys(operations)]
     try:
@@ -80,11 +83,16 @@ def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        raise ImageTooLarge(f"the picture has more than {max(MAX_PIXELS.values())} pixels") from None
+        raise ImageTooLarge(
+            f"the picture has more than {max(MAX_PIXELS.values())} pixels"
+        ) from None
     except MemoryError:
         raise ImageTooLarge("the picture takes more memory than one may have") from None
-    except Exception as error:  # a broken file makes Pillow raise anything, and as late as when it is written again
-        raise NotAnImage("the content is no whole JPEG, PNG, WebP or GIF, or takes too much memory") from error
+    # a broken file makes Pillow raise anything, and as late as when it is written again
+    except Exception as error:
+        raise NotAnImage(
+            "the content is no whole JPEG, PNG, WebP or GIF, or takes too much memory"
+        ) from error
 
 
 def _decode(data: bytes) -> Picture:
@@ -95,7 +103,9 @@ def _decode(data: bytes) -> Picture:
     kind = "JPEG" if source.format == "MPO" else str(source.format)
     most = min(MAX_PIXELS[kind], MAX_PIXELS.get(source.mode, MAX_PIXELS[kind]))
     if source.width * source.height > most or max(source.size) > MAX_SOURCE_SIDE:
-        raise ImageTooLarge(f"{source.width} x {source.height} pixels are too many for {kind} {source.mode}")
+        raise ImageTooLarge(
+            f"{source.width} x {source.height} pixels are too many for {kind} {source.mode}"
+        )
     source.load()
     if source.mode == "P" and source.palette is None:
         raise NotAnImage("the palette is missing")
@@ -109,7 +119,9 @@ def _decode(data: bytes) -> Picture:
 def _encode(picture: Picture) -> bytes:
     buffer = BytesIO()
     saving = picture.saving or ENCODING[picture.format]
-    picture.image.save(buffer, picture.format, icc_profile=picture.image.info.get("icc_profile"), **saving)
+    picture.image.save(
+        buffer, picture.format, icc_profile=picture.image.info.get("icc_profile"), **saving
+    )
     if buffer.tell() > MAX_RESULT:
         raise ImageTooLarge(f"the result has {buffer.tell()} bytes")
     return buffer.getvalue()
@@ -121,8 +133,11 @@ def _upright(image: Image.Image) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF is no reason to refuse a whole picture
         image = image.copy()
-    # EXIF with its GPS position, XMP, comments and texts would follow the picture into some of the formats.
-    image.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    # EXIF with its GPS position, XMP, comments and texts would follow the picture into some of the
+    # formats.
+    image.info = {
+        key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info
+    }
     return image
 
 

@@ -16,7 +16,14 @@ from typing import Final
 import anyio.to_thread
 import httpx
 
-from effects.pictures import ImageError, ImageRefused, ImageTooLarge, ImageUnfetchable, NotAnImage, Operation
+from effects.pictures import (
+    ImageError,
+    ImageRefused,
+    ImageTooLarge,
+    ImageUnfetchable,
+    NotAnImage,
+    Operation,
+)
 from effects.public_addresses import AddressRefused, PublicOnlyTransport
 
 __all__ = [
@@ -35,10 +42,18 @@ __all__ = [
 MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_REDIRECTS: Final = 5
 
-MEDIA_TYPES: Final = {"jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
+MEDIA_TYPES: Final = {
+    "jpeg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+}
 
-# Isolated, on this process's own path: a sitecustomize, such as that of `sw-python`, is none of the editor's business.
-EDITOR: Final = "import sys; sys.path[:] = {path!r}; from effects.editing_process import main; main()"
+# Isolated, on this process's own path: a sitecustomize, such as that of `sw-python`, is none of the
+# editor's business.
+EDITOR: Final = (
+    "import sys; sys.path[:] = {path!r}; from effects.editing_process import main; main()"
+)
 
 # An id comes out of a URL's path: no dot and no slash, so that it cannot lead anywhere else.
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -53,8 +68,8 @@ async def fetch(
 ) -> bytes:
     """Fetch at most 10 MiB within so many seconds for everything, over at most five redirects.
 
-    Only public addresses are reached, unless `allow_private`; `transport` replaces what reaches them. Raises
-    ImageRefused, ImageUnfetchable, ImageTooLarge.
+    Only public addresses are reached, unless `allow_private`; `transport` replaces what reaches
+    them. Raises ImageRefused, ImageUnfetchable, ImageTooLarge.
     """
     try:
         target = httpx.URL(url)
@@ -63,7 +78,9 @@ async def fetch(
     client = httpx.AsyncClient(
         transport=transport or PublicOnlyTransport(allow_private=allow_private),
         headers={"Accept": "image/*", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(seconds, connect=seconds / 3),  # a dead first address leaves time for the next
+        timeout=httpx.Timeout(
+            seconds, connect=seconds / 3
+        ),  # a dead first address leaves time for the next
         trust_env=False,
     )
     try:
@@ -72,7 +89,9 @@ async def fetch(
     except AddressRefused as refusal:
         raise ImageRefused(str(refusal)) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, zlib.error) as error:
-        raise ImageUnfetchable(f"{_host(target)} gave no picture ({type(error).__name__})") from None
+        raise ImageUnfetchable(
+            f"{_host(target)} gave no picture ({type(error).__name__})"
+        ) from None
 
 
 async def _download(client: httpx.AsyncClient, url: httpx.URL) -> bytes:
@@ -99,7 +118,8 @@ async def _body(response: httpx.Response) -> bytes:
 
 
 def _decoder(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    # Not httpx's own decoders: they blow one piece up a thousandfold before anyone can count, and nest.
+    # Not httpx's own decoders: they blow one piece up a thousandfold before anyone can count, and
+    # nest.
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
@@ -115,14 +135,19 @@ def _host(url: httpx.URL) -> str:
 async def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
     """Have `editing.process` do this in a process of its own; to be cancelled kills it.
 
-    Raises what that raises, ImageTooLarge also for too much computing, ImageError when something else killed it.
+    Raises what that raises, ImageTooLarge also for too much computing, ImageError when something
+    else killed it.
     """
     editor = _editor(operations)
     try:
-        result, said = await anyio.to_thread.run_sync(editor.communicate, data, abandon_on_cancel=True)
+        result, said = await anyio.to_thread.run_sync(
+            editor.communicate, data, abandon_on_cancel=True
+        )
     finally:
         editor.kill()
-    last = said.decode(errors="replace").strip().rpartition("\n")[2]  # on the lines before it libraries complain
+    last = (
+        said.decode(errors="replace").strip().rpartition("\n")[2]
+    )  # on the lines before it libraries complain
     if editor.returncode == 0:
         return result, last
     raise _error(editor.returncode, last)
@@ -130,7 +155,9 @@ async def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, 
 
 def _editor(operations: Sequence[Operation]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-I", "-S", "-c", EDITOR.format(path=sys.path), *operations]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _error(code: int, said: str) -> ImageError:
@@ -138,17 +165,23 @@ def _error(code: int, said: str) -> ImageError:
         return ImageTooLarge("the picture takes too long")
     kind, _, text = said.partition(": ")
     kinds = {"ImageTooLarge": ImageTooLarge, "NotAnImage": NotAnImage}
-    return kinds[kind](text) if kind in kinds else ImageError(f"the editor ended with {code}: {said[-500:]}")
+    return (
+        kinds[kind](text)
+        if kind in kinds
+        else ImageError(f"the editor ended with {code}: {said[-500:]}")
+    )
 
 
 def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
     """Write the picture as this id's only one, whole or not at all; return where.
 
-    Blocks for the disk. Raises ValueError for an id or an extension that `find` would not find, OSError when the
-    disk does not take it.
+    Blocks for the disk. Raises ValueError for an id or an extension that `find` would not find,
+    OSError when the disk does not take it.
     """
     if not _ID.fullmatch(job_id) or extension not in MEDIA_TYPES:
-        raise ValueError(f"the id takes 1 to 64 letters, digits and dashes, the extension is one of {[*MEDIA_TYPES]}")
+        raise ValueError(
+            f"the id takes 1 to 64 letters, digits and dashes, the extension is one of {[*MEDIA_TYPES]}"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{job_id}.{extension}"
     _replace(path, data)
@@ -161,7 +194,10 @@ def find(directory: Path, job_id: str) -> tuple[Path, str] | None:
     """Give the path and the media type of the picture that was kept for this id, whatever the id may hold."""
     if not _ID.fullmatch(job_id):
         return None
-    paths = ((directory / f"{job_id}.{extension}", media_type) for extension, media_type in MEDIA_TYPES.items())
+    paths = (
+        (directory / f"{job_id}.{extension}", media_type)
+        for extension, media_type in MEDIA_TYPES.items()
+    )
     return next(((path, media_type) for path, media_type in paths if path.is_file()), None)
 
 

@@ -13,7 +13,8 @@ from typing import Final
 
 MAX_EXCERPT: Final = 200  # characters of a server's answer
 
-# No quoted local parts and no address literals: hardly anyone has one, and each is a way to smuggle.
+# No quoted local parts and no address literals: hardly anyone has one, and each is a way to
+# smuggle.
 _ADDRESS = re.compile(r'[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+@[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+')
 # Overrides and isolates reach beyond the name and turn the rest of the line round (Unicode TR 9).
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -53,7 +54,8 @@ class Mail:
         for address in (self.to, self.sender_address):
             if not _ADDRESS.fullmatch(address) or "=?" in address:
                 raise MailRefused(None, "this is no mail address", permanent=True)
-        # Python 3.11 decodes an encoded word in a header it writes, with the line break that may be in it.
+        # Python 3.11 decodes an encoded word in a header it writes, with the line break that may be
+        # in it.
         if "=?" in self.subject + self.sender or self.subject.splitlines() != [self.subject]:
             raise MailRefused(None, "this is no subject", permanent=True)
 

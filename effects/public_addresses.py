@@ -13,7 +13,8 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 # Any other is no place for a picture, and would let a stranger find out which ports answer.
 PORTS = (None, 80, 443)
 
-# IANA IPv4 Special-Purpose Address Registry (RFC 6890), without the rows that it calls globally reachable.
+# IANA IPv4 Special-Purpose Address Registry (RFC 6890), without the rows that it calls globally
+# reachable.
 NOT_PUBLIC_IPV4 = [
     IPv4Network(block)
     for block in (
@@ -21,7 +22,8 @@ NOT_PUBLIC_IPV4 = [
         "10.0.0.0/8",  # private: RFC 1918
         "100.64.0.0/10",  # shared, behind carrier-grade NAT: RFC 6598; Alibaba's metadata
         "127.0.0.0/8",  # loopback: RFC 1122
-        "168.63.129.16/32",  # in no registry: Azure's platform endpoint, answered by the machine's own host
+        # in no registry: Azure's platform endpoint, answered by the machine's own host
+        "168.63.129.16/32",
         "169.254.0.0/16",  # link-local: RFC 3927; the clouds' metadata
         "172.16.0.0/12",  # private: RFC 1918
         "192.0.0.0/24",  # protocol assignments: RFC 6890; Oracle's metadata
@@ -36,8 +38,9 @@ NOT_PUBLIC_IPV4 = [
     )
 ]
 
-# RFC 4291, and the registry of IPv6 global unicast: nothing outside is handed out. So loopback, unique local,
-# link-local, multicast and every form that carries an IPv4 address (::/96, ::ffff:0:0/96, 64:ff9b::/96) stay out.
+# RFC 4291, and the registry of IPv6 global unicast: nothing outside is handed out. So loopback,
+# unique local, link-local, multicast and every form that carries an IPv4 address (::/96,
+# ::ffff:0:0/96, 64:ff9b::/96) stay out.
 GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")
 
 # IANA IPv6 Special-Purpose Address Registry (RFC 6890), as far as it lies inside global unicast.
@@ -59,8 +62,9 @@ class AddressRefused(Exception):
 def is_public(address: str | IPv4Address | IPv6Address) -> bool:
     """Tell whether anyone on the internet could reach this address.
 
-    A list of what is public, because `ipaddress.is_global` lets 6to4, IPv4-compatible and SIIT forms of a private
-    address through on Python 3.11. Raises ValueError for text that is no address.
+    A list of what is public, because `ipaddress.is_global` lets 6to4, IPv4-compatible and SIIT
+    forms of a private address through on Python 3.11. Raises ValueError for text that is no
+    address.
     """
     parsed = ip_address(str(address))
     if isinstance(parsed, IPv4Address):
@@ -75,11 +79,11 @@ def is_public(address: str | IPv4Address | IPv6Address) -> bool:
 class PublicOnlyTransport(httpx.AsyncBaseTransport):
     """Send each request, hence each redirect, to a public address that was checked just before.
 
-    The name is resolved once per request and the connection goes to an address of that very answer, so that a name
-    server which answers differently the second time gains nothing. One address that is not public refuses the host, and
-    so does a port other than 80 and 443. Raises AddressRefused, otherwise httpx's own errors. Reads no proxy,
-    certificate or .netrc setting from the environment. `allow_private` drops the checks, not the pinning; `inner` is
-    what connects.
+    The name is resolved once per request and the connection goes to an address of that very answer,
+    so that a name server which answers differently the second time gains nothing. One address that
+    is not public refuses the host, and so does a port other than 80 and 443. Raises AddressRefused,
+    otherwise httpx's own errors. Reads no proxy, certificate or .netrc setting from the
+    environment. `allow_private` drops the checks, not the pinning; `inner` is what connects.
     """
 
     def __init__(
@@ -110,8 +114,13 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
 
     async def _checked(self, host: str, url: httpx.URL) -> Sequence[str]:
         try:
-            addresses = await self._resolve(host, url.port or (443 if url.scheme == "https" else 80))
-        except (OSError, ValueError):  # a name too long for DNS is a UnicodeError, hence a ValueError
+            addresses = await self._resolve(
+                host, url.port or (443 if url.scheme == "https" else 80)
+            )
+        except (
+            OSError,
+            ValueError,
+        ):  # a name too long for DNS is a UnicodeError, hence a ValueError
             raise httpx.ConnectError(f"{host} does not resolve") from None
         if not (self._allow_private or all(map(is_public, addresses))):
             raise AddressRefused(f"{host} is not on the public internet")
@@ -121,8 +130,8 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
 
 
 def _unpooled() -> httpx.AsyncHTTPTransport:
-    # A kept connection belongs to an address, not to a name: another name at that address would travel over TLS
-    # that was verified for the first.
+    # A kept connection belongs to an address, not to a name: another name at that address would
+    # travel over TLS that was verified for the first.
     return httpx.AsyncHTTPTransport(
         verify=tls.verifying(), trust_env=False, limits=httpx.Limits(max_keepalive_connections=0)
     )

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 SECONDS: Final = 2.0
-# A lookup that nobody answers keeps its thread for as long as the system's resolver tries: 10 s and more.
+# A lookup that nobody answers keeps its thread for as long as the system's resolver tries: 10 s and
+# more.
 MAX_LOOKUPS: Final = 16
 
 _slots = threading.BoundedSemaphore(MAX_LOOKUPS)
@@ -22,10 +23,13 @@ async def resolve(host: str, port: int) -> list[str]:
     if not _slots.acquire(blocking=False):
         raise OSError("too many names are being looked up")
     lookup: Future[list[Any]] = Future()
-    lookup.set_running_or_notify_cancel()  # from here on, a waiter that is cancelled leaves it alone
+    # from here on, a waiter that is cancelled leaves it alone
+    lookup.set_running_or_notify_cancel()
     try:
         # A daemon, which a process that ends does not wait for.
-        threading.Thread(target=_look_up, args=(lookup, host, port), name="lookup", daemon=True).start()
+        threading.Thread(
+            target=_look_up, args=(lookup, host, port), name="lookup", daemon=True
+        ).start()
     except RuntimeError:
         _slots.release()
         raise OSError("there is no thread for the lookup") from None

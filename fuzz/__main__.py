@@ -1,7 +1,8 @@
 """`make fuzz`: send hostile requests to a real uvicorn for some minutes, and say what became of it.
 
-It ends with 1 if an answer was 5xx but 503, if an accepted task is lost or does not settle, if the process died or
-logged an error that is no task's, or if the loop stood still for longer than `BOUND`.
+It ends with 1 if an answer was 5xx but 503, if an accepted task is lost or does not settle, if the
+process died or logged an error that is no task's, or if the loop stood still for longer than
+`BOUND`.
 """
 
 import argparse
@@ -54,7 +55,9 @@ class Run:
         self.unanswered = 0
         self.task_ids: set[str] = set()
         self.wrong: list[tuple[str, Case]] = []
-        self.played: list[tuple[float, float, Case]] = []  # those that took long, with their begin and end
+        self.played: list[
+            tuple[float, float, Case]
+        ] = []  # those that took long, with their begin and end
 
     async def client(self, deadline: float) -> None:
         """Play one case after another until the deadline."""
@@ -100,12 +103,18 @@ def unsettled(database_url: str, ids: set[str]) -> dict[str, int]:
     """Count the accepted tasks that have not settled, by their states; `lost` have no row."""
     rows = dict(map(tuple, sql(database_url, "SELECT id, state FROM tasks")))
     found = Counter(rows.get(id, "lost") for id in ids)
-    return {state: count for state, count in found.items() if state not in ("succeeded", "dead", "cancelled")}
+    return {
+        state: count
+        for state, count in found.items()
+        if state not in ("succeeded", "dead", "cancelled")
+    }
 
 
 def settle(run: Run, database_url: str) -> dict[str, int]:
     """Wait until all accepted tasks have settled; what waits for another attempt is cancelled instead."""
-    with httpx.Client(base_url=run.server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as operator:
+    with httpx.Client(
+        base_url=run.server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
+    ) as operator:
         while page := operator.get("/tasks?state=retrying&limit=1000").json()["tasks"]:
             for task in page:
                 operator.delete(f"/tasks/{task['id']}")
@@ -145,12 +154,16 @@ async def guilty(run: Run, path: Path) -> list[str]:
 def peak(pid: int) -> str:
     """Give the most memory that the process has had, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((f"{int(line.split()[1]) // 1024} MB" for line in lines if line.startswith("VmHWM")), "unknown")
+    return next(
+        (f"{int(line.split()[1]) // 1024} MB" for line in lines if line.startswith("VmHWM")),
+        "unknown",
+    )
 
 
 def shown(case: Case, seed: str) -> str:
     """Say what a case is, and how to send it again."""
-    return f"make fuzz SEED={seed} CASES={case.number}  # {case.way}, {len(case.sent)} bytes: {case.sent[:150]!r}"
+    what = f"{case.way}, {len(case.sent)} bytes: {case.sent[:150]!r}"
+    return f"make fuzz SEED={seed} CASES={case.number}  # {what}"
 
 
 def report(run: Run, found: list[Stall], memory: str, left: dict[str, int]) -> list[str]:
@@ -160,11 +173,14 @@ def report(run: Run, found: list[Stall], memory: str, left: dict[str, int]) -> l
     over = [stall for stall in found if stall.cpu > PROMISE]
     table = {
         "requests tried": sum(run.statuses.values()) + run.unanswered,
-        "statuses": ", ".join(f"{status}: {count}" for status, count in sorted(run.statuses.items())),
+        "statuses": ", ".join(
+            f"{status}: {count}" for status, count in sorted(run.statuses.items())
+        ),
         "never answered": run.unanswered,
         "wrong answers": len(run.wrong),
         "tasks accepted": len(run.task_ids),
-        "of them not settled": ", ".join(f"{count} {state}" for state, count in left.items()) or "none",
+        "of them not settled": ", ".join(f"{count} {state}" for state, count in left.items())
+        or "none",
         "slowest stall of the loop, its CPU": f"{by_cpu.cpu * 1000:.0f} ms (promised: {PROMISE * 1000:.0f})",
         "slowest stall by the clock": f"{by_clock.seconds * 1000:.0f} ms",
         "stalls over the promise": len(over),
@@ -176,7 +192,9 @@ def report(run: Run, found: list[Stall], memory: str, left: dict[str, int]) -> l
         print(f"{what}: {shown(case, run.seed)}")
     failures = [what for what, _ in run.wrong if what.startswith("answered")]
     failures += ["accepted tasks did not settle"] if left else []
-    failures += ["the loop stood still"] if by_cpu.cpu > BOUND[0] or by_clock.seconds > BOUND[1] else []
+    failures += (
+        ["the loop stood still"] if by_cpu.cpu > BOUND[0] or by_clock.seconds > BOUND[1] else []
+    )
     return failures
 
 
@@ -186,14 +204,23 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--cases", type=int, nargs="*", help="send these numbers only")
-    parser.add_argument("--app", default="fuzz.app:app", help="another application, to see what the fuzzer says of it")
+    parser.add_argument(
+        "--app",
+        default="fuzz.app:app",
+        help="another application, to see what the fuzzer says of it",
+    )
     asked = parser.parse_args()
     print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         path = directory / "stalls"
         server = serving.start(
-            directory, app=asked.app, args=["--no-access-log"], STALLS=str(path), ADMIN_TOKEN=TOKEN, **QUICK
+            directory,
+            app=asked.app,
+            args=["--no-access-log"],
+            STALLS=str(path),
+            ADMIN_TOKEN=TOKEN,
+            **QUICK,
         )
         try:
             return _judged(Run(asked.seed, server, asked.cases), asked.minutes, directory, path)

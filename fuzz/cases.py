@@ -22,7 +22,14 @@ from fuzz.hostile import (
 
 Way = Literal["whole", "in parts", "half", "half closed", "reset", "deaf"]
 
-WAYS: dict[Way, int] = {"whole": 12, "in parts": 3, "half": 1, "half closed": 1, "reset": 1, "deaf": 1}
+WAYS: dict[Way, int] = {
+    "whole": 12,
+    "in parts": 3,
+    "half": 1,
+    "half closed": 1,
+    "reset": 1,
+    "deaf": 1,
+}
 
 
 class Case(NamedTuple):
@@ -51,7 +58,10 @@ def _request(random: Random, routes: Sequence[str]) -> bytes:
     path = random.choice(PATHS) if random.random() < 0.08 else path
     path += random.choice(QUERIES) if random.random() < 0.3 else ""
     body = _body(random) if method in ("POST", "PUT", "PATCH") or random.random() < 0.1 else b""
-    headers = [("Host", "a"), ("Content-Type", random.choice(TYPES) if random.random() < 0.15 else TYPES[0])]
+    headers = [
+        ("Host", "a"),
+        ("Content-Type", random.choice(TYPES) if random.random() < 0.15 else TYPES[0]),
+    ]
     if random.random() < 0.9:
         headers.append(("Authorization", f"Bearer {TOKEN}"))
     framing, body = _framed(random, body)
@@ -63,7 +73,12 @@ def _request(random: Random, routes: Sequence[str]) -> bytes:
         headers += [(f"x-{random.random()}", "y")] * random.choice([50, 150, 5000])
     random.shuffle(headers)
     version = random.choice(["1.0", "2.0", "9.9", "", "1.1 "]) if random.random() < 0.03 else "1.1"
-    lines = [f"{method} {path} HTTP/{version}", *(f"{name}: {value}" for name, value in headers), "", ""]
+    lines = [
+        f"{method} {path} HTTP/{version}",
+        *(f"{name}: {value}" for name, value in headers),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode("utf-8", "replace") + body
 
 
@@ -81,7 +96,9 @@ def _framed(random: Random, body: bytes) -> tuple[list[tuple[str, str]], bytes]:
     if kind < 0.8:
         return ([("Content-Length", f"{len(body)}")] if body or kind < 0.4 else []), body
     if kind < 0.85:
-        return [("Content-Length", f"{len(body) + random.choice([-1, 1, 1000, 10**7, 10**19])}")], body
+        return [
+            ("Content-Length", f"{len(body) + random.choice([-1, 1, 1000, 10**7, 10**19])}")
+        ], body
     chunks = [body[start : start + 5000] for start in range(0, len(body), 5000)] or [b""]
     sizes = [
         b"%x",
@@ -96,7 +113,14 @@ def _framed(random: Random, body: bytes) -> tuple[list[tuple[str, str]], bytes]:
     ]
     size = sizes[0] if random.random() < 0.6 else random.choice(sizes)
     sent = b"".join(size % len(chunk) + b"\r\n" + chunk + b"\r\n" for chunk in chunks)
-    ends = [b"0\r\n\r\n", b"0\r\na: b\r\n\r\n", b"", b"0\r\n", b"0\r\n" + b"a: b\r\n" * 9000 + b"\r\n", b"\r\n"]
+    ends = [
+        b"0\r\n\r\n",
+        b"0\r\na: b\r\n\r\n",
+        b"",
+        b"0\r\n",
+        b"0\r\n" + b"a: b\r\n" * 9000 + b"\r\n",
+        b"\r\n",
+    ]
     end = ends[0] if random.random() < 0.6 else random.choice(ends)
     both = [("Content-Length", "3")] if random.random() < 0.1 else []
     return [("Transfer-Encoding", "chunked"), *both], sent + end
@@ -108,7 +132,11 @@ def _body(random: Random) -> bytes:
 
 def _fields(random: Random) -> bytes:
     """Make an object that a route may take, with something wrong in it or not."""
-    good: dict[str, Any] = {"id": 1, "email": f"{random.random()}@b.co", "username": f"{random.random()}"}
+    good: dict[str, Any] = {
+        "id": 1,
+        "email": f"{random.random()}@b.co",
+        "username": f"{random.random()}",
+    }
     good |= {"image_url": "http://127.0.0.1:9/a.png", "operations": ["resize"]}
     names = random.choice([["id"], ["email", "username"], ["image_url", "operations"]])
     chosen = {name: good[name] for name in names}
@@ -147,7 +175,9 @@ def _number(random: Random) -> bytes:
 def _many(random: Random) -> bytes:
     count = random.choice([100, 5000, 60_000])
     names = random.choice(["x%d", "\u0301%d", "x", "a/b%d~"])
-    return ("{" + ",".join(f'"{names % n if "%" in names else names}": 1' for n in range(count)) + "}").encode()
+    return (
+        "{" + ",".join(f'"{names % n if "%" in names else names}": 1' for n in range(count)) + "}"
+    ).encode()
 
 
 def _nonsense(random: Random) -> bytes:

@@ -31,7 +31,9 @@ async def play(port: int, case: Case) -> list[Answer]:
     finally:
         if case.way == "reset":
             with suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, RESET
+                )
         writer.transport.abort()
 
 
@@ -79,7 +81,9 @@ async def _answer(reader: asyncio.StreamReader, head: bytes) -> tuple[Answer, bo
             body = await reader.readexactly(int(headers.get("content-length", 0)))
     except (TimeoutError, asyncio.IncompleteReadError):
         body = b""  # there is none after HEAD
-    is_lost = body.startswith(b"HTTP/1.")  # the next answer: the one to a HEAD says how long it would have been
+    is_lost = body.startswith(
+        b"HTTP/1."
+    )  # the next answer: the one to a HEAD says how long it would have been
     if is_problem and body and not is_lost:
         is_problem = json.loads(body)["status"] == status
     ids = headers["task-id"].split(", ") if status < 300 and "task-id" in headers else []

@@ -75,7 +75,17 @@ OPERATIONS = [
     [None],
     [["resize"]],
 ]
-FIELDS = ["id", "email", "username", "image_url", "operations", "", "__proto__", "a/b~c", "x" * 9000]
+FIELDS = [
+    "id",
+    "email",
+    "username",
+    "image_url",
+    "operations",
+    "",
+    "__proto__",
+    "a/b~c",
+    "x" * 9000,
+]
 
 METHODS = [
     "GET",
@@ -117,7 +127,18 @@ HEADERS: dict[str, Sequence[str]] = {
         "1-YQ==-YQ==-99999999999999999999-YQ==-YQ==-YQ==-YQ==",
     ],
     "sw8-correlation": ["a:b," * 9000, "YQ==:YQ==", ":", "," * 9000],
-    "Idempotency-Key": ["a", '"a"', "", '"' * 999, "x" * 9000, "\u00e9", "a b", "\t", "'", "-" * 255],
+    "Idempotency-Key": [
+        "a",
+        '"a"',
+        "",
+        '"' * 999,
+        "x" * 9000,
+        "\u00e9",
+        "a b",
+        "\t",
+        "'",
+        "-" * 255,
+    ],
     "Authorization": [
         f"Bearer {TOKEN}",
         f"bearer {TOKEN}",
@@ -130,7 +151,18 @@ HEADERS: dict[str, Sequence[str]] = {
     ],
     "Host": ["", "a", "a" * 9000, "a:b:c", "[::1", "\u00e9", "a/b", "127.0.0.1:0", "://" * 9000],
     "Accept": ["*/*", "", "," * 9000, "text/html;q=" + "9" * 9000, "a/b," * 5000],
-    "Content-Length": ["-1", "0", "1", "99999999999999999999", "1, 1", "+3", "0x3", "\u0663", " 3", "1048577"],
+    "Content-Length": [
+        "-1",
+        "0",
+        "1",
+        "99999999999999999999",
+        "1, 1",
+        "+3",
+        "0x3",
+        "\u0663",
+        " 3",
+        "1048577",
+    ],
     "Transfer-Encoding": [
         "chunked",
         "Chunked",
@@ -142,9 +174,22 @@ HEADERS: dict[str, Sequence[str]] = {
         " chunked",
     ],
     "Expect": ["100-continue", "200-ok", "100-continue, 100-continue"],
-    "Connection": ["close", "keep-alive", "Upgrade", "Upgrade, HTTP2-Settings", "x" * 9000, "close, keep-alive"],
+    "Connection": [
+        "close",
+        "keep-alive",
+        "Upgrade",
+        "Upgrade, HTTP2-Settings",
+        "x" * 9000,
+        "close, keep-alive",
+    ],
     "Upgrade": ["websocket", "h2c", "TLS/1.0", ""],
-    "Range": ["bytes=0-", "bytes=-1", "bytes=" + "0-1," * 9000, "bytes=9-1", "bytes=99999999999999999999-"],
+    "Range": [
+        "bytes=0-",
+        "bytes=-1",
+        "bytes=" + "0-1," * 9000,
+        "bytes=9-1",
+        "bytes=99999999999999999999-",
+    ],
     "If-Range": ["a", '"a"', "Thu, 01 Jan 1970 00:00:00 GMT"],
     "If-Modified-Since": ["a", "Thu, 99 Jan 9999 00:00:00 GMT"],
     "X-Forwarded-For": ["127.0.0.1", "a" * 9000, "1," * 9000, "::1"],

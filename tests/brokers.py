@@ -19,7 +19,11 @@ SERVERS = {
     "sqs": Path(sys.executable).parent / "moto_server",
     "redis": Path(shutil.which("redis-server") or "/usr/bin/redis-server"),
 }
-GREETINGS = {"rabbitmq": b"AMQP\x00\x00\x09\x01", "redis": b"PING\r\n", "sqs": b"GET / HTTP/1.0\r\n\r\n"}
+GREETINGS = {
+    "rabbitmq": b"AMQP\x00\x00\x09\x01",
+    "redis": b"PING\r\n",
+    "sqs": b"GET / HTTP/1.0\r\n\r\n",
+}
 START_SECONDS = 60.0
 
 
@@ -47,7 +51,15 @@ class Broker:
             self._command = [str(SERVERS[kind]), "-H", "127.0.0.1", "-p", str(self.port)]
         else:
             self.url = f"redis://{self.address}/0"
-            self._command = [str(SERVERS[kind]), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+            self._command = [
+                str(SERVERS[kind]),
+                "--port",
+                str(self.port),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+            ]
         self._log = (directory / "log").open("ab")
 
     def start(self) -> None:
@@ -86,7 +98,10 @@ class Broker:
     def is_up(self) -> bool:
         """Tell whether it takes connections, and speaks its protocol."""
         greeting = GREETINGS[self.kind]
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection,
+        ):
             connection.sendall(greeting)
             return bool(connection.recv(1))
         return False

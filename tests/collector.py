@@ -71,11 +71,15 @@ class Collector:
 
     def log(self, text: str) -> Any:
         """Wait for a log line with this in its text."""
-        return self.wait_for(lambda: [line for line in list(self.logs) if text in line.body.text.text])[0]
+        return self.wait_for(
+            lambda: [line for line in list(self.logs) if text in line.body.text.text]
+        )[0]
 
     def everything(self) -> str:
         """Give all that was received as one text, to look for what must not be in it."""
-        return "\n".join(str(each) for each in [*self.segments, *self.logs, *sorted(self.instances)])
+        return "\n".join(
+            str(each) for each in [*self.segments, *self.logs, *sorted(self.instances)]
+        )
 
     def receive(self, store: Callable[[Any], object], messages: Iterable[Any]) -> Commands:
         with self._changed:
@@ -136,11 +140,17 @@ def _add_services(collector: Collector, server: Any) -> None:
             Management_pb2_grpc,
             "ManagementService",
             {
-                "reportInstanceProperties": single(lambda told: instances.add(told.serviceInstance)),
+                "reportInstanceProperties": single(
+                    lambda told: instances.add(told.serviceInstance)
+                ),
                 "keepAlive": single(forget),
             },
         ),
-        (Meter_pb2_grpc, "MeterReportService", {"collect": stream(forget), "collectBatch": stream(forget)}),
+        (
+            Meter_pb2_grpc,
+            "MeterReportService",
+            {"collect": stream(forget), "collectBatch": stream(forget)},
+        ),
         (JVMMetric_pb2_grpc, "JVMMetricReportService", {"collect": single(forget)}),
         (
             Profile_pb2_grpc,

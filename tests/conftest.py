@@ -52,7 +52,9 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def client(quick: None, monkeypatch: pytest.MonkeyPatch, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+async def client(
+    quick: None, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application in this process; the tasks have ended when the test's `drained` returns."""
     monkeypatch.setattr(settings, "database_url", database_url)
     async with asgi_app.lifespan(asgi_app.app):

@@ -23,7 +23,11 @@ WEB, WORKER = "tests.process.fleet_app:app", "tests.process.fleet_worker"
 def needs(kind: str) -> None:
     """Skip the test where the broker's server or Celery is not installed; CI installs them."""
     if not SERVERS[kind].exists():
-        how = "pip install -r requirements-sqs.txt" if kind == "sqs" else f"apt-get install {kind}-server"
+        how = (
+            "pip install -r requirements-sqs.txt"
+            if kind == "sqs"
+            else f"apt-get install {kind}-server"
+        )
         pytest.skip(f"no {kind} server is installed: {how}")
     if not find_spec("celery"):
         pytest.skip("Celery is not installed: pip install -r requirements-celery.txt")
@@ -32,7 +36,9 @@ def needs(kind: str) -> None:
 class Fleet:
     """Starts what a test asks for, each process with the same variables."""
 
-    def __init__(self, serve: Callable[..., Server], broker: Broker, database_url: str, directory: Path) -> None:
+    def __init__(
+        self, serve: Callable[..., Server], broker: Broker, database_url: str, directory: Path
+    ) -> None:
         self.broker = broker
         self.database_url = database_url
         self.diary = directory / "diary"
@@ -48,7 +54,9 @@ class Fleet:
         }
 
     def web(self, **more: str) -> Server:
-        return self._serve(app=WEB, **{**self.variables, "CELERY_BROKER_URL": self.broker.url, **more})
+        return self._serve(
+            app=WEB, **{**self.variables, "CELERY_BROKER_URL": self.broker.url, **more}
+        )
 
     def alone(self, **more: str) -> Server:
         """Start a web process that knows no broker."""
@@ -60,18 +68,37 @@ class Fleet:
             app="",
             command=["celery", "-A", WORKER, "worker"],
             args=[
-                *("--concurrency", str(concurrency), "--hostname", f"worker{self._workers}@{self.diary.parent.name}"),
+                *(
+                    "--concurrency",
+                    str(concurrency),
+                    "--hostname",
+                    f"worker{self._workers}@{self.diary.parent.name}",
+                ),
                 *("--without-mingle", "--without-gossip", *args),
             ],
-            **{**self.variables, "CELERY_BROKER_URL": self.broker.url, "REMAP_SIGTERM": "SIGQUIT", **more},
+            **{
+                **self.variables,
+                "CELERY_BROKER_URL": self.broker.url,
+                "REMAP_SIGTERM": "SIGQUIT",
+                **more,
+            },
         )
         worker.wait_for_log(r"celery@|ready\.", 40)
         return worker
 
     def control(self, *words: str, worker: int = 1) -> str:
         """Say something to a worker as its operator would, and return the answer."""
-        command = ["celery", "-A", WORKER, *words, "--destination", f"worker{worker}@{self.diary.parent.name}"]
-        said = self._serve(app="", command=command, **self.variables, CELERY_BROKER_URL=self.broker.url)
+        command = [
+            "celery",
+            "-A",
+            WORKER,
+            *words,
+            "--destination",
+            f"worker{worker}@{self.diary.parent.name}",
+        ]
+        said = self._serve(
+            app="", command=command, **self.variables, CELERY_BROKER_URL=self.broker.url
+        )
         said.process.wait(30)
         said.stop()
         return said.log()
@@ -92,7 +119,9 @@ class Fleet:
         assert len(set(accepted)) == len(accepted)
 
         deadline = time.monotonic() + seconds
-        while left := {id: row for id, row in self.rows(accepted).items() if row.state != "succeeded"}:
+        while left := {
+            id: row for id, row in self.rows(accepted).items() if row.state != "succeeded"
+        }:
             assert time.monotonic() < deadline, (
                 f"{len(left)} of {len(accepted)} did not succeed: {[*left.values()][:5]}"
             )

@@ -15,7 +15,9 @@ class Postgres:
     """A server in `directory`, which starts at once."""
 
     def __init__(self, directory: Path) -> None:
-        self._bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+        self._bin = max(
+            Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
+        )
         self._data = directory / "data"
         # Postgres refuses to be root's.
         self._user = "nobody" if os.getuid() == 0 else None
@@ -42,13 +44,18 @@ class Postgres:
 
     def _signal(self, sign: signal.Signals) -> None:
         postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
-        for pid in [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]:
+        for pid in [
+            postmaster,
+            *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()),
+        ]:
             with suppress(ProcessLookupError):
                 os.kill(pid, sign)
 
     def _run(self, *command: str) -> None:
         command = (str(self._bin / command[0]), *command[1:])
-        subprocess.run(command, user=self._user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=60)
+        subprocess.run(
+            command, user=self._user, cwd="/", check=True, stdout=subprocess.DEVNULL, timeout=60
+        )
 
 
 @contextmanager

@@ -87,8 +87,12 @@ class Proxy:
                 near, _ = self._listener.accept()
                 link = Link(near, socket.create_connection(self._target))
                 self._links.append(link)
-                threading.Thread(target=self._forward, args=(link, link.near, link.far), daemon=True).start()
-                threading.Thread(target=self._forward, args=(link, link.far, link.near), daemon=True).start()
+                threading.Thread(
+                    target=self._forward, args=(link, link.near, link.far), daemon=True
+                ).start()
+                threading.Thread(
+                    target=self._forward, args=(link, link.far, link.near), daemon=True
+                ).start()
 
     def _forward(self, link: Link, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):

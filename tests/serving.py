@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy import text
 
-from storage.database import Database
+from afterwards.store.database import Database
 
 T = TypeVar("T")
 
@@ -115,7 +115,8 @@ def start(
 ) -> Server:
     """Start `command app --port 0 args` with its database and images in `directory` and these environment variables.
 
-    The first word of `command` is looked up beside this interpreter. The server may not be listening yet: `url` waits.
+    The first word of `command` is looked up beside this interpreter. The server may not be
+    listening yet: `url` waits.
     """
     environ = {name: os.environ[name] for name in KEPT if name in os.environ}
     environ["PATH"] = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
@@ -123,7 +124,13 @@ def start(
     environ["DATABASE_URL"] = f"sqlite:///{directory}/service.db"
     environ["IMAGES_DIR"] = f"{directory}/images"
     environ.update(variables)
-    words = [str(BIN / command[0]), *command[1:], *([app] if app else []), *(["--port", "0"] if app else []), *args]
+    words = [
+        str(BIN / command[0]),
+        *command[1:],
+        *([app] if app else []),
+        *(["--port", "0"] if app else []),
+        *args,
+    ]
     return Server(words, environ)
 
 
@@ -131,7 +138,9 @@ def until(condition: Callable[[], T], seconds: float) -> T:
     """Ask until the condition holds, and return what it gave; raise AssertionError if it does not within so long."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s; the last answer was {answer!r}"
+        assert time.monotonic() < deadline, (
+            f"not within {seconds:g} s; the last answer was {answer!r}"
+        )
         time.sleep(0.05)
     return answer
 
@@ -168,8 +177,8 @@ def sql(database_url: str, statement: str, **values: object) -> list[Any]:
 class Load:
     """Clients that post one request after another, each over its own kept connection, until they are stopped.
 
-    `accepted` holds the ids of the tasks whose answer was a 2xx, `statuses` counts the answers. A client whose
-    connection breaks stops by itself.
+    `accepted` holds the ids of the tasks whose answer was a 2xx, `statuses` counts the answers. A
+    client whose connection breaks stops by itself.
     """
 
     def __init__(self, url: str, path: str, body: object = None, clients: int = 8) -> None:
@@ -193,10 +202,14 @@ class Load:
         connection = http.client.HTTPConnection(self._netloc, timeout=20)
         with suppress(OSError, http.client.HTTPException):
             while not self._is_stopped.is_set():
-                connection.request("POST", self._path, self._body, {"Content-Type": "application/json"})
+                connection.request(
+                    "POST", self._path, self._body, {"Content-Type": "application/json"}
+                )
                 response = connection.getresponse()
                 ids = response.headers.get("task-id", "")
-                self.statuses[response.status] += 1  # the answer's head has come: from here on it is a promise
+                self.statuses[response.status] += (
+                    1  # the answer's head has come: from here on it is a promise
+                )
                 if response.status < 300:
                     self.accepted.extend(ids.split(", "))
                 response.read()

@@ -35,9 +35,14 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=2, help="how long each database's campaign takes, without the calm after it"
+        "--minutes",
+        type=float,
+        default=2,
+        help="how long each database's campaign takes, without the calm after it",
     )
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="what the plan is made from")
+    parser.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="what the plan is made from"
+    )
     parser.add_argument(
         "--database",
         choices=["sqlite", "postgres"],
@@ -52,8 +57,15 @@ def _options() -> argparse.Namespace:
         default=True,
         help="post tasks that take their process down as well",
     )
-    parser.add_argument("--keep", action="store_true", help="keep the files also when nothing is found")
-    parser.add_argument("--judge", type=Path, metavar="DIRECTORY", help="judge the files of an earlier campaign again")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the files also when nothing is found"
+    )
+    parser.add_argument(
+        "--judge",
+        type=Path,
+        metavar="DIRECTORY",
+        help="judge the files of an earlier campaign again",
+    )
     return parser.parse_args()
 
 
@@ -63,7 +75,9 @@ async def _campaign(kind: str, options: argparse.Namespace) -> int:
     print(f"\n{title}; files in {directory}\n", flush=True)
     database: AbstractAsyncContextManager[str] = empty_database(kind, directory)
     async with database as database_url:
-        _torture(directory, database_url, options)  # in this thread, which signals reach; nobody else is in the loop
+        _torture(
+            directory, database_url, options
+        )  # in this thread, which signals reach; nobody else is in the loop
     failed = _judge(directory, title)
     if failed or options.keep:
         print(f"\nthe files are kept in {directory}; seed {options.seed}", flush=True)

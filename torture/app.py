@@ -17,14 +17,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import asgi_app
-from durable.attempt import current_task_id
-from durable.handoff import InOrder, Later, after_answer, store
-from durable.registry import task
-from storage import users
+import users
+from afterwards.attempt import current_task_id
+from afterwards.background import InOrder, Later, after_answer, store
+from afterwards.registry import task
 from torture.records import Book
 from torture.shapes import parts_of
 
-# A kill loses nothing of it: what was written to a file outlives its process, and the machine is not switched off.
+# A kill loses nothing of it: what was written to a file outlives its process, and the machine is
+# not switched off.
 diary = Book(Path(os.environ["TORTURE_DIRECTORY"]), f"diary-{os.getpid()}-{secrets.token_hex(4)}")
 
 
@@ -42,7 +43,8 @@ threading.Thread(target=tell_of_life, daemon=True).start()
 def noted(part: str) -> Iterator[None]:
     """Note the start and the end of this run of a task; a run that is killed leaves its start alone."""
     run = secrets.token_hex(8)
-    # The monotonic clock counts from the machine's start, so that the times of several processes compare.
+    # The monotonic clock counts from the machine's start, so that the times of several processes
+    # compare.
     process = {"pid": os.getpid(), "parent": os.getppid()}
     diary.write(run=run, part=part, task=current_task_id.get(), **process, began=time.monotonic())
     how = "cut"
@@ -107,7 +109,9 @@ BACKGROUNDS: dict[str, Callable[[list[str], float], BackgroundTask]] = {
     "doomed": lambda parts, seconds: BackgroundTask(doomed, parts[0]),
     "in_order": in_order,
     "several": several,
-    "later": lambda parts, seconds: Later(datetime.now(UTC) + timedelta(seconds=seconds), sleep, parts[0], 0),
+    "later": lambda parts, seconds: Later(
+        datetime.now(UTC) + timedelta(seconds=seconds), sleep, parts[0], 0
+    ),
     "killer": lambda parts, seconds: BackgroundTask(killer, parts[0]),
 }
 
@@ -123,7 +127,10 @@ async def attach_within(request: Request) -> Response:
     token = (await request.json())["token"]
     tasks = BackgroundTasks([BackgroundTask(sleep, part, 0) for part in parts_of(token, "within")])
     try:
-        async with users.adding(request.app.state.database, f"{token}@example.com", token) as (connection, _):
+        async with users.adding(request.app.state.database, f"{token}@example.com", token) as (
+            connection,
+            _,
+        ):
             stored = await store(request, connection, tasks)
     except users.Taken:  # by another request with the same token, and so with the same key
         return JSONResponse({"detail": "there is such a user already"}, 400)
@@ -132,4 +139,6 @@ async def attach_within(request: Request) -> Response:
 
 app = asgi_app.app
 for path, handler in {"/torture/within": attach_within, "/torture/{shape}": attach}.items():
-    app.router.routes.append(Route(path, after_answer(handler, lambda request: ""), methods=["POST"]))
+    app.router.routes.append(
+        Route(path, after_answer(handler, lambda request: ""), methods=["POST"])
+    )

@@ -70,7 +70,9 @@ class Client(threading.Thread):
     def _door(self) -> Door:
         return self._random.choice(self._house.doors() or [("127.0.0.1", 9)])
 
-    def _send(self, name: str, order: dict[str, object], doors: Sequence[Door], headers: dict[str, str]) -> int:
+    def _send(
+        self, name: str, order: dict[str, object], doors: Sequence[Door], headers: dict[str, str]
+    ) -> int:
         """Send to all of these doors before the first answer is read; return the status of the last answer."""
         body, status = json.dumps(order), NO_ANSWER
         asked = [(door, *self._asked(door, f"/torture/{name}", body, headers)) for door in doors]
@@ -78,11 +80,20 @@ class Client(threading.Thread):
             status, ids, told = self._answer(door, connection)
             got = time.monotonic()
             self._answers.write(
-                **order, shape=name, key=bool(headers), sent=sent, got=got, status=status, ids=ids, told=told
+                **order,
+                shape=name,
+                key=bool(headers),
+                sent=sent,
+                got=got,
+                status=status,
+                ids=ids,
+                told=told,
             )
         return status
 
-    def _asked(self, door: Door, path: str, body: str, headers: dict[str, str]) -> tuple[float, HTTPConnection | None]:
+    def _asked(
+        self, door: Door, path: str, body: str, headers: dict[str, str]
+    ) -> tuple[float, HTTPConnection | None]:
         """Send the request, and return when, and over what its answer will come."""
         sent, connection = time.monotonic(), self._connections.pop(door, None)
         connection = connection or HTTPConnection(*door, timeout=PATIENCE_SECONDS)
@@ -106,7 +117,11 @@ class Client(threading.Thread):
         with suppress(OSError, HTTPException):  # its head has come: from there on it is a promise
             told = response.read().decode()
             self._connections[door] = connection
-        return response.status, response.headers.get("Task-Id", ""), "" if response.status < 300 else told
+        return (
+            response.status,
+            response.headers.get("Task-Id", ""),
+            "" if response.status < 300 else told,
+        )
 
 
 class Killers(Client):

@@ -8,7 +8,9 @@ from typing import Any
 
 from torture.records import read
 
-WAKING_SECONDS = 2.5  # so long after a freeze a process may not have learnt yet that it was declared dead
+WAKING_SECONDS = (
+    2.5  # so long after a freeze a process may not have learnt yet that it was declared dead
+)
 
 
 @dataclass(slots=True)
@@ -39,7 +41,9 @@ class Asked:
     @property
     def accepted(self) -> float | None:
         """The moment of the first answer that promises something."""
-        return min((each["got"] for each in self.answers if 200 <= each["status"] < 300), default=None)
+        return min(
+            (each["got"] for each in self.answers if 200 <= each["status"] < 300), default=None
+        )
 
     @property
     def is_refused(self) -> bool:
@@ -72,7 +76,9 @@ def load(directory: Path) -> Facts:
     asked: dict[str, Asked] = {}
     for answer in read(directory, "answers-"):
         token = answer["token"]
-        asked.setdefault(token, Asked(token, answer["shape"], answer["seconds"])).answers.append(answer)
+        asked.setdefault(token, Asked(token, answer["shape"], answer["seconds"])).answers.append(
+            answer
+        )
     events = list(read(directory, "events"))
     ends = {each["pid"]: each for each in events if each["what"] == "ended"}
     last = list(read(directory, "last"))
@@ -92,7 +98,9 @@ def _runs(directory: Path, ends: dict[int, float]) -> dict[str, list[Run]]:
     late, last_seen = [], dict[int, float]()
     for line in read(directory, "diary-"):
         if "part" in line:
-            by_id[line["run"]] = Run(line["part"], line["task"], line["pid"], line["parent"], line["began"])
+            by_id[line["run"]] = Run(
+                line["part"], line["task"], line["pid"], line["parent"], line["began"]
+            )
         elif "alive" in line:
             last_seen[line["pid"]] = line["alive"]
         else:

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
 
-from storage.failures import DatabaseUnavailable
+from afterwards.store.failures import DatabaseUnavailable
 from tests import serving
 from tests.proxy import Proxy
 from torture.records import Book
@@ -30,7 +30,11 @@ class House:
 
     def __init__(self, directory: Path, database_url: str, processes: int) -> None:
         self.directory, self.database_url = directory, database_url
-        self.proxies = [] if database_url.startswith("sqlite") else [Proxy(database_url) for _ in range(processes)]
+        self.proxies = (
+            []
+            if database_url.startswith("sqlite")
+            else [Proxy(database_url) for _ in range(processes)]
+        )
         self.events = Book(directory, "events", synced=True)
         self._token = secrets.token_hex(16)
         self._ports = [_free_port() for _ in range(processes)]
@@ -40,7 +44,8 @@ class House:
         self.size = processes
         self._is_closing = threading.Event()
         self._keepers = [
-            threading.Thread(target=self._keep, args=(number,), daemon=True) for number in range(processes)
+            threading.Thread(target=self._keep, args=(number,), daemon=True)
+            for number in range(processes)
         ]
 
     def __enter__(self) -> Self:
@@ -123,7 +128,13 @@ class House:
             ended = time.monotonic()
             self._doors[number] = None
             was_asked = server.pid in self._asked or self._is_closing.is_set()
-            self.events.write(what="ended", pid=server.pid, at=ended, code=server.process.returncode, asked=was_asked)
+            self.events.write(
+                what="ended",
+                pid=server.pid,
+                at=ended,
+                code=server.process.returncode,
+                asked=was_asked,
+            )
             server.kill()
             (self.directory / f"log-{server.pid}").write_text(server.log())
 
@@ -140,7 +151,13 @@ class House:
         return serving.start(
             self.directory,
             app="torture.app:app",
-            args=["--port", f"{self._ports[number]}", "--no-access-log", "--timeout-graceful-shutdown", "5"],
+            args=[
+                "--port",
+                f"{self._ports[number]}",
+                "--no-access-log",
+                "--timeout-graceful-shutdown",
+                "5",
+            ],
             DATABASE_URL=self.proxies[number].url if self.proxies else self.database_url,
             TORTURE_DIRECTORY=f"{self.directory}",
             ADMIN_TOKEN=self._token,

@@ -13,8 +13,8 @@ from typing import Any
 class Book:
     """A file that facts are appended to, each in one write; with `synced` they are on disk when `write` returns.
 
-    What does not fit, because the disk is full, is written to a next page: the books of one directory share the name
-    before their dot.
+    What does not fit, because the disk is full, is written to a next page: the books of one
+    directory share the name before their dot.
     """
 
     def __init__(self, directory: Path, name: str, *, synced: bool = False) -> None:

@@ -10,7 +10,9 @@ from torture.shapes import SHAPES
 from torture.verdict import COUNTED, FORBIDDEN, Finding
 
 SHOWN = 5  # findings of one kind
-BEFORE_SECONDS = 12.0  # a torment may show so long afterwards: a silence is noticed after ten seconds
+BEFORE_SECONDS = (
+    12.0  # a torment may show so long afterwards: a silence is noticed after ten seconds
+)
 
 
 def table(facts: Facts, title: str) -> Iterator[str]:
@@ -19,7 +21,9 @@ def table(facts: Facts, title: str) -> Iterator[str]:
     yield "|---|--:|"
     torments = Counter(each["name"] for each in facts.torments)
     yield f"| {', '.join(torments)} | {', '.join(map(str, torments.values()))} |"
-    statuses = Counter(answer["status"] for asked in facts.asked.values() for answer in asked.answers)
+    statuses = Counter(
+        answer["status"] for asked in facts.asked.values() for answer in asked.answers
+    )
     yield f"| requests | {sum(statuses.values()):,} |"
     accepted = [asked for asked in facts.asked.values() if asked.accepted]
     yield f"| accepted | {len(accepted):,} |"
@@ -42,7 +46,9 @@ def findings(facts: Facts) -> Iterator[str]:
         if found and find is not verdict.second_runs:
             yield f"\n{name}: {len(found)}"
             yield f"  in the {BEFORE_SECONDS:g} s before: {dict(Counter(_blame(facts, each) for each in found))}"
-            yield from (f"  {each.what} at {each.at:.2f}: {each.told}" for each in islice(found, SHOWN))
+            yield from (
+                f"  {each.what} at {each.at:.2f}: {each.told}" for each in islice(found, SHOWN)
+            )
 
 
 def has_failed(facts: Facts) -> bool:
@@ -52,7 +58,11 @@ def has_failed(facts: Facts) -> bool:
 
 def _blame(facts: Facts, finding: Finding) -> str:
     """Name what was being done at that moment, or else what had last been done."""
-    near = [each for each in facts.torments if each["began"] <= finding.at + 1 and finding.at - each["ended"] < 1]
+    near = [
+        each
+        for each in facts.torments
+        if each["began"] <= finding.at + 1 and finding.at - each["ended"] < 1
+    ]
     recent = [each for each in facts.torments if 0 <= finding.at - each["ended"] < BEFORE_SECONDS]
     chosen = near or recent[-1:]
     return " + ".join(sorted({each["name"] for each in chosen})) or "nothing"

@@ -17,7 +17,8 @@ from sqlalchemy.engine import make_url
 
 from torture.house import House
 
-PAUSE = 6.0  # seconds from one torment to the next, in the mean: now and then it is long enough for a rescue
+# seconds from one torment to the next, in the mean: now and then it is long enough for a rescue
+PAUSE = 6.0
 STALLED = 3  # connections, of the eight that a process has
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -86,7 +87,9 @@ def _lock_postgres(database_url: str, seconds: float) -> None:
     async def hold() -> None:
         connection = await asyncpg.connect(database_url)
         async with connection.transaction():
-            for (table,) in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            for (table,) in await connection.fetch(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            ):
                 await connection.execute(f'LOCK TABLE "{table}" IN SHARE ROW EXCLUSIVE MODE')
             await asyncio.sleep(seconds)
         await connection.close()
@@ -127,8 +130,9 @@ def _stall(house: House, torment: Torment) -> bool:
     return True
 
 
-# Two of them work side by side: one torments the processes, the other their database. What is done to the database
-# ends well before the ten seconds after which a process that cannot be heard counts as dead; a freeze need not.
+# Two of them work side by side: one torments the processes, the other their database. What is done
+# to the database ends well before the ten seconds after which a process that cannot be heard counts
+# as dead; a freeze need not.
 ON_PROCESSES = {
     "kill": Kind(6, 0, _kill),
     "kill all": Kind(1, 0, _kill_all),
@@ -149,7 +153,11 @@ def plan(seed: str, kinds: dict[str, Kind], processes: int) -> Iterator[Torment]
     chance = random.Random(seed)
     while True:
         (name,) = chance.choices(list(kinds), [kind.weight for kind in kinds.values()])
-        number, pause, share = chance.randrange(processes), chance.expovariate(1 / PAUSE), chance.uniform(0.3, 1)
+        number, pause, share = (
+            chance.randrange(processes),
+            chance.expovariate(1 / PAUSE),
+            chance.uniform(0.3, 1),
+        )
         yield Torment(name, number, round(pause, 2), round(share * kinds[name].seconds, 2))
 
 
@@ -173,11 +181,18 @@ class Tormentor(threading.Thread):
             began = time.monotonic()
             if self._kinds[torment.name].do(self._house, torment):
                 self._house.events.write(
-                    what="torment", name=torment.name, number=torment.number, began=began, ended=time.monotonic()
+                    what="torment",
+                    name=torment.name,
+                    number=torment.number,
+                    began=began,
+                    ended=time.monotonic(),
                 )
 
 
 def both(house: House, seed: int) -> list[Tormentor]:
     """Make the two who torment this house."""
     on_database = ON_SQLITE if house.database_url.startswith("sqlite") else ON_POSTGRES
-    return [Tormentor(house, "processes", ON_PROCESSES, seed), Tormentor(house, "database", on_database, seed)]
+    return [
+        Tormentor(house, "processes", ON_PROCESSES, seed),
+        Tormentor(house, "database", on_database, seed),
+    ]

@@ -24,14 +24,22 @@ def lost(facts: Facts) -> Iterator[Finding]:
         for part in parts_of(asked.token, asked.shape) if asked.accepted else ():
             is_done = any(run.how == "done" for run in facts.runs.get(part, ()))
             if not is_done and not (SHAPES[asked.shape].dies and facts.states.get(part) == "dead"):
-                yield Finding(part, asked.accepted or 0.0, f"{asked.shape}, now {facts.states.get(part, 'not there')}")
+                yield Finding(
+                    part,
+                    asked.accepted or 0.0,
+                    f"{asked.shape}, now {facts.states.get(part, 'not there')}",
+                )
 
 
 def refused_and_run(facts: Facts) -> Iterator[Finding]:
     """Answered 5xx, every time, and run all the same, or its user added."""
     for asked in facts.asked.values():
         if asked.is_refused:
-            runs = [run for part in parts_of(asked.token, asked.shape) for run in facts.runs.get(part, ())]
+            runs = [
+                run
+                for part in parts_of(asked.token, asked.shape)
+                for run in facts.runs.get(part, ())
+            ]
             if runs or asked.token in facts.users:
                 yield Finding(asked.token, asked.answers[0]["sent"], _story(asked, runs))
 
@@ -74,11 +82,15 @@ def _overlaps(facts: Facts) -> Iterator[tuple[Finding, bool]]:
 def disorder(facts: Facts) -> Iterator[Finding]:
     """Begun before the one before it had ended for good, and by no process that was frozen."""
     for asked in facts.asked.values():
-        for before, after in pairwise(parts_of(asked.token, asked.shape)) if SHAPES[asked.shape].is_ordered else ():
+        for before, after in (
+            pairwise(parts_of(asked.token, asked.shape)) if SHAPES[asked.shape].is_ordered else ()
+        ):
             earlier, later = facts.runs.get(before, []), facts.runs.get(after, [])
             began = later[0].began if later else math.inf
             has_waited = all(run.ended <= began for run in earlier if not facts.was_frozen(run))
-            has_come_first = any(run.began < began for run in earlier) or facts.states.get(before) == "dead"
+            has_come_first = (
+                any(run.began < began for run in earlier) or facts.states.get(before) == "dead"
+            )
             if later and not (has_waited and has_come_first):
                 yield Finding(after, began, _story(asked, [*earlier, *later]))
 
@@ -89,7 +101,11 @@ def early(facts: Facts) -> Iterator[Finding]:
         if SHAPES[asked.shape].is_later:
             due = min(each["sent"] for each in asked.answers) + asked.seconds
             runs = facts.runs.get(parts_of(asked.token, asked.shape)[0], ())
-            yield from (Finding(run.part, run.began, f"{due - run.began:.3f} s") for run in runs if run.began < due)
+            yield from (
+                Finding(run.part, run.began, f"{due - run.began:.3f} s")
+                for run in runs
+                if run.began < due
+            )
 
 
 def doubled(facts: Facts) -> Iterator[Finding]:
@@ -128,7 +144,11 @@ def needless_runs(facts: Facts) -> Iterator[Finding]:
 
 def _again(facts: Facts) -> Iterator[tuple[Run, Run]]:
     for runs in facts.runs.values():
-        yield from (pair for pair in pairwise(runs) if pair[0].how == "done" and pair[0].ended <= pair[1].began)
+        yield from (
+            pair
+            for pair in pairwise(runs)
+            if pair[0].how == "done" and pair[0].ended <= pair[1].began
+        )
 
 
 def own_ends(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What a request may hold: bodies and query strings, read, checked, and refused with a pointer to each bad field."""
+"""What a request's body may hold: read, checked, and refused with a pointer to each bad field."""
 
 import asyncio
 import email.message
@@ -9,20 +9,25 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import email_validator
 import pydantic_core
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from web.problems import FieldError, Problem
+from afterwards.http.checking import checked
+from afterwards.problems import Problem
 
-MAX_BODY = 16 * 1024  # bytes, unless the route says otherwise: what is checked here is checked on the event loop
-MAX_QUERY = 2048  # bytes of a query string
-MAX_CONTENT_TYPE = 200  # characters: `email.message` takes the square of its length for one of many semicolons
-MAX_ADDRESS = 254  # characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square
-MAX_FIELDS = 1000  # of an object: each that is unknown becomes an error, of which MAX_ERRORS are told
-READING_SECONDS = 10.0  # for a whole body: uvicorn's shutdown waits for a client that never sends the rest
-MAX_ERRORS = 20  # an answer names no more, or a body of a thousand wrong fields would make a larger answer
+MAX_BODY = (
+    16 * 1024
+)  # bytes, unless the route says otherwise: what is checked here is checked on the event loop
+MAX_CONTENT_TYPE = (
+    200  # characters: `email.message` takes the square of its length for one of many semicolons
+)
+# characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square
+MAX_ADDRESS = 254
+READING_SECONDS = (
+    10.0  # for a whole body: uvicorn's shutdown waits for a client that never sends the rest
+)
 
 
 def _address(text: str) -> str:
@@ -42,7 +47,9 @@ def _storable(value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
-        raise ValueError("A number here is too large to be kept.") from None  # 1e999 is read as infinity
+        raise ValueError(
+            "A number here is too large to be kept."
+        ) from None  # 1e999 is read as infinity
     return value
 
 
@@ -55,7 +62,9 @@ class Body(BaseModel):
 class NewUser(Body):
     # The length first: pydantic checks in the order in which they stand here.
     email: Annotated[str, Field(max_length=MAX_ADDRESS), AfterValidator(_address)]
-    username: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)]
+    username: Annotated[
+        str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)
+    ]
 
 
 def _once_each(values: list[Any]) -> list[Any]:
@@ -67,7 +76,9 @@ def _once_each(values: list[Any]) -> list[Any]:
 class ImageOrder(Body):
     image_url: HttpUrl
     operations: Annotated[
-        list[Literal["resize", "compress", "watermark"]], Field(min_length=1, max_length=3), AfterValidator(_once_each)
+        list[Literal["resize", "compress", "watermark"]],
+        Field(min_length=1, max_length=3),
+        AfterValidator(_once_each),
     ]
 
 
@@ -86,7 +97,9 @@ class Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Annotated[int, Field(ge=0, lt=2**63)] = 0  # an id is a signed 64-bit integer in the database
+    after: Annotated[int, Field(ge=0, lt=2**63)] = (
+        0  # an id is a signed 64-bit integer in the database
+    )
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -96,12 +109,14 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 def bounded(endpoint: Endpoint, most: int = MAX_BODY) -> Endpoint:
     """Wrap a route's endpoint, so that a body of more than `most` bytes is a `Problem` of 413.
 
-    One whose length is announced is refused unread, also where nothing would read it; any other while it is read, by
-    whatever means.
+    One whose length is announced is refused unread, also where nothing would read it; any other
+    while it is read, by whatever means.
     """
 
     async def within(request: Request) -> Response:
-        announced = next((value for name, value in request.scope["headers"] if name == b"content-length"), b"")
+        announced = next(
+            (value for name, value in request.scope["headers"] if name == b"content-length"), b""
+        )
         if not announced.isdigit():
             request._receive = _counted(request.receive, most)
         elif int(announced.lstrip(b"0")[:20] or b"0") > most:
@@ -132,7 +147,7 @@ async def read(request: Request, model: type[Model]) -> Model:
         value = pydantic_core.from_json(await whole(request), allow_inf_nan=False)
     except ValueError as error:
         raise Problem(400, f"The body is not JSON: {error}.") from None
-    return _checked(model, value)
+    return checked(model, value)
 
 
 async def whole(request: Request) -> bytes:
@@ -157,14 +172,9 @@ async def _received(request: Request) -> bytes:
 
 
 def _too_large(most: int) -> Problem:
-    return Problem(413, f"A body may have {most} bytes at most here.", headers={"Connection": "close"})
-
-
-def query(request: Request, model: type[Model]) -> Model:
-    """Read the query string as `model`; raise a `Problem` (414, 422) that says what is wrong."""
-    if len(request.scope["query_string"]) > MAX_QUERY:
-        raise Problem(414, f"A query string may have {MAX_QUERY} bytes at most.")
-    return _checked(model, dict(request.query_params))
+    return Problem(
+        413, f"A body may have {most} bytes at most here.", headers={"Connection": "close"}
+    )
 
 
 def _refuse_other_types(content_type: str) -> None:
@@ -175,28 +185,9 @@ def _refuse_other_types(content_type: str) -> None:
     header = email.message.Message()
     header["Content-Type"] = content_type
     kind, charset = header.get_content_type(), header.get_content_charset("utf-8")
-    if not (kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))):
+    if not (
+        kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    ):
         raise Problem(415, "Send the body as application/json.")
     if charset not in ("utf-8", "utf8"):
         raise Problem(415, "Send the body in UTF-8.")
-
-
-def _checked(model: type[Model], value: object) -> Model:
-    if isinstance(value, dict) and len(value) > MAX_FIELDS:
-        raise Problem(422, f"An object may have {MAX_FIELDS} fields at most.")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise Problem(422, "Some fields are wrong; errors lists them.", _field_errors(error)) from None
-
-
-def _field_errors(error: ValidationError) -> list[FieldError]:
-    return [
-        {"pointer": _pointer(each["loc"]), "detail": each["msg"].removeprefix("Value error, ")}
-        for each in error.errors(include_url=False, include_input=False)[:MAX_ERRORS]
-    ]
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "#" + "".join(f"/{part}" for part in parts)

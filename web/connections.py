@@ -1,7 +1,8 @@
 """What a connection may hold and for how long: uvicorn with httptools bounds neither.
 
-`guard` is called by the front door, so that plain `uvicorn asgi_app:app` is guarded too. Under another server, or with
-`--http h11`, it changes nothing. A watch looks at all connections each second, and nothing is timed for each request.
+`guard` is called by the front door, so that plain `uvicorn asgi_app:app` is guarded too. Under
+another server, or with `--http h11`, it changes nothing. A watch looks at all connections each
+second, and nothing is timed for each request.
 """
 
 import asyncio
@@ -16,11 +17,13 @@ from weakref import WeakKeyDictionary
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from web import problems
+from afterwards import problems
 
 log = logging.getLogger("service")
 
-MAX_HEAD = 64 * 1024  # bytes, of a request's head; also of chunked trailers and the like, which nobody reads
+MAX_HEAD = (
+    64 * 1024
+)  # bytes, of a request's head; also of chunked trailers and the like, which nobody reads
 MAX_FIELDS = 100  # of a head; as many as Apache and gunicorn take
 MAX_PIPELINED = 100  # requests that wait for the answer of the one before: each takes some 4 KB
 MAX_CONNECTIONS = 4096
@@ -28,12 +31,19 @@ SHARE = 3 / 4  # of the process's descriptors; the rest is for the database and 
 PIECE = 16 * 1024  # bytes; what is parsed before the next look at the bounds
 
 HEAD_SECONDS = 10.0  # for a whole head, from the connection's begin or the head's first byte
-UNREAD_SECONDS = 60.0  # without a byte taken of an answer; a slow line's system takes them in large lumps
-PARTING_SECONDS = 2.0  # for a refused client to read why; closed at once, what it still sends would undo the answer
+UNREAD_SECONDS = (
+    60.0  # without a byte taken of an answer; a slow line's system takes them in large lumps
+)
+# for a refused client to read why; closed at once, what it still sends would undo the answer
+PARTING_SECONDS = 2.0
 LOOK_SECONDS = 1.0
 TELL_SECONDS = 60.0
 
-SECONDS = {"late": HEAD_SECONDS, "unread": UNREAD_SECONDS, "parting": PARTING_SECONDS}  # a stage may last so long
+SECONDS = {
+    "late": HEAD_SECONDS,
+    "unread": UNREAD_SECONDS,
+    "parting": PARTING_SECONDS,
+}  # a stage may last so long
 
 TROUBLES = {
     "full": "closed the longest idle connections, or refused new ones, %d times: as many were open as this process may"
@@ -87,7 +97,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.is_done:
             raise ValueError("refused")  # which the parser takes for a reason to stop
         if self.cycle is not None and not self.cycle.response_complete:
-            self.earlier = [cycle for cycle in (*self.earlier, self.cycle) if not cycle.response_complete]
+            self.earlier = [
+                cycle for cycle in (*self.earlier, self.cycle) if not cycle.response_complete
+            ]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -99,7 +111,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn tells only the newest request; an earlier one would write to the closed transport, which raises.
+        # uvicorn tells only the newest request; an earlier one would write to the closed transport,
+        # which raises.
         for cycle in self.earlier:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -112,7 +125,9 @@ class GuardedProtocol(HttpToolsProtocol):
     def refuse_large(self) -> None:
         """Refuse a head that is too large."""
         self.watch.troubles["large"] += not self.is_done
-        self.refuse(431, f"A request's head may have {MAX_HEAD} bytes and {MAX_FIELDS} fields at most.")
+        self.refuse(
+            431, f"A request's head may have {MAX_HEAD} bytes and {MAX_FIELDS} fields at most."
+        )
 
     def refuse(self, status: int, detail: str) -> None:
         """Answer with a problem, read nothing more, and close; after the answers that are due before it, if any are."""
@@ -123,7 +138,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             self._part(status, detail)
         elif cycle.more_body and not self.pipeline:  # it is this request itself that is broken
-            cycle.disconnected, cycle.waiting_for_100_continue = True, False  # it must write nothing more
+            cycle.disconnected, cycle.waiting_for_100_continue = (
+                True,
+                False,
+            )  # it must write nothing more
             cycle.message_event.set()
             self._part(status, detail) if not cycle.response_started else self.transport.close()
         else:
@@ -139,10 +157,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _problem(self, status: int, detail: str) -> bytes:
-        headers = {"Connection": "close"} | ({"Retry-After": str(problems.RETRY_SECONDS)} if status == 503 else {})
+        headers = {"Connection": "close"} | (
+            {"Retry-After": str(problems.RETRY_SECONDS)} if status == 503 else {}
+        )
         answer = problems.response(status, detail, headers=headers)
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-        lines += [name + b": " + value for name, value in [*self.server_state.default_headers, *answer.raw_headers]]
+        lines += [
+            name + b": " + value
+            for name, value in [*self.server_state.default_headers, *answer.raw_headers]
+        ]
         return b"\r\n".join([*lines, b"", bytes(answer.body)])
 
     def current_stage(self) -> Stage | None:
@@ -153,9 +176,15 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         cycle = self.cycle
         if self.is_done:
-            return ("parting", 0) if cycle is None or cycle.response_complete or cycle.disconnected else None
+            return (
+                ("parting", 0)
+                if cycle is None or cycle.response_complete or cycle.disconnected
+                else None
+            )
         is_its_turn = cycle is None or cycle.response_complete
-        return ("late", self.heads) if is_its_turn and self.timeout_keep_alive_task is None else None
+        return (
+            ("late", self.heads) if is_its_turn and self.timeout_keep_alive_task is None else None
+        )
 
     def idle_since(self) -> float | None:
         """Say since when the client has been waited for, if it is."""
@@ -225,7 +254,11 @@ class Watch:
 
 def _most() -> int:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, int(descriptors * SHARE))
+    return (
+        MAX_CONNECTIONS
+        if descriptors == resource.RLIM_INFINITY
+        else min(MAX_CONNECTIONS, int(descriptors * SHARE))
+    )
 
 
 def _guarded(cls: type[HttpToolsProtocol], *args: object, **kwargs: object) -> HttpToolsProtocol:
@@ -235,6 +268,7 @@ def _guarded(cls: type[HttpToolsProtocol], *args: object, **kwargs: object) -> H
 def guard() -> None:
     """Have uvicorn make guarded connections from now on.
 
-    It has chosen its class before it loads an application, so the class itself makes the other's objects.
+    It has chosen its class before it loads an application, so the class itself makes the other's
+    objects.
     """
     HttpToolsProtocol.__new__ = _guarded  # type: ignore[method-assign, assignment]

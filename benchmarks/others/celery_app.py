@@ -11,8 +11,11 @@ from starlette.routing import Route
 from benchmarks.apps import ANSWER
 
 queue = Celery(broker=os.environ["AMQP_URL"])
-# As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it; this one does.
-confirmed = Celery(broker=os.environ["AMQP_URL"], broker_transport_options={"confirm_publish": True})
+# As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it; this
+# one does.
+confirmed = Celery(
+    broker=os.environ["AMQP_URL"], broker_transport_options={"confirm_publish": True}
+)
 # The settings of a task that may not be lost, which our own workers have as well.
 careful = Celery(broker=os.environ["AMQP_URL"], task_acks_late=True, worker_prefetch_multiplier=1)
 

@@ -81,7 +81,11 @@ async def test_what_is_not_json_is_400(client: httpx.AsyncClient, body: bytes) -
         ("/process-image/", IMAGE | {"operations": ["resize", "explode"]}, ["#/operations/1"]),
         ("/process-image/", IMAGE | {"operations": "resize"}, ["#/operations"]),
         ("/process-image/", IMAGE | {"operations": ["resize"] * 17}, ["#/operations"]),
-        ("/process-image/", IMAGE | {"operations": ["resize", "compress", "resize"]}, ["#/operations"]),
+        (
+            "/process-image/",
+            IMAGE | {"operations": ["resize", "compress", "resize"]},
+            ["#/operations"],
+        ),
         ("/process-image/", IMAGE | {"image_url": "example.com/a.png"}, ["#/image_url"]),
         ("/process-image/", IMAGE | {"image_url": "file:///etc/passwd"}, ["#/image_url"]),
         ("/process-image/", IMAGE | {"image_url": "http://"}, ["#/image_url"]),
@@ -101,19 +105,25 @@ async def test_json_of_the_wrong_shape_is_422_with_a_pointer_to_each_bad_field(
 @pytest.mark.parametrize(
     ("body", "expected"), [('{"id": 1e999}', ["#/id"]), ('{"id": 1, "a": {"b": [1e999]}}', ["#/a"])]
 )
-async def test_a_number_too_large_to_be_kept_is_422(client: httpx.AsyncClient, body: str, expected: list[str]) -> None:
+async def test_a_number_too_large_to_be_kept_is_422(
+    client: httpx.AsyncClient, body: str, expected: list[str]
+) -> None:
     response = await client.post("/process", content=body, headers=JSON)
     assert response.status_code == 422
     assert pointers(response) == expected
 
 
-@pytest.mark.parametrize(("query", "pointer"), [("limit=0", "limit"), ("limit=x", "limit"), ("after=-1", "after")])
+@pytest.mark.parametrize(
+    ("query", "pointer"), [("limit=0", "limit"), ("limit=x", "limit"), ("after=-1", "after")]
+)
 async def test_a_wrong_query_is_422(client: httpx.AsyncClient, query: str, pointer: str) -> None:
     assert pointers(await client.get(f"/users/?{query}")) == [f"#/{pointer}"]
 
 
 @pytest.mark.parametrize("after", [2**63, 10**30])
-async def test_an_id_beyond_the_databases_range_is_422(client: httpx.AsyncClient, after: int) -> None:
+async def test_an_id_beyond_the_databases_range_is_422(
+    client: httpx.AsyncClient, after: int
+) -> None:
     assert pointers(await client.get(f"/users/?after={after}")) == ["#/after"]
 
 
@@ -127,16 +137,23 @@ async def test_an_id_beyond_the_databases_range_is_422(client: httpx.AsyncClient
         "application/json; charset=latin-1",
     ],
 )
-async def test_a_content_type_that_is_not_json_in_utf_8_is_415(client: httpx.AsyncClient, content_type: str) -> None:
-    response = await client.post("/process", content=b'{"id": 1}', headers={"content-type": content_type})
+async def test_a_content_type_that_is_not_json_in_utf_8_is_415(
+    client: httpx.AsyncClient, content_type: str
+) -> None:
+    response = await client.post(
+        "/process", content=b'{"id": 1}', headers={"content-type": content_type}
+    )
     assert response.status_code == 415
     problem(response)
 
 
 @pytest.mark.parametrize(
-    "content_type", ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.a+json", None]
+    "content_type",
+    ["application/json", "Application/JSON; charset=UTF-8", "application/vnd.a+json", None],
 )
-async def test_json_by_any_of_its_types_and_none_is_taken(client: httpx.AsyncClient, content_type: str | None) -> None:
+async def test_json_by_any_of_its_types_and_none_is_taken(
+    client: httpx.AsyncClient, content_type: str | None
+) -> None:
     headers = {"content-type": content_type} if content_type else {}
     response = await client.post("/process", content=b'{"id": 1}', headers=headers)
     assert response.status_code == 202
@@ -152,18 +169,24 @@ async def test_a_body_that_is_announced_as_too_large_is_413_also_where_nobody_re
 
 
 @pytest.mark.parametrize("length", ["16385", "0" * 30 + "16385", "9" * 4000, "1048577"])
-async def test_an_announced_length_is_refused_unread(client: httpx.AsyncClient, length: str) -> None:
+async def test_an_announced_length_is_refused_unread(
+    client: httpx.AsyncClient, length: str
+) -> None:
     async def unread() -> AsyncIterator[bytes]:
         yield await asyncio.Event().wait() and b""
 
     for headers in ({}, {"idempotency-key": "k"}):
-        response = await client.post("/process", content=unread(), headers={"content-length": length, **headers})
+        response = await client.post(
+            "/process", content=unread(), headers={"content-length": length, **headers}
+        )
         assert response.status_code == 413
         assert response.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("headers", [{}, {"idempotency-key": "k"}])
-async def test_a_body_that_turns_out_too_large_is_413(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_a_body_that_turns_out_too_large_is_413(
+    client: httpx.AsyncClient, headers: dict[str, str]
+) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -186,7 +209,9 @@ async def test_a_body_of_just_the_limit_is_taken(client: httpx.AsyncClient) -> N
 
 async def test_a_long_content_type_is_415(client: httpx.AsyncClient) -> None:
     for long in ("application/json" + ";" * 200, "application/json" + ';a="' * 10_000):
-        response = await client.post("/process", content=b'{"id": 1}', headers={"content-type": long})
+        response = await client.post(
+            "/process", content=b'{"id": 1}', headers={"content-type": long}
+        )
         assert response.status_code == 415
         problem(response)
 
@@ -210,7 +235,8 @@ async def test_an_object_of_too_many_fields_is_422(client: httpx.AsyncClient) ->
 async def test_a_host_that_is_none_changes_no_key(client: httpx.AsyncClient, host: str) -> None:
     key = (b"idempotency-key", b"k")
     answers = [
-        await client.post("/action", headers=[key, (b"host", name.encode("latin-1"))]) for name in ("test", host)
+        await client.post("/action", headers=[key, (b"host", name.encode("latin-1"))])
+        for name in ("test", host)
     ]
     assert [each.status_code for each in answers] == [202, 202]
     assert answers[0].headers["task-id"] == answers[1].headers["task-id"]
@@ -219,7 +245,11 @@ async def test_a_host_that_is_none_changes_no_key(client: httpx.AsyncClient, hos
 async def test_a_wrong_method_is_405_and_names_the_right_ones(client: httpx.AsyncClient) -> None:
     response = await client.put("/users/")
     assert response.status_code == 405
-    assert {each.strip() for each in response.headers["allow"].split(",")} == {"GET", "HEAD", "POST"}
+    assert {each.strip() for each in response.headers["allow"].split(",")} == {
+        "GET",
+        "HEAD",
+        "POST",
+    }
     problem(response)
 
 
@@ -230,7 +260,9 @@ async def test_an_unknown_path_is_404(client: httpx.AsyncClient, path: str) -> N
     problem(response)
 
 
-async def test_an_answer_names_no_more_errors_than_a_person_would_read(client: httpx.AsyncClient) -> None:
+async def test_an_answer_names_no_more_errors_than_a_person_would_read(
+    client: httpx.AsyncClient,
+) -> None:
     response = await client.post("/users/", json={str(number): 1 for number in range(1000)})
     assert len(pointers(response)) == 20
 

@@ -25,7 +25,11 @@ async def drained() -> None:
 
 async def left() -> tuple[int, int, float]:
     state = asgi_app.app.state
-    return await state.store.count_due(1), state.engine.load()["running"], await state.store.oldest_waiting()
+    return (
+        await state.store.count_due(1),
+        state.engine.load()["running"],
+        await state.store.oldest_waiting(),
+    )
 
 
 def ids(response: httpx.Response) -> list[str]:
@@ -36,7 +40,9 @@ async def test_the_index_lists_every_route(client: httpx.AsyncClient) -> None:
     body = (await client.get("/")).json()
     assert body.keys() == {"name", "version", "status", "routes"}
     assert body["status"] == "ok"
-    assert {"GET /", "GET /test", "POST /users/", "GET /users/", "GET /images/{job_id}"} <= set(body["routes"])
+    assert {"GET /", "GET /test", "POST /users/", "GET /users/", "GET /images/{job_id}"} <= set(
+        body["routes"]
+    )
 
 
 async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
@@ -54,7 +60,13 @@ async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
     ("method", "path", "status", "body", "tasks"),
     [
         ("GET", "/test", 200, None, 1),
-        ("POST", "/api/notifications/notify", 200, {"ok": True, "message": "Notification scheduled in background"}, 1),
+        (
+            "POST",
+            "/api/notifications/notify",
+            200,
+            {"ok": True, "message": "Notification scheduled in background"},
+            1,
+        ),
         ("POST", "/action", 202, {"status": "processing"}, 1),
         ("POST", "/complex-action", 202, {"status": "processing", "tasks": 3}, 3),
     ],
@@ -78,7 +90,9 @@ async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("path", ["/test", "/test/", "/users", "/users/", "/health/"])
-async def test_paths_answer_with_and_without_the_trailing_slash(client: httpx.AsyncClient, path: str) -> None:
+async def test_paths_answer_with_and_without_the_trailing_slash(
+    client: httpx.AsyncClient, path: str
+) -> None:
     assert (await client.get(path)).status_code == 200
     await drained()
 
@@ -90,8 +104,12 @@ async def test_the_async_tasks_id_is_the_one_in_the_header(client: httpx.AsyncCl
     await drained()
 
 
-@pytest.mark.parametrize("item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}])
-async def test_any_object_with_an_id_is_processed(client: httpx.AsyncClient, item: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}]
+)
+async def test_any_object_with_an_id_is_processed(
+    client: httpx.AsyncClient, item: dict[str, object]
+) -> None:
     response = await client.post("/process", json=item)
     assert response.status_code == 202
     assert response.json() == {"status": "accepted", "id": item["id"]}
@@ -154,7 +172,9 @@ async def test_users_come_in_pages(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["task-1", "..%2Fservice.db", "%00", "a" * 300])
-async def test_an_image_that_is_not_there_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
+async def test_an_image_that_is_not_there_is_not_found(
+    client: httpx.AsyncClient, job_id: str
+) -> None:
     response = await client.get(f"/images/{job_id}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
@@ -169,7 +189,11 @@ async def test_without_its_database_the_service_says_503_and_promises_nothing(
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             health, added = await client.get("/health"), await client.post("/users/", json=ADA)
     assert (health.status_code, health.json()["database"]) == (503, "down")
-    assert health.json()["worker"] == {"status": "waits for the database", "running": 0, "rate": 0.0}
+    assert health.json()["worker"] == {
+        "status": "waits for the database",
+        "running": 0,
+        "rate": 0.0,
+    }
     assert (added.status_code, ids(added)) == (503, [])
     assert added.headers["content-type"] == "application/problem+json"
     assert int(added.headers["retry-after"]) > 0

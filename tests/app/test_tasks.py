@@ -14,10 +14,10 @@ from starlette.routing import Route
 
 import asgi_app
 import tasks
-from durable import waiting
-from durable.errors import KeyIsUnderWay
-from durable.handoff import InOrder, Later, after_answer, store
-from durable.testing import TaskKit
+from afterwards import waiting
+from afterwards.background import InOrder, Later, after_answer, store
+from afterwards.errors import KeyIsUnderWay
+from afterwards.testing import TaskKit
 from settings import settings
 from tests.app.test_routes import ADA, drained, ids
 from web import bodies
@@ -51,17 +51,34 @@ async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) 
     return task_id
 
 
-async def test_an_accepted_task_has_a_page_that_says_how_it_ended(client: httpx.AsyncClient) -> None:
+async def test_an_accepted_task_has_a_page_that_says_how_it_ended(
+    client: httpx.AsyncClient,
+) -> None:
     response = await client.post("/action")
     [task_id] = ids(response)
     assert response.headers["location"] == f"/tasks/{task_id}"
     task = await settled(client, task_id)
     assert list(task) == [
-        *("id", "name", "state", "attempt", "max_attempts", "crashes", "created_at", "run_at", "started_at"),
+        *(
+            "id",
+            "name",
+            "state",
+            "attempt",
+            "max_attempts",
+            "crashes",
+            "created_at",
+            "run_at",
+            "started_at",
+        ),
         *("finished_at", "trace_id", "result", "error"),
     ]
     assert (task["id"], task["name"], task["state"]) == (task_id, "log_action", "succeeded")
-    assert (task["attempt"], task["max_attempts"], task["crashes"], task["error"]) == (1, 5, 0, None)
+    assert (task["attempt"], task["max_attempts"], task["crashes"], task["error"]) == (
+        1,
+        5,
+        0,
+        None,
+    )
     assert task["created_at"] <= task["started_at"] <= task["finished_at"]
 
 
@@ -95,18 +112,28 @@ async def test_an_answer_with_several_tasks_has_no_location(client: httpx.AsyncC
     await drained()
 
 
-async def test_a_task_for_later_waits_in_the_database_until_it_is_due(client: httpx.AsyncClient) -> None:
+async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
+    client: httpx.AsyncClient,
+) -> None:
     async def remind(request: Request) -> Response:
-        return PlainTextResponse("ok", 202, background=Later(now() + timedelta(seconds=1), tasks.log_action, "later"))
+        return PlainTextResponse(
+            "ok", 202, background=Later(now() + timedelta(seconds=1), tasks.log_action, "later")
+        )
 
     app = Starlette(routes=[Route("/", after_answer(remind, lambda request: ""))])
     app.state = asgi_app.app.state
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as other_client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as other_client:
         asked_at = now()
         [task_id] = ids(await other_client.get("/"))
     waiting = (await client.get(f"/tasks/{task_id}")).json()
     assert (waiting["state"], waiting["attempt"]) == ("queued", 0)
-    assert timedelta(seconds=0.9) < datetime.fromisoformat(waiting["run_at"]) - asked_at < timedelta(seconds=5)
+    assert (
+        timedelta(seconds=0.9)
+        < datetime.fromisoformat(waiting["run_at"]) - asked_at
+        < timedelta(seconds=5)
+    )
     done = await settled(client, task_id)
     assert done["state"] == "succeeded"
     assert done["started_at"] >= done["run_at"] == waiting["run_at"]
@@ -118,16 +145,25 @@ async def test_tasks_in_order_are_stored_and_each_starts_when_the_one_before_has
     monkeypatch.setattr(settings, "notify_seconds", 0.3)
 
     async def announce(request: Request) -> Response:
-        steps = [BackgroundTask(tasks.send_notification), BackgroundTask(tasks.write_audit_record, "order")]
-        return PlainTextResponse("ok", background=InOrder([*steps, BackgroundTask(tasks.log_action, "order")]))
+        steps = [
+            BackgroundTask(tasks.send_notification),
+            BackgroundTask(tasks.write_audit_record, "order"),
+        ]
+        return PlainTextResponse(
+            "ok", background=InOrder([*steps, BackgroundTask(tasks.log_action, "order")])
+        )
 
     app = Starlette(routes=[Route("/", after_answer(announce, lambda request: ""))])
     app.state = asgi_app.app.state
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as other_client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as other_client:
         task_ids = ids(await other_client.get("/"))
     first, second, third = [await settled(client, task_id) for task_id in task_ids]
     assert [each["state"] for each in (first, second, third)] == ["succeeded"] * 3
-    assert first["finished_at"] <= second["started_at"] <= second["finished_at"] <= third["started_at"]
+    assert (
+        first["finished_at"] <= second["started_at"] <= second["finished_at"] <= third["started_at"]
+    )
 
 
 @pytest.mark.parametrize("task_id", ["task-1", "nothing", "%00", "task-" + "0" * 500])
@@ -151,7 +187,9 @@ async def test_tasks_are_listed_newest_first_in_pages(client: httpx.AsyncClient)
     assert rest["next"] is None
 
 
-@pytest.mark.parametrize("query", ["state=lost", "limit=0", "limit=9999", "after=x", "name=%00", "page=1"])
+@pytest.mark.parametrize(
+    "query", ["state=lost", "limit=0", "limit=9999", "after=x", "name=%00", "page=1"]
+)
 async def test_a_wrong_filter_is_422(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/tasks?{query}")).status_code == 422
 
@@ -194,7 +232,11 @@ async def test_with_a_token_operators_need_it_and_others_do_not(
 ) -> None:
     monkeypatch.setattr(asgi_app.app.state, "admin_token", "a secret of some length")
     [task_id] = ids(await client.post("/action"))
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Bearer \xfc".encode("latin-1")}):
+    for headers in (
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer \xfc".encode("latin-1")},
+    ):
         assert (await client.get("/tasks", headers=headers)).status_code == 401  # type: ignore[arg-type]
         assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 401  # type: ignore[arg-type]
     for scheme in ("Bearer ", "bearer ", "BEARER   "):
@@ -217,7 +259,9 @@ async def test_a_list_holds_the_beginning_of_what_is_long(client: httpx.AsyncCli
     assert listed[long]["arguments"].endswith(f"\xfc [... {27 + 5000 - 1024} characters]")
     whole = await client.get(f"/tasks/{long}/arguments")
     assert whole.json() == {"item": {"id": 2, "text": "\xfc" * 5000}}
-    assert (await client.get(f"/tasks/{long}/arguments", headers={"forwarded": "for=a"})).status_code == 403
+    assert (
+        await client.get(f"/tasks/{long}/arguments", headers={"forwarded": "for=a"})
+    ).status_code == 403
 
 
 async def test_a_list_holds_the_beginning_of_a_long_result(client: httpx.AsyncClient) -> None:
@@ -234,7 +278,9 @@ async def test_a_list_ends_early_where_its_tasks_are_long(client: httpx.AsyncCli
     accepted = [id for _ in range(100) for id in ids(await client.post("/complex-action"))]
     await drained()
     async with asgi_app.app.state.database.transaction() as connection:
-        await connection.exec_driver_sql(f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'")
+        await connection.exec_driver_sql(
+            f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
+        )
     path, listed, pages = "/tasks?limit=1000", list[str](), 0
     while path:
         answer = await client.get(path)
@@ -254,8 +300,14 @@ async def test_without_a_token_only_this_machine_is_an_operator(client: httpx.As
 
 
 async def test_the_same_key_gives_the_same_task_and_answer(client: httpx.AsyncClient) -> None:
-    first, again = [await client.post("/async-task/", headers={"idempotency-key": "k1"}) for _ in range(2)]
-    assert (again.status_code, again.content, ids(again)) == (first.status_code, first.content, ids(first))
+    first, again = [
+        await client.post("/async-task/", headers={"idempotency-key": "k1"}) for _ in range(2)
+    ]
+    assert (again.status_code, again.content, ids(again)) == (
+        first.status_code,
+        first.content,
+        ids(first),
+    )
     other = await client.post("/async-task/", headers={"idempotency-key": "k2"})
     assert ids(other) != ids(first)
     await drained()
@@ -263,7 +315,9 @@ async def test_the_same_key_gives_the_same_task_and_answer(client: httpx.AsyncCl
 
 
 async def test_a_user_is_added_once_under_one_key(client: httpx.AsyncClient) -> None:
-    answers = [await client.post("/users/", json=ADA, headers={"idempotency-key": "k"}) for _ in range(2)]
+    answers = [
+        await client.post("/users/", json=ADA, headers={"idempotency-key": "k"}) for _ in range(2)
+    ]
     assert [each.status_code for each in answers] == [201, 201]
     assert answers[0].content == answers[1].content
     await drained()
@@ -280,7 +334,9 @@ async def test_one_key_sent_at_the_same_moment_makes_one_task(client: httpx.Asyn
 
 async def test_a_key_for_another_request_is_422(client: httpx.AsyncClient) -> None:
     await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
-    assert (await client.post("/process", json={"id": 2}, headers={"idempotency-key": "k"})).status_code == 422
+    assert (
+        await client.post("/process", json={"id": 2}, headers={"idempotency-key": "k"})
+    ).status_code == 422
     assert (await client.post("/action", headers={"idempotency-key": "k"})).status_code == 422
     await drained()
 
@@ -290,16 +346,28 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, key: str) -> Non
     assert (await client.post("/action", headers={"idempotency-key": key})).status_code == 422
 
 
-async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(database_url: str) -> None:
+async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(
+    database_url: str,
+) -> None:
     async def handler(request: Request) -> Response:
-        read = [await bodies.whole(request), await request.body(), b"".join([part async for part in request.stream()])]
+        read = [
+            await bodies.whole(request),
+            await request.body(),
+            b"".join([part async for part in request.stream()]),
+        ]
         assert {*read} == {b'{"id": 1}'}
         return JSONResponse(await request.json())
 
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: "", bodies.whole), methods=["POST"])])
+    app = Starlette(
+        routes=[
+            Route("/", after_answer(handler, lambda request: "", bodies.whole), methods=["POST"])
+        ]
+    )
     async with TaskKit(database_url) as kit:
         kit.put_on(app.state)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
             for headers in ({}, {"idempotency-key": "k"}):
                 answer = await client.post("/", content='{"id": 1}', headers=headers)
                 assert (answer.status_code, answer.json()) == (200, {"id": 1})
@@ -307,12 +375,18 @@ async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(databa
 
 async def test_a_streamed_answer_cannot_be_kept_but_its_tasks_are(database_url: str) -> None:
     async def handler(request: Request) -> Response:
-        return StreamingResponse(iter(["piece"]), background=BackgroundTask(tasks.log_action, "streamed"))
+        return StreamingResponse(
+            iter(["piece"]), background=BackgroundTask(tasks.log_action, "streamed")
+        )
 
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
+    )
     async with TaskKit(database_url) as kit:
         kit.put_on(app.state)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
             first = await client.post("/", headers={"idempotency-key": "k"})
             assert (first.status_code, first.text) == (200, "piece")
             with pytest.raises(KeyIsUnderWay):
@@ -329,18 +403,28 @@ async def test_a_route_may_store_a_task_and_attach_another_under_one_key(databas
         background.add_task(tasks.log_action, "attached")
         return PlainTextResponse("ok", background=background)
 
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
+    )
     async with TaskKit(database_url) as kit:
         kit.put_on(app.state)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            first, again = [await client.post("/", headers={"idempotency-key": "k"}) for _ in range(2)]
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://test"
+        ) as client:
+            first, again = [
+                await client.post("/", headers={"idempotency-key": "k"}) for _ in range(2)
+            ]
         assert ids(again) == ids(first)
         assert sorted(attempt.task.id for attempt in await kit.drain()) == sorted(ids(first))
 
 
 async def test_a_refused_request_leaves_its_key_free(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/process", json={}, headers={"idempotency-key": "k"})).status_code == 422
-    assert (await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})).status_code == 202
+    assert (
+        await client.post("/process", json={}, headers={"idempotency-key": "k"})
+    ).status_code == 422
+    assert (
+        await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
+    ).status_code == 202
     await drained()
 
 
@@ -364,7 +448,14 @@ async def test_a_user_whose_task_cannot_be_stored_is_not_added(
 
 
 def test_every_task_function_is_registered() -> None:
-    from durable import registry
+    from afterwards import registry
 
-    functions = [each for each in vars(tasks).values() if getattr(each, "__module__", "") == "tasks" and callable(each)]
-    assert {each.__name__ for each in functions if registry.of_function(each) is None} == {"_send", "demonstrate"}
+    functions = [
+        each
+        for each in vars(tasks).values()
+        if getattr(each, "__module__", "") == "tasks" and callable(each)
+    ]
+    assert {each.__name__ for each in functions if registry.of_function(each) is None} == {
+        "_send",
+        "demonstrate",
+    }

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 import tasks
+from afterwards.model import Outcome
+from afterwards.retries import GiveUp
+from afterwards.testing import TaskKit
 from asgi_app import app
-from durable.model import Outcome
-from durable.retries import GiveUp
-from durable.testing import TaskKit
 from effects import images
 from settings import settings
 from tests.effects.loopback import Asked, in_turn, reply, serving, silence
@@ -27,8 +27,14 @@ async def kit(database_url: str) -> AsyncIterator[TaskKit]:
         yield kit
 
 
-async def test_a_busy_discord_is_asked_again_when_it_wants_to_be(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy = reply(429, json.dumps({"message": "slow down", "retry_after": 1800.5}).encode(), retry_after="1801")
+async def test_a_busy_discord_is_asked_again_when_it_wants_to_be(
+    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = reply(
+        429,
+        json.dumps({"message": "slow down", "retry_after": 1800.5}).encode(),
+        retry_after="1801",
+    )
     async with serving(in_turn(busy, reply(204))) as webhook:
         monkeypatch.setattr(settings, "discord_webhook_url", f"{webhook.url}/api/webhooks/1/secret")
         id = await kit.enqueue(tasks.announce_on_discord, "ada")
@@ -70,11 +76,15 @@ async def test_a_mail_that_is_refused_for_good_is_not_tried_again(
         assert (row.state, row.attempt, row.error_kind) == ("dead", 1, "GiveUp")
 
 
-async def test_what_a_route_attaches_runs_when_the_test_says_so(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_route_attaches_runs_when_the_test_says_so(
+    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0)
     kit.put_on(app.state)
     user = {"email": "ada@example.com", "username": "ada"}
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
         added = await client.post("/users/with-notifications/", json=user)
         several = await client.post("/complex-action")
         ids = [id for answer in (added, several) for id in answer.headers["task-id"].split(", ")]
@@ -82,7 +92,9 @@ async def test_what_a_route_attaches_runs_when_the_test_says_so(kit: TaskKit, mo
         attempts = await kit.drain()
         assert {attempt.task.id for attempt in attempts} == {*ids}
         assert {attempt.outcome for attempt in attempts} == {Outcome.SUCCEEDED}
-        assert [(await client.get(f"/tasks/{id}")).json()["state"] for id in ids] == ["succeeded"] * 5
+        assert [(await client.get(f"/tasks/{id}")).json()["state"] for id in ids] == [
+            "succeeded"
+        ] * 5
 
 
 async def test_a_picture_that_is_none_is_given_up(
@@ -90,14 +102,19 @@ async def test_a_picture_that_is_none_is_given_up(
 ) -> None:
     monkeypatch.setattr(settings, "images_dir", tmp_path)
     monkeypatch.setattr(settings, "allow_private_addresses", True)
-    async with serving(reply(200, b"no picture", content_type="image/png")) as site, asyncio.timeout(10):
+    async with (
+        serving(reply(200, b"no picture", content_type="image/png")) as site,
+        asyncio.timeout(10),
+    ):
         id = await kit.enqueue(tasks.process_image, "task-1", f"{site.url}/a.png", ["resize"])
         await kit.drain()
     assert (await kit.row(id)).error_kind == "GiveUp"
     assert images.find(tmp_path, "task-1") is None
 
 
-async def test_two_pictures_are_fetched_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_two_pictures_are_fetched_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(settings, "images_dir", tmp_path)
     monkeypatch.setattr(settings, "allow_private_addresses", True)
     under_way: set[str] = set()

@@ -13,7 +13,8 @@ from settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PROCFILE, APP_JSON, RENDER, DOCKERFILE, COMPOSE = (
-    (ROOT / name).read_text() for name in ("Procfile", "app.json", "render.yaml", "Dockerfile", "docker-compose.yml")
+    (ROOT / name).read_text()
+    for name in ("Procfile", "app.json", "render.yaml", "Dockerfile", "docker-compose.yml")
 )
 
 # Read by the platform, Python, the agent or SkyWalking's own containers, not by settings.py.
@@ -33,7 +34,11 @@ FOREIGN = {
 NAMED = {
     "app.json": set(json.loads(APP_JSON)["env"]),
     "render.yaml": set(re.findall(r"- key: (\w+)", RENDER)),
-    "Dockerfile": {name for line in re.findall("^ENV (.+)", DOCKERFILE, re.M) for name in re.findall(r"(\w+)=", line)},
+    "Dockerfile": {
+        name
+        for line in re.findall("^ENV (.+)", DOCKERFILE, re.M)
+        for name in re.findall(r"(\w+)=", line)
+    },
     "docker-compose.yml": set(re.findall(r"^      ([A-Z]\w+):", COMPOSE, re.M)),
 }
 COMMAND, WORKER = (line.partition(": ")[2] for line in PROCFILE.splitlines())
@@ -48,9 +53,9 @@ def test_every_variable_is_one_that_somebody_reads(file: str) -> None:
 
 @pytest.mark.parametrize("text", [RENDER, DOCKERFILE], ids=["render.yaml", "Dockerfile"])
 def test_the_service_is_started_with_the_procfiles_command(text: str) -> None:
-    assert re.findall(r"^(?:    startCommand: |CMD \[\"sh\", \"-c\", \"exec )(uvicorn[^\"\n]+)", text, re.M) == [
-        COMMAND
-    ]
+    assert re.findall(
+        r"^(?:    startCommand: |CMD \[\"sh\", \"-c\", \"exec )(uvicorn[^\"\n]+)", text, re.M
+    ) == [COMMAND]
 
 
 def test_the_procfile_has_its_two_processes_and_no_comment() -> None:
@@ -67,7 +72,9 @@ def test_the_compose_file_s_worker_is_started_with_the_procfiles_command() -> No
 def test_a_worker_without_a_broker_waits() -> None:
     """`honcho start` ends the web process with the first process that ends."""
     environ = {"PATH": os.environ["PATH"]}
-    with subprocess.Popen(WORKER, shell=True, env=environ, stdout=subprocess.PIPE, text=True) as worker:
+    with subprocess.Popen(
+        WORKER, shell=True, env=environ, stdout=subprocess.PIPE, text=True
+    ) as worker:
         assert worker.stdout is not None
         assert "tasks run in the web processes" in worker.stdout.readline()
         assert worker.poll() is None
@@ -105,7 +112,9 @@ def test_the_platforms_drain_as_long_as_the_default_says() -> None:
 
 
 def test_every_image_is_pinned_to_a_release() -> None:
-    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(r"^ +image: (\S+)", COMPOSE, re.M)
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(
+        r"^ +image: (\S+)", COMPOSE, re.M
+    )
     assert len(images) == 6
     assert not [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?", image)]
 

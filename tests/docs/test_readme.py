@@ -35,7 +35,9 @@ def _normal(text: str) -> list[str]:
     for pattern, name in VARYING:
         text = re.sub(pattern, name, text)
     ignored = ("date:", "server:", "content-length:")
-    return [line.rstrip() for line in text.strip().splitlines() if not line.lower().startswith(ignored)]
+    return [
+        line.rstrip() for line in text.strip().splitlines() if not line.lower().startswith(ignored)
+    ]
 
 
 def test_the_examples_are_found() -> None:
@@ -44,9 +46,15 @@ def test_the_examples_are_found() -> None:
 
 def test_every_curl_answers_what_the_readme_says(url: str) -> None:
     for command, expected in EXAMPLES:
-        command = command.replace("http://localhost:8000", url).replace("curl ", "curl -sS -m 20 ", 1)
-        command = command.replace("https://www.python.org/", "http://127.0.0.1:9/")  # no test asks the internet
-        answer = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=30, check=True).stdout
+        command = command.replace("http://localhost:8000", url).replace(
+            "curl ", "curl -sS -m 20 ", 1
+        )
+        command = command.replace(
+            "https://www.python.org/", "http://127.0.0.1:9/"
+        )  # no test asks the internet
+        answer = subprocess.run(
+            command, shell=True, capture_output=True, text=True, timeout=30, check=True
+        ).stdout
         assert _normal(answer) == _normal(expected), command
 
 
@@ -62,7 +70,13 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_the_tables_default_is_the_settings(name: str) -> None:
     default: Any = Settings.model_fields[name].default
-    shown = "" if default is None else json.dumps(default) if isinstance(default, bool) else f"{default}"
+    shown = (
+        ""
+        if default is None
+        else json.dumps(default)
+        if isinstance(default, bool)
+        else f"{default}"
+    )
     written = _table()[name.upper()]
     assert written in {shown, shown.removesuffix(".0"), {"false": "0", "true": "1"}.get(shown)}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable.testing import TaskKit
+from afterwards.testing import TaskKit
 from tests import serving
 
 PAGE = (serving.ROOT / "docs" / "testing_tasks.md").read_text()
@@ -25,7 +25,9 @@ async def test_the_example_passes() -> None:
 
 
 def test_what_the_page_says_of_the_kit_is_there() -> None:
-    named = {*re.findall(r"kit\.(\w+)", PAGE), *re.findall(r"^- `(\w+)\(", PAGE, re.MULTILINE)} - {"TaskKit"}
+    named = {*re.findall(r"kit\.(\w+)", PAGE), *re.findall(r"^- `(\w+)\(", PAGE, re.MULTILINE)} - {
+        "TaskKit"
+    }
     has = {name for name, _ in inspect.getmembers(TaskKit)} | {"now"}
     assert len(named) >= 6
     assert named <= has

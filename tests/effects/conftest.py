@@ -26,8 +26,28 @@ def anyio_backend() -> str:
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     directory: Path = tmp_path_factory.mktemp("certificate")
     key, cert = directory / "key.pem", directory / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subject = ["-subj", "/CN=localhost", "-addext", NAMES, "-days", "1", "-keyout", str(key), "-out", str(cert)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+    ]
+    subject = [
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        NAMES,
+        "-days",
+        "1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+    ]
     subprocess.run([*command, *subject], check=True, capture_output=True)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)

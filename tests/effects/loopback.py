@@ -38,14 +38,19 @@ class Server:
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with (
+            contextlib.closing(writer),
+            contextlib.suppress(ConnectionError, asyncio.IncompleteReadError),
+        ):
             while True:
                 self.asked.append(await _read(reader))
                 await _write(writer, self.answer(self.asked[-1]))
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(
+    answer: bytes | Answer, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server]:
     server = Server((lambda _: answer) if isinstance(answer, bytes) else answer)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -64,8 +69,15 @@ async def serving(answer: bytes | Answer, *, tls: ssl.SSLContext | None = None) 
 
 
 def reply(status: int, body: bytes = b"", **headers: str) -> bytes:
-    named = {"content-length": str(len(body))} | {name.replace("_", "-"): text for name, text in headers.items()}
-    lines = [f"HTTP/1.1 {status} Because", *(f"{name}: {text}" for name, text in named.items()), "", ""]
+    named = {"content-length": str(len(body))} | {
+        name.replace("_", "-"): text for name, text in headers.items()
+    }
+    lines = [
+        f"HTTP/1.1 {status} Because",
+        *(f"{name}: {text}" for name, text in named.items()),
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode() + body
 
 
@@ -106,9 +118,13 @@ def unused_port() -> int:
 async def _read(reader: asyncio.StreamReader) -> Asked:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.strip().split("\r\n")
-    headers = {name.lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)}
+    headers = {
+        name.lower(): text.strip() for name, _, text in (line.partition(":") for line in lines)
+    }
     method, path, _ = first.split(" ")
-    return Asked(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+    return Asked(
+        method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
+    )
 
 
 async def _write(writer: asyncio.StreamWriter, answer: bytes | AsyncIterator[bytes]) -> None:

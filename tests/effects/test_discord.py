@@ -9,7 +9,16 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from effects import discord
-from tests.effects.loopback import Asked, dripping, endless, in_turn, reply, serving, silence, unused_port
+from tests.effects.loopback import (
+    Asked,
+    dripping,
+    endless,
+    in_turn,
+    reply,
+    serving,
+    silence,
+    unused_port,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +41,9 @@ async def test_the_content_is_posted_and_mentions_nobody() -> None:
     assert asked.json == {"content": "hello @everyone 😀", "allowed_mentions": {"parse": []}}
 
 
-@pytest.mark.parametrize(("length", "posted"), [(1999, 1999), (2000, 2000), (2001, 2000), (99_999, 2000)])
+@pytest.mark.parametrize(
+    ("length", "posted"), [(1999, 1999), (2000, 2000), (2001, 2000), (99_999, 2000)]
+)
 async def test_long_content_is_cut_and_shows_it(length: int, posted: int) -> None:
     async with serving(reply(204)) as server:
         await post(server.url, "x" * length)
@@ -68,7 +79,11 @@ async def test_a_name_with_half_a_character_can_be_posted() -> None:
 
 @pytest.mark.parametrize(
     "limited",
-    [reply(429, retry_after="0.05"), reply(429, b'{"retry_after": 0.05}'), reply(429, b"[]", retry_after="-3")],
+    [
+        reply(429, retry_after="0.05"),
+        reply(429, b'{"retry_after": 0.05}'),
+        reply(429, b"[]", retry_after="-3"),
+    ],
 )
 async def test_a_rate_limit_is_waited_out(limited: bytes) -> None:
     async with serving(in_turn(limited, limited, reply(204))) as server:
@@ -117,14 +132,20 @@ async def test_a_wait_that_does_not_fit_is_an_error_at_once(said: bytes) -> None
 
 
 async def test_a_date_to_wait_for_is_told_in_seconds() -> None:
-    async with serving(reply(429, retry_after=email.utils.formatdate(time.time() + 600, usegmt=True))) as server:
+    async with serving(
+        reply(429, retry_after=email.utils.formatdate(time.time() + 600, usegmt=True))
+    ) as server:
         with pytest.raises(discord.DiscordRateLimited) as caught:
             await post(server.url)
     assert 590 < caught.value.retry_after <= 600
 
 
-@pytest.mark.parametrize("header", ["", "soon", "nan", "inf", "1e999", "Mon, 99 Foo 2026 99:99:99 GMT"])
-@pytest.mark.parametrize("body", [b"", b"null", b'{"retry_after": null}', b'{"retry_after": NaN}', b"\xff", b"<html>"])
+@pytest.mark.parametrize(
+    "header", ["", "soon", "nan", "inf", "1e999", "Mon, 99 Foo 2026 99:99:99 GMT"]
+)
+@pytest.mark.parametrize(
+    "body", [b"", b"null", b'{"retry_after": null}', b'{"retry_after": NaN}', b"\xff", b"<html>"]
+)
 async def test_a_rate_limit_that_names_no_time_waits_one_second(header: str, body: bytes) -> None:
     async with serving(reply(429, body, retry_after=header)) as server:
         with pytest.raises(discord.DiscordRateLimited) as caught:
@@ -158,14 +179,26 @@ async def test_a_deeply_nested_answer_names_no_time() -> None:
 
 
 async def test_nobody_listening_is_unreachable_and_the_error_tells_no_url() -> None:
-    with pytest.raises(discord.DiscordUnreachable, match=r"^Discord gave no answer \(ConnectError\)$") as caught:
+    with pytest.raises(
+        discord.DiscordUnreachable, match=r"^Discord gave no answer \(ConnectError\)$"
+    ) as caught:
         await post(f"http://127.0.0.1:{unused_port()}")
     assert caught.value.__suppress_context__
     assert "s3cr3t" not in shown(caught.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "http://", "ftp://x", "http://[", "http://x:y", "http://127.0.0.1:99999", "http://\n", "http://\ud800"]
+    "url",
+    [
+        "",
+        "http://",
+        "ftp://x",
+        "http://[",
+        "http://x:y",
+        "http://127.0.0.1:99999",
+        "http://\n",
+        "http://\ud800",
+    ],
 )
 async def test_a_url_that_is_none_is_unreachable_and_the_error_does_not_tell_it(url: str) -> None:
     with pytest.raises(discord.DiscordUnreachable) as caught:
@@ -174,7 +207,9 @@ async def test_a_url_that_is_none_is_unreachable_and_the_error_does_not_tell_it(
 
 
 @pytest.mark.parametrize("talk", [silence, lambda: dripping(b"HTTP/1.1 200 OK\r\n\r\n", b".")])
-async def test_no_whole_answer_is_unreachable_after_the_timeout(talk: Callable[[], AsyncIterator[bytes]]) -> None:
+async def test_no_whole_answer_is_unreachable_after_the_timeout(
+    talk: Callable[[], AsyncIterator[bytes]],
+) -> None:
     async with serving(lambda _: talk()) as server:
         with pytest.raises(discord.DiscordUnreachable) as caught:
             await post(server.url, timeout=0.1)

@@ -40,7 +40,9 @@ def photo(width: int = 320, height: int = 200) -> Image.Image:
     """Something with gradients and noise, as a camera would deliver."""
     noise = Image.effect_noise((width, height), 30)
     gradient = Image.linear_gradient("L").resize((width, height))
-    return Image.merge("RGB", [noise, gradient, gradient.transpose(Image.Transpose.FLIP_TOP_BOTTOM)])
+    return Image.merge(
+        "RGB", [noise, gradient, gradient.transpose(Image.Transpose.FLIP_TOP_BOTTOM)]
+    )
 
 
 def exif(orientation: int = 1) -> Image.Exif:
@@ -75,7 +77,8 @@ def test_another_format_is_not_an_image(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a", b"\xff\xd8\xff", bytes(99)]
+    "data",
+    [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a", b"\xff\xd8\xff", bytes(99)],
 )
 def test_something_else_is_not_an_image(data: bytes) -> None:
     with pytest.raises(NotAnImage):
@@ -97,8 +100,12 @@ def test_a_photo_of_several_pictures_is_a_jpeg() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize(("orientation", "corner"), [(1, (5, 5)), (3, (75, 35)), (6, (35, 5)), (8, (5, 75))])
-def test_the_picture_is_turned_the_way_its_exif_says(kind: str, orientation: int, corner: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, (5, 5)), (3, (75, 35)), (6, (35, 5)), (8, (5, 75))]
+)
+def test_the_picture_is_turned_the_way_its_exif_says(
+    kind: str, orientation: int, corner: tuple[int, int]
+) -> None:
     image = Image.new("RGB", (80, 40), "black")
     image.paste("white", (0, 0, 20, 20))
     result = processed(encoded(image, kind, exif=exif(orientation)))
@@ -128,7 +135,10 @@ def test_the_comment_of_a_gif_does_not_come_through() -> None:
 def test_the_colour_profile_comes_through() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in ("JPEG", "PNG", "WEBP"):
-        assert processed(encoded(photo(), kind, icc_profile=profile), "watermark").info["icc_profile"] == profile
+        assert (
+            processed(encoded(photo(), kind, icc_profile=profile), "watermark").info["icc_profile"]
+            == profile
+        )
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -151,7 +161,9 @@ def test_resize_mixes_the_colours_of_a_palette() -> None:
     stripes.putpalette([0, 0, 0, 255, 255, 255])
     for x in range(0, 2048, 2):
         stripes.paste(1, (x, 0, x + 1, 16))
-    assert processed(encoded(stripes, "PNG"), "resize").convert("L").getpixel((500, 4)) == pytest.approx(128, abs=3)
+    assert processed(encoded(stripes, "PNG"), "resize").convert("L").getpixel(
+        (500, 4)
+    ) == pytest.approx(128, abs=3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -203,8 +215,12 @@ def on_grey(image: Image.Image) -> Image.Image:
 
 
 @pytest.mark.parametrize("data", SOURCES.values(), ids=SOURCES)
-@pytest.mark.parametrize("operations", [["watermark"], ["compress", "watermark"], ["watermark", "compress"]])
-def test_a_watermark_shows_in_the_lower_right_corner_and_nowhere_else(data: bytes, operations: list[Operation]) -> None:
+@pytest.mark.parametrize(
+    "operations", [["watermark"], ["compress", "watermark"], ["watermark", "compress"]]
+)
+def test_a_watermark_shows_in_the_lower_right_corner_and_nowhere_else(
+    data: bytes, operations: list[Operation]
+) -> None:
     before, after = on_grey(processed(data)), on_grey(processed(data, *operations))
     changed = ImageChops.difference(before, after).point([0] * 40 + [255] * 216).getbbox()
     assert changed is not None
@@ -227,7 +243,9 @@ def test_a_watermark_can_be_read_on_any_ground_and_seen_through(ground: str) -> 
 
 def test_a_watermark_can_be_seen_through() -> None:
     stripes = Image.linear_gradient("L").resize((400, 300)).point([0] * 128 + [255] * 128)
-    both = ImageChops.difference(stripes, processed(encoded(stripes, "PNG"), "watermark").convert("L"))
+    both = ImageChops.difference(
+        stripes, processed(encoded(stripes, "PNG"), "watermark").convert("L")
+    )
     extremes = both.getextrema()
     assert extremes[1] == pytest.approx(editing.OPACITY, abs=2)
 
@@ -249,9 +267,14 @@ def test_a_watermark_fits_into_the_smallest_picture(kind: str, size: tuple[int, 
 
 def test_the_order_of_the_operations_matters() -> None:
     data = encoded(photo(4000, 200), "PNG")
-    drawn_small, drawn_large = processed(data, "watermark", "resize"), processed(data, "resize", "watermark")
+    drawn_small, drawn_large = (
+        processed(data, "watermark", "resize"),
+        processed(data, "resize", "watermark"),
+    )
     plain = processed(data, "resize")
-    first, second = (ImageChops.difference(plain, image).getbbox() for image in (drawn_small, drawn_large))
+    first, second = (
+        ImageChops.difference(plain, image).getbbox() for image in (drawn_small, drawn_large)
+    )
     assert first is not None
     assert second is not None
     assert second[2] - second[0] > 2 * (first[2] - first[0])
@@ -286,7 +309,9 @@ def test_so_many_pixels_are_taken(kind: str, mode: str, size: tuple[int, int]) -
 @pytest.mark.parametrize("warned", ["error", "ignore"])
 def test_more_are_too_large_before_one_is_decoded(size: tuple[int, int], warned: str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error" if warned == "error" else "ignore", Image.DecompressionBombWarning)
+        warnings.simplefilter(
+            "error" if warned == "error" else "ignore", Image.DecompressionBombWarning
+        )
         with pytest.raises(ImageTooLarge):
             process(header_only_png(*size), ["resize"])
 
@@ -335,7 +360,9 @@ def test_flipped_bits_give_a_picture_or_an_image_error_and_nothing_else(data: by
     for _ in range(60):
         broken = bytearray(data)
         for _ in range(chance.choice((1, 3, 9))):
-            broken[chance.randrange(min(len(broken), chance.choice((64, 512, 9999))))] ^= 1 << chance.randrange(8)
+            broken[chance.randrange(min(len(broken), chance.choice((64, 512, 9999))))] ^= (
+                1 << chance.randrange(8)
+            )
         survives(bytes(broken), ["resize", "watermark", "compress"])
 
 
@@ -352,6 +379,8 @@ def test_a_palette_image_without_a_palette_is_not_an_image() -> None:
     at = data.index(b"PLTE")
     data[at : at + 4] = b"plTe"
     length = struct.unpack(">I", data[at - 4 : at])[0]
-    data[at + 4 + length : at + 8 + length] = struct.pack(">I", zlib.crc32(data[at : at + 4 + length]))
+    data[at + 4 + length : at + 8 + length] = struct.pack(
+        ">I", zlib.crc32(data[at : at + 4 + length])
+    )
     with pytest.raises(NotAnImage):
         process(bytes(data), ["compress"])

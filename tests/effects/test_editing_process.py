@@ -79,7 +79,9 @@ WORST: dict[str, tuple[Callable[[], bytes], Sequence[Operation]]] = {
         ["compress"],
     ),
     "PNG transparent colour": (
-        lambda: encoded(many_coloured("RGB", 4000, 3000), "PNG", compress_level=1, transparency=(1, 2, 3)),
+        lambda: encoded(
+            many_coloured("RGB", 4000, 3000), "PNG", compress_level=1, transparency=(1, 2, 3)
+        ),
         ["watermark", "compress"],
     ),
     "PNG interlaced": (lambda: png(4000, 3000, interlaced=True), ["watermark"]),
@@ -90,9 +92,18 @@ WORST: dict[str, tuple[Callable[[], bytes], Sequence[Operation]]] = {
 REFUSED: dict[str, tuple[Callable[[], bytes], Sequence[Operation]]] = {
     "JPEG too large": (lambda: encoded(Image.new("L", (4001, 4000)), "JPEG"), ["resize"]),
     "PNG of one line": (lambda: png(1_000_000, 1), ["resize"]),
-    "PNG profile": (lambda: png(99, 99, chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(300_000_000)))), ["resize"]),
-    "PNG texts": (lambda: png(99, 99, *[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**6)))] * 300), ["resize"]),
-    "WEBP too large": (lambda: encoded(Image.new("RGBA", (6000, 6000)), "WEBP", lossless=True), ["resize"]),
+    "PNG profile": (
+        lambda: png(99, 99, chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(300_000_000)))),
+        ["resize"],
+    ),
+    "PNG texts": (
+        lambda: png(99, 99, *[chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**6)))] * 300),
+        ["resize"],
+    ),
+    "WEBP too large": (
+        lambda: encoded(Image.new("RGBA", (6000, 6000)), "WEBP", lossless=True),
+        ["resize"],
+    ),
 }
 
 
@@ -140,7 +151,9 @@ async def test_an_editor_gets_no_more_memory_than_that(monkeypatch: pytest.Monke
         await images.process(b"", [])
 
 
-async def test_an_editor_that_is_killed_is_worth_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_editor_that_is_killed_is_worth_another_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(images, "EDITOR", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(images.ImageError) as caught:
         await images.process(b"", [])
@@ -149,14 +162,17 @@ async def test_an_editor_that_is_killed_is_worth_another_try(monkeypatch: pytest
 
 async def test_an_editor_that_computes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = (
-        "; import effects.editing_process as e; e.MAX_SECONDS = 1; e.process = lambda *_: sum(iter(int, 1)); main()"
+        "; import effects.editing_process as e; e.MAX_SECONDS = 1"
+        "; e.process = lambda *_: sum(iter(int, 1)); main()"
     )
     monkeypatch.setattr(images, "EDITOR", images.EDITOR.replace("; main()", endless))
     with pytest.raises(images.ImageTooLarge, match="too long"):
         await images.process(b"", [])
 
 
-async def test_an_order_that_is_cut_off_leaves_no_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_order_that_is_cut_off_leaves_no_editor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pid = tmp_path / "pid"
     os.mkfifo(pid)
     sleeper = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
@@ -172,8 +188,12 @@ async def test_an_order_that_is_cut_off_leaves_no_editor(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_an_editor_outlives_a_deploys_signals(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_editor_outlives_a_deploys_signals(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hit = f"e.process = lambda *_: (os.kill(os.getpid(), {int(number)}), (b'', 'png'))[1]"
-    program = images.EDITOR.replace("; main()", f"; import os, effects.editing_process as e; {hit}; main()")
+    program = images.EDITOR.replace(
+        "; main()", f"; import os, effects.editing_process as e; {hit}; main()"
+    )
     monkeypatch.setattr(images, "EDITOR", program)
     assert await images.process(b"", []) == (b"", "png")

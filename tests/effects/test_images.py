@@ -33,7 +33,9 @@ async def test_what_the_server_sends_is_what_arrives() -> None:
 
 async def test_a_private_address_is_refused_unless_it_is_allowed() -> None:
     async with serving(reply(200)) as server:
-        with pytest.raises(images.ImageRefused, match=r"^127\.0\.0\.1 is not on the public internet$"):
+        with pytest.raises(
+            images.ImageRefused, match=r"^127\.0\.0\.1 is not on the public internet$"
+        ):
             await images.fetch(server.url)
     assert not server.connections
 
@@ -70,7 +72,9 @@ async def test_a_host_that_does_not_exist_is_unfetchable(host: str) -> None:
 
 
 async def test_nobody_listening_is_unfetchable() -> None:
-    with pytest.raises(images.ImageUnfetchable, match=r"^127\.0\.0\.1 gave no picture \(ConnectError\)$"):
+    with pytest.raises(
+        images.ImageUnfetchable, match=r"^127\.0\.0\.1 gave no picture \(ConnectError\)$"
+    ):
         await fetch(f"http://127.0.0.1:{unused_port()}/")
 
 
@@ -133,7 +137,8 @@ async def test_the_body_of_a_redirect_is_not_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "location", ["http://127.0.0.1/", "http://[::1]/", "//10.0.0.1/", "http://169.254.169.254/latest"]
+    "location",
+    ["http://127.0.0.1/", "http://[::1]/", "//10.0.0.1/", "http://169.254.169.254/latest"],
 )
 async def test_a_redirect_to_a_private_address_is_refused(location: str) -> None:
     sent: list[str] = []
@@ -143,7 +148,9 @@ async def test_a_redirect_to_a_private_address_is_refused(location: str) -> None
         return httpx.Response(302, headers={"location": location})
 
     with pytest.raises(images.ImageRefused):
-        await images.fetch("http://8.8.8.8/", transport=PublicOnlyTransport(inner=httpx.MockTransport(internet)))
+        await images.fetch(
+            "http://8.8.8.8/", transport=PublicOnlyTransport(inner=httpx.MockTransport(internet))
+        )
     assert sent == ["8.8.8.8"]
 
 

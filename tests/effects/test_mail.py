@@ -17,14 +17,32 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from effects import mail
 from tests.effects.conftest import Certificate
-from tests.effects.loopback import Answer, dripping, endless, in_turn, reply, serving, silence, unused_port
+from tests.effects.loopback import (
+    Answer,
+    dripping,
+    endless,
+    in_turn,
+    reply,
+    serving,
+    silence,
+    unused_port,
+)
 
 pytestmark = pytest.mark.anyio
 
 MAIL = mail.welcome("Ada", "ada@example.com", "Demo <no-reply@example.org>")
 LOGIN = ("us@er", "p:a/s%s wörd")
 ENCODED_LOGIN = "us%40er:p%3Aa%2Fs%25s%20w%C3%B6rd"
-HEADERS = {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
+HEADERS = {
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Auto-Submitted",
+    "MIME-Version",
+    "Content-Type",
+}
 
 
 class Mailbox:
@@ -37,7 +55,9 @@ class Mailbox:
         self.encrypted: list[bool] = []
         self.logins: list[tuple[bytes, bytes]] = []
 
-    async def handle_RCPT(self, _s: SMTP, _session: Session, envelope: Envelope, address: str, _o: list[str]) -> str:
+    async def handle_RCPT(
+        self, _s: SMTP, _session: Session, envelope: Envelope, address: str, _o: list[str]
+    ) -> str:
         envelope.rcpt_tos.append(address)
         return self.rcpt or "250 OK"
 
@@ -53,7 +73,9 @@ class Mailbox:
     async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:
         return self.quit or "221 Bye"
 
-    def login(self, _s: SMTP, _session: Session, _e: Envelope, _mechanism: str, given: LoginPassword) -> AuthResult:
+    def login(
+        self, _s: SMTP, _session: Session, _e: Envelope, _mechanism: str, given: LoginPassword
+    ) -> AuthResult:
         self.logins.append((given.login, given.password))
         right = tuple(part.encode() for part in LOGIN)
         return AuthResult(success=(given.login, given.password) == right, handled=False)
@@ -100,7 +122,16 @@ async def test_a_repeat_can_be_recognised_by_its_message_id() -> None:
     assert third.endswith("@example.org>")
 
 
-NAMES = ["Ada", "O'Brien", '"quoted"', "<script>alert(1)</script>", "😀" * 64, "名前", "a" * 64, "x, y; z: <a@b.c>"]
+NAMES = [
+    "Ada",
+    "O'Brien",
+    '"quoted"',
+    "<script>alert(1)</script>",
+    "😀" * 64,
+    "名前",
+    "a" * 64,
+    "x, y; z: <a@b.c>",
+]
 NASTY = [
     "=?utf-8?q?=0ABcc:_evil@example.net?=",
     "=?utf-8?q?=0D=0ABcc:_evil@example.net?= x =?utf-8?b?CkJjYzogZUBmLmc=?=",
@@ -120,7 +151,9 @@ async def test_no_user_name_adds_a_header_or_markup(name: str) -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
         await mail.send_smtp(
-            mail.welcome(name, "a@example.com", "no-reply@example.org"), f"smtp://127.0.0.1:{port}", timeout=5
+            mail.welcome(name, "a@example.com", "no-reply@example.org"),
+            f"smtp://127.0.0.1:{port}",
+            timeout=5,
         )
     (message,) = mailbox.mails
     assert set(message.keys()) - {"X-Peer", "X-MailFrom", "X-RcptTo"} == HEADERS
@@ -133,11 +166,15 @@ async def test_no_user_name_adds_a_header_or_markup(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_ordinary_user_name_is_shown_as_it_is(name: str) -> None:
-    assert mail.welcome(name, "a@example.com", "no-reply@example.org").subject == f"Welcome, {name}!"
+    assert (
+        mail.welcome(name, "a@example.com", "no-reply@example.org").subject == f"Welcome, {name}!"
+    )
 
 
 def test_no_user_name_turns_the_line_round() -> None:
-    assert mail.welcome("\u202eadA\u2067", "a@example.com", "n@example.org").subject == "Welcome, adA!"
+    assert (
+        mail.welcome("\u202eadA\u2067", "a@example.com", "n@example.org").subject == "Welcome, adA!"
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +205,9 @@ def test_what_is_no_address_gets_no_mail(address: str) -> None:
     assert caught.value.permanent
 
 
-@pytest.mark.parametrize("subject", ["", "a\nBcc: b@c.d", "a\r", "=?utf-8?q?=0ABcc:_e?=", "a\u2028b"])
+@pytest.mark.parametrize(
+    "subject", ["", "a\nBcc: b@c.d", "a\r", "=?utf-8?q?=0ABcc:_e?=", "a\u2028b"]
+)
 def test_what_is_no_subject_gets_no_mail(subject: str) -> None:
     with pytest.raises(mail.MailRefused):
         mail.Mail("no-reply@example.org", "a@example.com", subject, "", "")
@@ -182,21 +221,27 @@ def test_a_sender_name_that_is_an_encoded_word_gets_no_mail() -> None:
 async def test_starttls_is_taken_when_it_is_offered(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(mailbox, tls_context=certificate.server) as port:
-        await mail.send_smtp(MAIL, f"smtp://localhost:{port}", timeout=5, tls_context=certificate.client)
+        await mail.send_smtp(
+            MAIL, f"smtp://localhost:{port}", timeout=5, tls_context=certificate.client
+        )
     assert mailbox.encrypted == [True]
 
 
 async def test_no_starttls_is_taken_when_none_is_offered(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
-        await mail.send_smtp(MAIL, f"smtp://localhost:{port}", timeout=5, tls_context=certificate.client)
+        await mail.send_smtp(
+            MAIL, f"smtp://localhost:{port}", timeout=5, tls_context=certificate.client
+        )
     assert mailbox.encrypted == [False]
 
 
 async def test_smtps_begins_with_tls(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(mailbox, ssl_context=certificate.server) as port:
-        await mail.send_smtp(MAIL, f"smtps://localhost:{port}", timeout=5, tls_context=certificate.client)
+        await mail.send_smtp(
+            MAIL, f"smtps://localhost:{port}", timeout=5, tls_context=certificate.client
+        )
     assert len(mailbox.mails) == 1
     with smtp(mailbox, ssl_context=certificate.server) as port, pytest.raises(mail.MailUnreachable):
         await mail.send_smtp(MAIL, f"smtp://localhost:{port}", timeout=0.3)
@@ -217,7 +262,9 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_taken(
 
 async def test_credentials_are_percent_decoded(certificate: Certificate) -> None:
     mailbox = Mailbox()
-    with smtp(mailbox, tls_context=certificate.server, authenticator=mailbox.login, auth_required=True) as port:
+    with smtp(
+        mailbox, tls_context=certificate.server, authenticator=mailbox.login, auth_required=True
+    ) as port:
         url = f"smtp://{ENCODED_LOGIN}@localhost:{port}"
         await mail.send_smtp(MAIL, url, timeout=5, tls_context=certificate.client)
     assert len(mailbox.mails) == 1
@@ -226,7 +273,9 @@ async def test_credentials_are_percent_decoded(certificate: Certificate) -> None
 
 async def test_a_wrong_password_is_refused_but_not_for_ever(certificate: Certificate) -> None:
     mailbox = Mailbox()
-    with smtp(mailbox, tls_context=certificate.server, authenticator=mailbox.login, auth_required=True) as port:
+    with smtp(
+        mailbox, tls_context=certificate.server, authenticator=mailbox.login, auth_required=True
+    ) as port:
         url = f"smtp://user:s3cr3t@localhost:{port}"
         with pytest.raises(mail.MailRefused) as caught:
             await mail.send_smtp(MAIL, url, timeout=5, tls_context=certificate.client)
@@ -289,7 +338,9 @@ async def test_a_silent_mail_server_is_unreachable_after_the_timeout() -> None:
             await mail.send_smtp(MAIL, f"smtp://127.0.0.1:{server.port}", timeout=0.2)
 
 
-async def test_a_mail_server_that_is_slow_in_every_answer_is_unreachable_after_the_timeout() -> None:
+async def test_a_mail_server_that_is_slow_in_every_answer_is_unreachable_after_the_timeout() -> (
+    None
+):
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             writer.write(b"220 welcome\r\n")
@@ -343,7 +394,9 @@ async def test_an_international_address_is_refused_where_the_server_cannot() -> 
 
 async def test_sendgrid_is_asked_as_it_documents() -> None:
     async with serving(reply(202)) as server:
-        await mail.send_sendgrid(MAIL, "SG.key", base_url=server.url, timeout=5, message_id="<task-1@example.org>")
+        await mail.send_sendgrid(
+            MAIL, "SG.key", base_url=server.url, timeout=5, message_id="<task-1@example.org>"
+        )
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/v3/mail/send")
     assert asked.headers["authorization"] == "Bearer SG.key"
@@ -351,21 +404,28 @@ async def test_sendgrid_is_asked_as_it_documents() -> None:
         "personalizations": [{"to": [{"email": "ada@example.com"}]}],
         "from": {"email": "no-reply@example.org", "name": "Demo"},
         "subject": MAIL.subject,
-        "content": [{"type": "text/plain", "value": MAIL.text}, {"type": "text/html", "value": MAIL.html}],
+        "content": [
+            {"type": "text/plain", "value": MAIL.text},
+            {"type": "text/html", "value": MAIL.html},
+        ],
         "headers": {"Message-ID": "<task-1@example.org>"},
     }
 
 
 async def test_sendgrid_is_told_no_name_and_no_id_that_there_is_not() -> None:
     async with serving(reply(202)) as server:
-        await mail.send_sendgrid(mail.welcome("A", "a@b.c", "d@e.f"), "SG.key", base_url=server.url, timeout=5)
+        await mail.send_sendgrid(
+            mail.welcome("A", "a@b.c", "d@e.f"), "SG.key", base_url=server.url, timeout=5
+        )
     assert server.asked[0].json["from"] == {"email": "d@e.f"}
     assert "headers" not in server.asked[0].json
 
 
 async def test_mailgun_is_asked_as_it_documents() -> None:
     async with serving(reply(200, b'{"id": "<1@mg>", "message": "Queued. Thank you."}')) as server:
-        await mail.send_mailgun(MAIL, "k-1", "mg.example.org", base_url=server.url, timeout=5, message_id="<1@e.o>")
+        await mail.send_mailgun(
+            MAIL, "k-1", "mg.example.org", base_url=server.url, timeout=5, message_id="<1@e.o>"
+        )
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/v3/mg.example.org/messages")
     assert base64.b64decode(asked.headers["authorization"].removeprefix("Basic ")) == b"api:k-1"
@@ -398,14 +458,24 @@ each_provider = pytest.mark.parametrize("provider", ["sendgrid", "mailgun"])
 @each_provider
 @pytest.mark.parametrize(
     ("status", "permanent"),
-    [(400, True), (413, True), (401, False), (403, False), (429, False), (500, False), (302, False)],
+    [
+        (400, True),
+        (413, True),
+        (401, False),
+        (403, False),
+        (429, False),
+        (500, False),
+        (302, False),
+    ],
 )
 async def test_a_provider_that_says_no_is_quoted_without_its_secrets(
     provider: str, status: int, permanent: bool
 ) -> None:
     answer = b'{"message":\n "not with s3cr3t, ' + b"x" * 999 + b'"}'
     async with serving(reply(status, answer, location="http://127.0.0.1:1/s3cr3t")) as server:
-        with pytest.raises(mail.MailRefused, match=f'^{status}: {{"message": "not with \\*\\*\\*, xxx') as caught:
+        with pytest.raises(
+            mail.MailRefused, match=f'^{status}: {{"message": "not with \\*\\*\\*, xxx'
+        ) as caught:
             await through(provider, server.url)
     assert (caught.value.status, caught.value.permanent) == (status, permanent)
     assert len(str(caught.value)) < 250
@@ -424,7 +494,9 @@ async def test_a_provider_that_says_no_is_quoted_without_its_secrets(
         in_turn(reply(200)[:-9]),
     ],
 )
-async def test_a_provider_that_does_not_answer_is_unreachable(provider: str, answer: bytes | Answer) -> None:
+async def test_a_provider_that_does_not_answer_is_unreachable(
+    provider: str, answer: bytes | Answer
+) -> None:
     async with serving(answer) as server:
         with pytest.raises(mail.MailUnreachable) as caught:
             await through(provider, server.url, timeout=0.2)
@@ -432,7 +504,9 @@ async def test_a_provider_that_does_not_answer_is_unreachable(provider: str, ans
 
 
 @each_provider
-@pytest.mark.parametrize("base_url", ["", "nowhere", "http://[", "http://nowhere.invalid/s3cr3t", "ftp://s3cr3t"])
+@pytest.mark.parametrize(
+    "base_url", ["", "nowhere", "http://[", "http://nowhere.invalid/s3cr3t", "ftp://s3cr3t"]
+)
 async def test_a_provider_that_is_not_there_is_unreachable(provider: str, base_url: str) -> None:
     with pytest.raises(mail.MailUnreachable) as caught:
         await through(provider, base_url)

@@ -126,12 +126,16 @@ def test_a_special_address_is_not_public(address: str) -> None:
         "2001:4860:4860::8888%1",
     ],
 )
-def test_an_ipv6_address_that_carries_an_ipv4_address_or_a_scope_is_not_public(address: str) -> None:
+def test_an_ipv6_address_that_carries_an_ipv4_address_or_a_scope_is_not_public(
+    address: str,
+) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("block", [*NOT_PUBLIC_IPV4, *NOT_PUBLIC_IPV6], ids=str)
-def test_both_ends_of_every_listed_block_are_not_public(block: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
+def test_both_ends_of_every_listed_block_are_not_public(
+    block: ipaddress.IPv4Network | ipaddress.IPv6Network,
+) -> None:
     assert not is_public(block[0])
     assert not is_public(block[-1])
 
@@ -146,7 +150,9 @@ def test_text_that_is_no_address_is_an_error() -> None:
         is_public("localhost")
 
 
-async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_name_means_next() -> None:
+async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_name_means_next() -> (
+    None
+):
     names, wire = Names([PUBLIC], ["127.0.0.1"]), Wire()
     transport = PublicOnlyTransport(resolve=names, inner=wire.transport)
     await get("http://rebinding.example/a?b=c", transport)
@@ -159,7 +165,9 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
 
 async def test_the_server_and_tls_still_see_the_name() -> None:
     wire = Wire()
-    transport = PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport, allow_private=True)
+    transport = PublicOnlyTransport(
+        resolve=Names([PUBLIC]), inner=wire.transport, allow_private=True
+    )
     await get("https://bücher.example:8443/", transport)
     assert wire.sent[0].headers["host"] == "xn--bcher-kva.example:8443"
     assert wire.sent[0].extensions["sni_hostname"] == "xn--bcher-kva.example"
@@ -168,11 +176,16 @@ async def test_the_server_and_tls_still_see_the_name() -> None:
 
 async def test_a_public_ipv6_address_is_connected_to() -> None:
     wire = Wire()
-    await get("http://six.example/", PublicOnlyTransport(resolve=Names(["2606:4700::1111"]), inner=wire.transport))
+    await get(
+        "http://six.example/",
+        PublicOnlyTransport(resolve=Names(["2606:4700::1111"]), inner=wire.transport),
+    )
     assert str(wire.sent[0].url) == "http://[2606:4700::1111]/"
 
 
-@pytest.mark.parametrize("url", [f"http://{PUBLIC}:22/", "https://x.example:8443/", "http://x.example:0/"])
+@pytest.mark.parametrize(
+    "url", [f"http://{PUBLIC}:22/", "https://x.example:8443/", "http://x.example:0/"]
+)
 async def test_another_port_is_refused(url: str) -> None:
     wire = Wire()
     with pytest.raises(AddressRefused, match="ports 80 and 443"):
@@ -180,7 +193,9 @@ async def test_another_port_is_refused(url: str) -> None:
     assert not wire.sent
 
 
-@pytest.mark.parametrize("url", ["http://x.example:443/", "https://x.example:80/", "http://x.example:80/"])
+@pytest.mark.parametrize(
+    "url", ["http://x.example:443/", "https://x.example:80/", "http://x.example:80/"]
+)
 async def test_both_ports_of_the_web_are_taken(url: str) -> None:
     wire = Wire()
     await get(url, PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport))
@@ -191,14 +206,20 @@ async def test_both_ports_of_the_web_are_taken(url: str) -> None:
 async def test_one_private_address_among_several_refuses_the_host(answer: list[str]) -> None:
     wire = Wire()
     with pytest.raises(AddressRefused, match=r"^mixed\.example is not on the public internet$"):
-        await get("http://u:p@mixed.example/x?y", PublicOnlyTransport(resolve=Names(answer), inner=wire.transport))
+        await get(
+            "http://u:p@mixed.example/x?y",
+            PublicOnlyTransport(resolve=Names(answer), inner=wire.transport),
+        )
     assert not wire.sent
 
 
 async def test_private_addresses_are_reached_when_they_are_allowed() -> None:
     async with serving(reply(200, b"hello")) as server:
         names = Names(["127.0.0.1"])
-        response = await get(f"http://x.example:{server.port}/", PublicOnlyTransport(allow_private=True, resolve=names))
+        response = await get(
+            f"http://x.example:{server.port}/",
+            PublicOnlyTransport(allow_private=True, resolve=names),
+        )
     assert response.text == "hello"
     assert server.asked[0].headers["host"] == f"x.example:{server.port}"
     assert names.asked == ["x.example"]
@@ -244,14 +265,18 @@ async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["[fe80::1%25lo]", "localhost.", "a..b", "a" * 64 + ".example"])
-async def test_a_spelling_that_does_not_get_as_far_as_an_address_reaches_nothing_either(host: str) -> None:
+async def test_a_spelling_that_does_not_get_as_far_as_an_address_reaches_nothing_either(
+    host: str,
+) -> None:
     async with serving(reply(200)) as server:
         with pytest.raises((AddressRefused, httpx.ConnectError, httpx.InvalidURL)):
             await get(f"http://{host}:{server.port}/", PublicOnlyTransport())
     assert not server.connections
 
 
-@pytest.mark.parametrize("url", ["ftp://8.8.8.8/", "file:///etc/passwd", "ws://8.8.8.8/", "gopher://8.8.8.8/", "/x"])
+@pytest.mark.parametrize(
+    "url", ["ftp://8.8.8.8/", "file:///etc/passwd", "ws://8.8.8.8/", "gopher://8.8.8.8/", "/x"]
+)
 async def test_another_scheme_is_refused(url: str) -> None:
     wire = Wire()
     with pytest.raises((AddressRefused, httpx.UnsupportedProtocol)):
@@ -261,7 +286,9 @@ async def test_another_scheme_is_refused(url: str) -> None:
 
 async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
     async with serving(reply(200, b"second")) as server:
-        transport = PublicOnlyTransport(allow_private=True, resolve=Names(["127.0.0.2", "127.0.0.1"]))
+        transport = PublicOnlyTransport(
+            allow_private=True, resolve=Names(["127.0.0.2", "127.0.0.1"])
+        )
         response = await get(f"http://two.example:{server.port}/", transport)
     assert response.text == "second"
 
@@ -269,7 +296,10 @@ async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
 async def test_the_next_address_is_not_tried_when_a_request_was_under_way() -> None:
     wire = Wire(httpx.ReadError("cut off"))
     with pytest.raises(httpx.ReadError):
-        await get("http://x.example", PublicOnlyTransport(resolve=Names([PUBLIC, ALSO_PUBLIC]), inner=wire.transport))
+        await get(
+            "http://x.example",
+            PublicOnlyTransport(resolve=Names([PUBLIC, ALSO_PUBLIC]), inner=wire.transport),
+        )
     assert len(wire.sent) == 1
 
 
@@ -277,7 +307,9 @@ async def test_the_next_address_is_not_tried_when_a_request_was_under_way() -> N
 async def test_no_address_that_connects_is_a_connect_error(answer: list[str]) -> None:
     wire = Wire(httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"))
     with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
-        await get("http://x.example/", PublicOnlyTransport(resolve=Names(answer), inner=wire.transport))
+        await get(
+            "http://x.example/", PublicOnlyTransport(resolve=Names(answer), inner=wire.transport)
+        )
     assert len(wire.sent) == len(answer)
 
 
@@ -288,7 +320,9 @@ async def test_the_environment_names_no_proxy(monkeypatch: pytest.MonkeyPatch) -
         assert (await get(server.url, PublicOnlyTransport(allow_private=True))).status_code == 200
 
 
-def trusting(certificate: Certificate, answer: Callable[[str, int], Awaitable[Sequence[str]]]) -> PublicOnlyTransport:
+def trusting(
+    certificate: Certificate, answer: Callable[[str, int], Awaitable[Sequence[str]]]
+) -> PublicOnlyTransport:
     inner = httpx.AsyncHTTPTransport(verify=certificate.client, trust_env=False)
     return PublicOnlyTransport(allow_private=True, resolve=answer, inner=inner)
 
@@ -302,7 +336,9 @@ async def test_tls_verifies_the_name_and_not_the_address(certificate: Certificat
 async def test_tls_refuses_another_name_at_the_same_address(certificate: Certificate) -> None:
     async with serving(reply(200), tls=certificate.server) as server:
         with pytest.raises(httpx.ConnectError, match="certificate"):
-            await get(f"https://other.example:{server.port}/", trusting(certificate, Names(["127.0.0.1"])))
+            await get(
+                f"https://other.example:{server.port}/", trusting(certificate, Names(["127.0.0.1"]))
+            )
     assert not server.asked
 
 
@@ -318,7 +354,9 @@ async def test_two_names_at_one_address_share_no_connection() -> None:
 async def test_a_connection_would_be_shared_by_an_ordinary_transport() -> None:
     async with serving(reply(200)) as server:
         inner = httpx.AsyncHTTPTransport(trust_env=False)
-        transport = PublicOnlyTransport(allow_private=True, resolve=Names(["127.0.0.1"]), inner=inner)
+        transport = PublicOnlyTransport(
+            allow_private=True, resolve=Names(["127.0.0.1"]), inner=inner
+        )
         async with httpx.AsyncClient(transport=transport) as client:
             for name in ("a.example", "b.example"):
                 await client.get(f"http://{name}:{server.port}/")

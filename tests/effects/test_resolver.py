@@ -43,7 +43,9 @@ async def fetched(number: int) -> images.ImageUnfetchable:
 async def test_a_message_overtakes_sixty_names_that_hang(unanswered: list[str]) -> None:
     async with serving(reply(204)) as server:
         orders = [asyncio.create_task(fetched(number)) for number in range(60)]
-        await asyncio.wait(orders, timeout=10, return_when=asyncio.FIRST_COMPLETED)  # which no thread was left for
+        await asyncio.wait(
+            orders, timeout=10, return_when=asyncio.FIRST_COMPLETED
+        )  # which no thread was left for
         assert unanswered
         await discord.post(server.url.replace("127.0.0.1", "localhost"), "hello", timeout=30)
         assert len(server.asked) == 1

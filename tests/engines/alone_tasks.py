@@ -8,9 +8,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from durable.attempt import current_task_id
-from durable.registry import task
-from durable.retries import GiveUp, RetryAfter
+from afterwards.attempt import current_task_id
+from afterwards.registry import task
+from afterwards.retries import GiveUp, RetryAfter
 
 log = logging.getLogger("alone")
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
-from durable.engines import BrokerUnavailable, HandOff
+from afterwards.brokers import BrokerUnavailable, HandOff
 from tests import serving
 from tests.brokers import Broker, free_port
 
-celery = pytest.importorskip("durable.engines.celery", reason="pip install -r requirements-celery.txt")
+celery = pytest.importorskip(
+    "afterwards.brokers.celery", reason="pip install -r requirements-celery.txt"
+)
 
 
 @contextmanager
@@ -37,7 +39,9 @@ def test_a_broker_is_called_by_its_address_and_no_secret(url: str, address: str)
 
 
 @pytest.mark.parametrize(("longest", "seconds"), [(60, 3_600), (7_200, 14_400), (86_400, 43_200)])
-def test_redis_and_sqs_deliver_again_only_after_the_longest_task(longest: float, seconds: int) -> None:
+def test_redis_and_sqs_deliver_again_only_after_the_longest_task(
+    longest: float, seconds: int
+) -> None:
     for url in ("redis://host/0", "sqs://"):
         app = celery.make_app(url, longest=longest)
         assert app.conf.broker_transport_options["visibility_timeout"] == seconds
@@ -45,7 +49,11 @@ def test_redis_and_sqs_deliver_again_only_after_the_longest_task(longest: float,
 
 def test_a_worker_acknowledges_late_takes_no_more_than_it_runs_and_reads_json_only() -> None:
     conf = celery.make_app("amqp://host", longest=60).conf
-    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.accept_content) == (True, 1, ["json"])
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.accept_content) == (
+        True,
+        1,
+        ["json"],
+    )
     assert conf.task_ignore_result
 
 
@@ -70,7 +78,9 @@ def test_a_hand_off_names_the_task_and_carries_its_trace(
     with broker._connection.SimpleQueue(f"test-of-{kind}") as queue:
         for _ in range(3):
             message = queue.get(timeout=10)
-            received.append((message.headers["id"], message.headers["task"], message.headers["carrier"]))
+            received.append(
+                (message.headers["id"], message.headers["task"], message.headers["carrier"])
+            )
             message.ack()
     carrier = f"a trace over {brokers(kind).address}"
     assert received == [(f"task-{number}", "a_name", carrier) for number in range(3)]

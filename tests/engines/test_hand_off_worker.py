@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from durable.engines import HandOff
-from durable.engines.local import LocalEngine
-from durable.hand_off_worker import HandOffWorker
-from durable.model import Task, new_task_id
-from durable.registry import task
-from durable.store import Store
-from storage.database import Database
+from afterwards.brokers import HandOff
+from afterwards.brokers.publisher import HandOffWorker
+from afterwards.model import Task, new_task_id
+from afterwards.registry import task
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
 from tracing import attempt_span
 
 pytestmark = pytest.mark.anyio

@@ -16,14 +16,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from durable.attempt import current_task_id
-from durable.engines.inline import InlineEngine
-from durable.errors import ArgumentsRefused, UnknownTask
-from durable.handoff import Later, after_answer
-from durable.model import Attempt, Outcome, Task, new_task_id
-from durable.registry import task
-from durable.retries import GiveUp, RetryAfter
-from durable.testing import TaskKit
+from afterwards.attempt import current_task_id
+from afterwards.background import Later, after_answer
+from afterwards.errors import ArgumentsRefused, UnknownTask
+from afterwards.inline import InlineEngine
+from afterwards.model import Attempt, Outcome, Task, new_task_id
+from afterwards.registry import task
+from afterwards.retries import GiveUp, RetryAfter
+from afterwards.testing import TaskKit
 
 pytestmark = pytest.mark.anyio
 
@@ -93,13 +93,17 @@ async def notes_what_leaked() -> None:
 
 
 def a_task(function: Callable[..., Any], *args: Any) -> Task:
-    return Task(new_task_id(), function.__name__, function, inspect.iscoroutinefunction(function), args)
+    return Task(
+        new_task_id(), function.__name__, function, inspect.iscoroutinefunction(function), args
+    )
 
 
 # --- the engine ---
 
 
-async def test_nothing_runs_before_it_is_asked_for_and_then_in_the_order_of_starting(engine: InlineEngine) -> None:
+async def test_nothing_runs_before_it_is_asked_for_and_then_in_the_order_of_starting(
+    engine: InlineEngine,
+) -> None:
     ended: list[Attempt] = []
 
     async def keep(attempt: Attempt) -> None:
@@ -120,7 +124,10 @@ async def test_nothing_runs_before_it_is_asked_for_and_then_in_the_order_of_star
 
 async def test_a_failing_attempt_is_an_outcome_and_the_next_one_runs(engine: InlineEngine) -> None:
     engine.start([[a_task(fails), a_task(notes, 1)]])
-    assert [attempt.outcome for attempt in await engine.run()] == [Outcome.FAILED, Outcome.SUCCEEDED]
+    assert [attempt.outcome for attempt in await engine.run()] == [
+        Outcome.FAILED,
+        Outcome.SUCCEEDED,
+    ]
 
 
 async def test_what_is_cancelled_while_it_is_held_does_not_run(engine: InlineEngine) -> None:
@@ -169,7 +176,9 @@ async def test_plain_functions_and_coroutines_are_drained_alike(kit: TaskKit) ->
     assert done == ["0", "1", "2", "3", "4", "thread"]
 
 
-async def test_a_task_that_fails_is_due_after_its_backoff_and_not_a_microsecond_before(kit: TaskKit) -> None:
+async def test_a_task_that_fails_is_due_after_its_backoff_and_not_a_microsecond_before(
+    kit: TaskKit,
+) -> None:
     id = await kit.enqueue(fails)
     for number, pause in ((1, 10), (2, 20)):
         [attempt] = await kit.drain()
@@ -182,7 +191,12 @@ async def test_a_task_that_fails_is_due_after_its_backoff_and_not_a_microsecond_
     assert await kit.due_at(id) is None
     [attempt] = await kit.drain()
     row = await kit.row(id)
-    assert (row.state, row.attempt, row.error_kind, row.error_message) == ("dead", 3, "ValueError", "as asked")
+    assert (row.state, row.attempt, row.error_kind, row.error_message) == (
+        "dead",
+        3,
+        "ValueError",
+        "as asked",
+    )
     await kit.advance(1e6)
     assert await kit.drain() == []
 
@@ -251,9 +265,13 @@ async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> Non
         background.add_task(done.append, "in memory")
         return PlainTextResponse("ok", background=background)
 
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
+    )
     kit.put_on(app.state)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
         ids = (await client.post("/")).headers["task-id"].split(", ")
         again = [await client.post("/", headers={"idempotency-key": "k"}) for _ in range(2)]
     assert done == []
@@ -264,14 +282,22 @@ async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> Non
     assert (await kit.row(ids[0])).state == "succeeded"
 
 
-async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(kit: TaskKit) -> None:
+async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(
+    kit: TaskKit,
+) -> None:
     async def handler(request: Request) -> Response:
-        return PlainTextResponse("ok", background=Later(datetime.now(UTC) + timedelta(hours=1), notes, "later"))
+        return PlainTextResponse(
+            "ok", background=Later(datetime.now(UTC) + timedelta(hours=1), notes, "later")
+        )
 
     await kit.set_clock(datetime(2030, 1, 1, tzinfo=UTC))
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
+    )
     kit.put_on(app.state)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
         id = (await client.post("/")).headers["task-id"]
     assert await kit.drain() == []
     due_at = await kit.due_at(id)

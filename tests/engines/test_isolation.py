@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from durable import isolation, registry
-from durable.engines.local import LocalEngine
-from durable.model import Attempt, Outcome, Task, new_task_id
-from durable.retries import GiveUp, Poison, RetryAfter, settlement
-from durable.turns import Room
+from afterwards import isolation, registry
+from afterwards.model import Attempt, Outcome, Task, new_task_id
+from afterwards.retries import GiveUp, Poison, RetryAfter, settlement
+from afterwards.slots import LocalEngine
+from afterwards.turns import Room
 from tests.engines import alone_tasks
 from tests.serving import until
 
@@ -35,7 +35,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def engine() -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(max_running=10, threads=2, timeout=30, surrounding=lambda attempt: nullcontext())
+    engine = LocalEngine(
+        max_running=10, threads=2, timeout=30, surrounding=lambda attempt: nullcontext()
+    )
     yield engine
     await engine.drain(0, lambda task: None)
 
@@ -59,7 +61,9 @@ def a_task(function: Callable[..., Any], crashes: int = 2, **arguments: Any) -> 
     entry = registry.of_function(function)
     assert entry is not None
     id, policy = new_task_id(), entry.policy
-    return Task(id, entry.name, function, entry.is_async, kwargs=arguments, policy=policy, crashes=crashes)
+    return Task(
+        id, entry.name, function, entry.is_async, kwargs=arguments, policy=policy, crashes=crashes
+    )
 
 
 @pytest.mark.parametrize("function", [alone_tasks.tells, alone_tasks.tells_in_a_thread])
@@ -74,7 +78,9 @@ async def test_what_crashed_twice_runs_elsewhere_as_it_would_here(
     assert alone.result["word"] == "ü"
 
 
-async def test_its_log_lines_are_the_parents_with_its_id_and_levels(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_its_log_lines_are_the_parents_with_its_id_and_levels(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     logging.getLogger("alone.quiet").setLevel(logging.WARNING)
     with caplog.at_level(logging.INFO):
         attempt = await run(alone_tasks.tells, word="so")
@@ -106,13 +112,17 @@ async def test_an_error_there_is_an_error_here(
 
 
 @pytest.mark.parametrize("function", [alone_tasks.hangs, alone_tasks.hangs_in_a_thread])
-async def test_its_time_limit_does_not_count_its_start(run: Run, function: Callable[..., Any]) -> None:
+async def test_its_time_limit_does_not_count_its_start(
+    run: Run, function: Callable[..., Any]
+) -> None:
     attempt = await run(function)
     assert attempt.outcome is Outcome.TIMED_OUT
     assert settlement(attempt).error_message == "it was cut off at its time limit"
 
 
-async def test_a_result_that_is_no_json_is_not_kept(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_result_that_is_no_json_is_not_kept(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     attempt = await run(alone_tasks.returns_no_json)
     assert (attempt.outcome, attempt.result) == (Outcome.SUCCEEDED, None)
     assert "returned what is not JSON" in caplog.text
@@ -135,11 +145,16 @@ async def test_a_crash_that_is_its_own_is_poison(
     assert attempt.error.crashes == 3
     settled = settlement(attempt)
     assert (settled.state, settled.error_kind) == ("dead", "Poison")
-    assert settled.error_message == f"3 times the process that ran it ended with it; the last was its own, and {words}"
+    assert (
+        settled.error_message
+        == f"3 times the process that ran it ended with it; the last was its own, and {words}"
+    )
     assert "these are its last words" in caplog.text
 
 
-async def test_a_child_is_kept_for_the_next_and_not_for_ever(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_is_kept_for_the_next_and_not_for_ever(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(isolation, "KEPT_SECONDS", 20)
     first = await run(alone_tasks.tells, word="x")
     failed = await run(alone_tasks.raises, what="ValueError")
@@ -241,7 +256,9 @@ async def test_what_waits_to_run_alone_is_released_by_a_drain(engine: LocalEngin
     assert engine.free_for_suspects()[Room.ALONE] == 1
 
 
-async def test_each_suspect_that_ends_makes_room_for_one_more(engine: LocalEngine, run: Run) -> None:
+async def test_each_suspect_that_ends_makes_room_for_one_more(
+    engine: LocalEngine, run: Run
+) -> None:
     for number in range(3):
         await run(alone_tasks.tells, crashes=1, word="x")
         await asyncio.sleep(0)
@@ -253,9 +270,9 @@ async def test_each_suspect_that_ends_makes_room_for_one_more(engine: LocalEngin
 PARENT = """
 import asyncio, sys
 from contextlib import nullcontext
-from durable.engines.local import LocalEngine
-from durable.model import Task
-from durable.registry import task
+from afterwards.slots import LocalEngine
+from afterwards.model import Task
+from afterwards.registry import task
 
 @task("alone.of_a_script")
 async def of_a_script(path: str) -> None:
@@ -282,7 +299,9 @@ def test_a_childs_life_ends_with_its_parents(tmp_path: Path) -> None:
     try:
         until(lambda: path.exists() and path.read_text(), PATIENCE)
         name, pid = path.read_text().split()
-        assert name == "__task__"  # a program that was started as a file has been imported all the same
+        assert (
+            name == "__task__"
+        )  # a program that was started as a file has been imported all the same
         assert is_alive(int(pid))
         assert int(pid) != parent.pid
     finally:

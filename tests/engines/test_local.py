@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from durable.engines.local import LocalEngine
-from durable.model import Attempt, Outcome, Task, new_task_id
+from afterwards.model import Attempt, Outcome, Task, new_task_id
+from afterwards.slots import LocalEngine
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,9 @@ async def engine(ended: Ended) -> AsyncIterator[LocalEngine]:
 
 
 def task(function: Callable[..., Any], *args: Any) -> Task:
-    return Task(new_task_id(), function.__name__, function, inspect.iscoroutinefunction(function), args)
+    return Task(
+        new_task_id(), function.__name__, function, inspect.iscoroutinefunction(function), args
+    )
 
 
 def nobody(task: Task) -> None:
@@ -120,7 +122,10 @@ async def test_a_failure_is_logged_once_with_its_id_and_traceback(
 
 async def test_a_failing_task_does_not_stop_its_siblings(engine: LocalEngine, ended: Ended) -> None:
     engine.start([[task(fails)], [task(returns)], [task(exits)], [task(returns)]])
-    assert sorted(str(outcome) for outcome in await ended.wait_for(4)) == ["failed"] * 2 + ["succeeded"] * 2
+    assert (
+        sorted(str(outcome) for outcome in await ended.wait_for(4))
+        == ["failed"] * 2 + ["succeeded"] * 2
+    )
 
 
 async def test_an_attempt_that_hangs_is_cut_off_at_its_time_limit(ended: Ended) -> None:
@@ -129,7 +134,9 @@ async def test_an_attempt_that_hangs_is_cut_off_at_its_time_limit(ended: Ended) 
     assert await ended.wait_for(1) == [Outcome.TIMED_OUT]
 
 
-async def test_a_tasks_own_timeout_is_a_failure_like_any_other(engine: LocalEngine, ended: Ended) -> None:
+async def test_a_tasks_own_timeout_is_a_failure_like_any_other(
+    engine: LocalEngine, ended: Ended
+) -> None:
     async def times_out_inside() -> None:
         async with asyncio.timeout(0.01):
             await hangs()
@@ -144,7 +151,9 @@ async def test_no_more_run_than_may_and_the_rest_wait(engine: LocalEngine) -> No
     assert engine.load() == {"running": 2, "waiting": 3}
 
 
-async def test_tasks_of_one_sequence_run_one_after_another(engine: LocalEngine, ended: Ended) -> None:
+async def test_tasks_of_one_sequence_run_one_after_another(
+    engine: LocalEngine, ended: Ended
+) -> None:
     seen: list[str] = []
 
     async def first() -> None:
@@ -160,7 +169,9 @@ async def test_tasks_of_one_sequence_run_one_after_another(engine: LocalEngine, 
     assert seen == ["first", "second"]
 
 
-async def test_tasks_of_different_sequences_run_side_by_side(engine: LocalEngine, ended: Ended) -> None:
+async def test_tasks_of_different_sequences_run_side_by_side(
+    engine: LocalEngine, ended: Ended
+) -> None:
     met = asyncio.Barrier(2)
 
     async def meets() -> None:
@@ -170,7 +181,9 @@ async def test_tasks_of_different_sequences_run_side_by_side(engine: LocalEngine
     assert await ended.wait_for(2) == [Outcome.SUCCEEDED] * 2
 
 
-async def test_a_plain_function_runs_in_a_thread_and_coroutines_do_not(engine: LocalEngine, ended: Ended) -> None:
+async def test_a_plain_function_runs_in_a_thread_and_coroutines_do_not(
+    engine: LocalEngine, ended: Ended
+) -> None:
     threads: list[threading.Thread] = []
 
     def plain() -> None:
@@ -202,7 +215,9 @@ async def test_a_thread_that_outlives_its_attempt_keeps_its_slot(ended: Ended) -
     assert await ended.wait_for(2) == [Outcome.TIMED_OUT, Outcome.SUCCEEDED]
 
 
-async def test_nothing_of_the_starters_context_reaches_a_task(engine: LocalEngine, ended: Ended) -> None:
+async def test_nothing_of_the_starters_context_reaches_a_task(
+    engine: LocalEngine, ended: Ended
+) -> None:
     leaking: ContextVar[str] = ContextVar("leaking", default="")
     leaking.set("a request's span")
     seen: list[str] = []
@@ -224,7 +239,9 @@ async def test_draining_waits_for_what_runs(engine: LocalEngine, ended: Ended) -
     assert await ended.wait_for(1) == [Outcome.SUCCEEDED]
 
 
-async def test_draining_cuts_off_what_does_not_end_and_tells_of_it(engine: LocalEngine, ended: Ended) -> None:
+async def test_draining_cuts_off_what_does_not_end_and_tells_of_it(
+    engine: LocalEngine, ended: Ended
+) -> None:
     cut_off, never_started = [task(hangs), task(hangs)], task(returns)
     engine.start([[each] for each in [*cut_off, never_started]])
     told: list[Task] = []
@@ -283,6 +300,8 @@ async def test_what_comes_after_a_cut_off_task_in_its_sequence_does_not_start(
     assert await ended.wait_for(1) == [Outcome.RELEASED]
 
 
-async def test_an_idle_engine_has_nothing_to_drain(engine: LocalEngine, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_idle_engine_has_nothing_to_drain(
+    engine: LocalEngine, caplog: pytest.LogCaptureFixture
+) -> None:
     await engine.drain(5, nobody)
     assert not caplog.records

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from durable.engines.local import LocalEngine
-from durable.model import Task, new_task_id
-from durable.registry import task
-from durable.store import Store
-from durable.worker import Worker
-from storage.database import Database
+from afterwards.model import Task, new_task_id
+from afterwards.registry import task
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
+from afterwards.worker import Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -36,21 +36,29 @@ async def until_settled(store: Store, id: str) -> str:
 async def test_what_is_taken_back_goes_on(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/service.db")
     store = Store(database)
-    engine = LocalEngine(max_running=10, threads=1, timeout=60, surrounding=lambda attempt: nullcontext())
+    engine = LocalEngine(
+        max_running=10, threads=1, timeout=60, surrounding=lambda attempt: nullcontext()
+    )
     worker = Worker(store, engine, max_queued=10, keep_days=1)
     await worker.begin()
     first, second = (
-        Task(new_task_id(), "is_in_no_hurry", is_in_no_hurry, is_async=True, args=(number,)) for number in range(2)
+        Task(new_task_id(), "is_in_no_hurry", is_in_no_hurry, is_async=True, args=(number,))
+        for number in range(2)
     )
     await worker.accept([first])
     worker.start([first])
     await store.bury([*await store.beats()])
-    assert [row.id for row in await store.rescue()] == [first.id]  # as another does, who thinks this worker dead
+    assert [row.id for row in await store.rescue()] == [
+        first.id
+    ]  # as another does, who thinks this worker dead
     await worker.accept([second])
     await worker.claim()
     may_end.set()
     worker.start([second])
-    assert [await until_settled(store, each.id) for each in (first, second)] == ["succeeded", "succeeded"]
+    assert [await until_settled(store, each.id) for each in (first, second)] == [
+        "succeeded",
+        "succeeded",
+    ]
     assert sorted(begun) == ["0", "1"]
     await worker.drain(5)
     await database.close()

@@ -1,8 +1,9 @@
 """The real service on a bad day: tasks that misbehave, and failpoints that kill it or fail it at a chosen step.
 
-`POST /do/{name}` attaches the task of that name, with the body as its keyword arguments. These variables set the day:
-`DIARY` is the file that `keeps_a_diary` writes to; `DIE_ONCE` a step (see `DEATHS`) at which the process kills itself,
-unless the file `DIED` exists; `FAIL_ONCE` a call (see `FAILURES`) that fails once; `DEAD_SECONDS` quickens the heart.
+`POST /do/{name}` attaches the task of that name, with the body as its keyword arguments. These
+variables set the day: `DIARY` is the file that `keeps_a_diary` writes to; `DIE_ONCE` a step (see
+`DEATHS`) at which the process kills itself, unless the file `DIED` exists; `FAIL_ONCE` a call (see
+`FAILURES`) that fails once; `DEAD_SECONDS` quickens the heart.
 """
 
 import asyncio
@@ -23,15 +24,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 import asgi_app
-from durable import heartbeat, idempotency, registry
-from durable.attempt import current_task_id
-from durable.handoff import InOrder
-from durable.registry import task
-from durable.retries import GiveUp, RetryAfter
-from durable.store import Store
-from storage.database import STATEMENT_SECONDS
-from storage.failures import DatabaseUnavailable, OutcomeUnknown
-from storage.sqlite_writer import SQLiteWriter
+from afterwards import heartbeat, idempotency, registry
+from afterwards.attempt import current_task_id
+from afterwards.background import InOrder
+from afterwards.registry import task
+from afterwards.retries import GiveUp, RetryAfter
+from afterwards.store.database import STATEMENT_SECONDS
+from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+from afterwards.store.sqlite_writer import SQLiteWriter
+from afterwards.store.tasks import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +47,8 @@ def die() -> None:
 
 def note(word: str) -> None:
     """Append a line at once and whole, also where several processes write."""
-    # The monotonic clock counts from the machine's start, so that the times of several processes compare.
+    # The monotonic clock counts from the machine's start, so that the times of several processes
+    # compare.
     line = f"{word} {current_task_id.get()} {os.getpid()} {time.monotonic()}\n"
     diary = os.open(DIARY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(diary, line.encode())
@@ -119,7 +121,12 @@ def takes_its_process_down() -> None:
 
 @task()
 async def returns(what: str) -> Any:
-    return {"an object": object(), "nan": float("nan"), "bytes": b"\xff", "json": {"a": [1, None, "ü"]}}[what]
+    return {
+        "an object": object(),
+        "nan": float("nan"),
+        "bytes": b"\xff",
+        "json": {"a": [1, None, "ü"]},
+    }[what]
 
 
 @task()
@@ -167,16 +174,24 @@ def die_in_the_commit_of(step: str, mark: str) -> None:
 
     def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect_to_sqlite(*args, **kwargs)
-        connection.set_trace_callback(functools.partial(see, connection))  # called before each statement
+        connection.set_trace_callback(
+            functools.partial(see, connection)
+        )  # called before each statement
         return connection
 
     connect_to_sqlite = sqlite3.connect
     sqlite3.connect = connect  # type: ignore[assignment]  # it has overloads
-    event.listen(Engine, "before_cursor_execute", lambda at, cursor, statement, *others: see(at.engine, statement))
+    event.listen(
+        Engine,
+        "before_cursor_execute",
+        lambda at, cursor, statement, *others: see(at.engine, statement),
+    )
     event.listen(Engine, "commit", lambda at: see(at.engine, "COMMIT"))
 
 
-def die_around(step: str, method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[P, Awaitable[R]]:
+def die_around(
+    step: str, method: Callable[P, Awaitable[R]], *, before: bool
+) -> Callable[P, Awaitable[R]]:
     """Wrap a method, so that the process dies just before or just after it."""
 
     @functools.wraps(method)
@@ -224,10 +239,14 @@ def starve(write: Callable[P, R]) -> Callable[P, R]:
 
 DEATHS: dict[str, Callable[[str], object]] = {
     "before the commit": lambda step: die_in_the_commit_of(step, "INSERT INTO tasks"),
-    "after the commit, before the answer": lambda step: wrap("enqueue", die_around(step, Store.enqueue, before=False)),
+    "after the commit, before the answer": lambda step: wrap(
+        "enqueue", die_around(step, Store.enqueue, before=False)
+    ),
     "before the hand-off": lambda step: None,  # `fleet_app` looks itself
     "while running": lambda step: None,  # `keeps_a_diary` looks itself
-    "between work and settle": lambda step: wrap("settle", die_around(step, Store.settle, before=True)),
+    "between work and settle": lambda step: wrap(
+        "settle", die_around(step, Store.settle, before=True)
+    ),
     "while settling": lambda step: die_in_the_commit_of(step, " result="),
     "after settling": lambda step: wrap("settle", die_around(step, Store.settle, before=False)),
     "before an answer is kept": lambda step: setattr(
@@ -239,9 +258,13 @@ DEATHS: dict[str, Callable[[str], object]] = {
 }
 
 FAILURES: dict[str, Callable[[], object]] = {
-    "the answer to an enqueue is lost": lambda: wrap("enqueue", fail_around(Store.enqueue, before=False)),
+    "the answer to an enqueue is lost": lambda: wrap(
+        "enqueue", fail_around(Store.enqueue, before=False)
+    ),
     "the answer to a claim is lost": lambda: wrap("claim", fail_around(Store.claim, before=False)),
-    "the answer to a settle is lost": lambda: wrap("settle", fail_around(Store.settle, before=False)),
+    "the answer to a settle is lost": lambda: wrap(
+        "settle", fail_around(Store.settle, before=False)
+    ),
     "a settle is refused": lambda: wrap("settle", fail_around(Store.settle, before=True)),
     "others have the write lock whenever it is free": lambda: setattr(
         SQLiteWriter, "_write", starve(SQLiteWriter._write)
@@ -272,7 +295,8 @@ async def do(request: Request) -> Response:
 async def do_in_order(request: Request) -> Response:
     function = registry.of_name(request.path_params["name"]).function
     return PlainTextResponse(
-        "ok", background=InOrder([BackgroundTask(function, **each) for each in await request.json()])
+        "ok",
+        background=InOrder([BackgroundTask(function, **each) for each in await request.json()]),
     )
 
 

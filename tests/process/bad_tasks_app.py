@@ -15,14 +15,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from durable.attempt import current_task_id
-from durable.engines.local import LocalEngine
-from durable.handoff import after_answer
-from durable.registry import task
-from durable.store import Store
-from durable.worker import Worker
-from observing import logs
-from storage.database import Database
+from afterwards.attempt import current_task_id
+from afterwards.background import after_answer
+from afterwards.registry import task
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
+from afterwards.worker import Worker
+from web import logs
 
 
 @task(attempts=1)
@@ -69,14 +69,21 @@ async def takes_a_second() -> None:
 
 def attaching(*functions: Callable[[], Any]) -> Route:
     async def handler(request: Request) -> Response:
-        return PlainTextResponse("ok", background=BackgroundTasks([BackgroundTask(each) for each in functions]))
+        return PlainTextResponse(
+            "ok", background=BackgroundTasks([BackgroundTask(each) for each in functions])
+        )
 
-    return Route("/" + "+".join(each.__name__ for each in functions), after_answer(handler, lambda request: ""))
+    return Route(
+        "/" + "+".join(each.__name__ for each in functions),
+        after_answer(handler, lambda request: ""),
+    )
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    app.state.engine = LocalEngine(max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext())
+    app.state.engine = LocalEngine(
+        max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext()
+    )
     database = Database(os.environ["DATABASE_URL"])
     app.state.worker = Worker(Store(database), app.state.engine, max_queued=1000, keep_days=7)
     await app.state.worker.begin()

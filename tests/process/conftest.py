@@ -30,7 +30,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
-        pytest.skip("Debian's package postgresql is not installed, and no other server may be frozen")
+        pytest.skip(
+            "Debian's package postgresql is not installed, and no other server may be frozen"
+        )
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to any other user
         server = Postgres(Path(directory))
         yield server

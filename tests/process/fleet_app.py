@@ -7,11 +7,11 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from durable import store
-from durable.engines import HandOff
+from afterwards.brokers import HandOff
+from afterwards.store import tasks as store
 
 if "CELERY_BROKER_URL" in os.environ:
-    from durable.engines import celery
+    from afterwards.brokers import celery
 
     celery.QUEUE = os.environ["QUEUE"]
 store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))

@@ -1,13 +1,14 @@
 """A Celery worker on a bad day: the tasks of `bad_days_app`, and what these variables say.
 
-`QUEUE` keeps tests apart that share a broker; `HAND_OFF_SECONDS` quickens the repeated hand-off; `FORGOTTEN` is a task
-function that this worker's code lacks, as an older version would.
+`QUEUE` keeps tests apart that share a broker; `HAND_OFF_SECONDS` quickens the repeated hand-off;
+`FORGOTTEN` is a task function that this worker's code lacks, as an older version would.
 """
 
 import os
 
-from durable import registry, store
-from durable.engines import celery
+from afterwards import registry
+from afterwards.brokers import celery
+from afterwards.store import tasks as store
 
 celery.QUEUE = os.environ.get("QUEUE", celery.QUEUE)
 store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))

@@ -16,7 +16,11 @@ def _failing(fail: Callable[[Message], None]) -> ASGIApp:
                 fail(message)
             await send(message)
 
-        await app(scope, receive, changed if scope["type"] == "http" and scope["method"] == "POST" else send)
+        await app(
+            scope,
+            receive,
+            changed if scope["type"] == "http" and scope["method"] == "POST" else send,
+        )
 
     return failing
 

@@ -47,16 +47,27 @@ def settled(server: Server, id: str) -> dict[str, Any]:
     return task
 
 
-def insert(database_url: str, name: str, arguments: str = "{}", count: int = 1, **changes: object) -> list[str]:
+def insert(
+    database_url: str, name: str, arguments: str = "{}", count: int = 1, **changes: object
+) -> list[str]:
     """Insert due rows as an earlier deploy may have left them."""
     ids = [f"task-20260101-000000-000000-{number:016x}" for number in range(count)]
     now = int(time.time() * 1e6)
-    values = {"name": name, "arguments": arguments, "now": now, "in_thread": False, "count": count, **changes}
+    values = {
+        "name": name,
+        "arguments": arguments,
+        "now": now,
+        "in_thread": False,
+        "count": count,
+        **changes,
+    }
     number = (
         "SELECT value AS n FROM (WITH RECURSIVE s(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM s "
         "WHERE value < :count - 1) SELECT value FROM s) AS numbers"
     )
-    digits = "printf('%016x', n)" if database_url.startswith("sqlite") else "lpad(to_hex(n), 16, '0')"
+    digits = (
+        "printf('%016x', n)" if database_url.startswith("sqlite") else "lpad(to_hex(n), 16, '0')"
+    )
     sql(
         database_url,
         "INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes, created_at,"
@@ -99,7 +110,12 @@ def test_a_task_that_raises_is_tried_again_and_then_dead_with_the_reason(day: Se
 
 def test_a_task_that_stops_raising_succeeds_and_its_error_is_gone(day: Server) -> None:
     task = settled(day, do(day, "raises_until_the_third"))
-    assert (task["state"], task["attempt"], task["result"], task["error"]) == ("succeeded", 3, "third time lucky", None)
+    assert (task["state"], task["attempt"], task["result"], task["error"]) == (
+        "succeeded",
+        3,
+        "third time lucky",
+        None,
+    )
 
 
 def test_a_task_that_hangs_is_cut_off_tried_again_and_dead(day: Server) -> None:
@@ -117,7 +133,9 @@ def test_a_task_that_calls_sys_exit_fails_and_its_process_lives(day: Server, nam
 
 
 @pytest.mark.parametrize("what", ["an object", "nan", "bytes"])
-def test_a_task_that_returns_what_is_not_json_succeeds_without_a_result(day: Server, what: str) -> None:
+def test_a_task_that_returns_what_is_not_json_succeeds_without_a_result(
+    day: Server, what: str
+) -> None:
     task = settled(day, do(day, "returns", what=what))
     assert (task["state"], task["result"], task["error"]) == ("succeeded", None, None)
 
@@ -159,13 +177,20 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DEAD_SECONDS": QUICK,
+    }
     first = serve(**day)
     id = do(first, "takes_its_process_down")
     first.process.wait(10)
     serve(**day).process.wait(20)
     last = serve(**day)
-    until(lambda: diary.read_text().count("start") == 3, 60)  # in a process of its own: the last goes on
+    until(
+        lambda: diary.read_text().count("start") == 3, 60
+    )  # in a process of its own: the last goes on
     task = settled(last, id)
     assert (task["state"], task["crashes"], task["attempt"]) == ("dead", 3, 0)
     assert task["error"]["kind"] == "Poison"
@@ -177,8 +202,11 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
 # --- the database gone ---
 
 
-# For how many seconds it is away: for longer than a statement waits, for the ten of the promise, for a restart.
-@pytest.fixture(params=[(locked, 7.0), (frozen, 10.0), (stopped, 4.0)], ids=["locked", "frozen", "stopped"])
+# For how many seconds it is away: for longer than a statement waits, for the ten of the promise,
+# for a restart.
+@pytest.fixture(
+    params=[(locked, 7.0), (frozen, 10.0), (stopped, 4.0)], ids=["locked", "frozen", "stopped"]
+)
 def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callable[[], Any], float]:
     """A database's URL, what takes that database away, and for how long (s)."""
     how, seconds = request.param
@@ -223,7 +251,9 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     assert until_health(server, 200)["database"] == "ok"
 
 
-def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(serve: Serve, tmp_path: Path) -> None:
+def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(
+    serve: Serve, tmp_path: Path
+) -> None:
     def beats() -> list[int]:
         return [beats for (beats,) in sql(database_url, "SELECT beats FROM workers")]
 
@@ -240,8 +270,16 @@ def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(s
         servers[1].process.send_signal(signal.SIGSTOP)
     until(lambda: max(beats()) >= before + 2, 30)
     servers[1].process.send_signal(signal.SIGCONT)
-    assert [settled(server, id)["crashes"] for server, id in zip(servers, ids, strict=True)] == [0, 0]
-    assert sorted(line.split()[0] for line in diary.read_text().splitlines()) == ["end", "end", "start", "start"]
+    assert [settled(server, id)["crashes"] for server, id in zip(servers, ids, strict=True)] == [
+        0,
+        0,
+    ]
+    assert sorted(line.split()[0] for line in diary.read_text().splitlines()) == [
+        "end",
+        "end",
+        "start",
+        "start",
+    ]
     assert not [server for server in servers if "declared dead" in server.log()]
 
 
@@ -253,7 +291,9 @@ def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(s
         "the answer to a settle is lost",
     ],
 )
-def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(serve: Serve, database_url: str, failure: str) -> None:
+def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(
+    serve: Serve, database_url: str, failure: str
+) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE=failure, DEAD_SECONDS=QUICK)
     assert httpx.get(f"{server.url}/health").status_code == 200
     if failure == "the answer to a claim is lost":
@@ -269,13 +309,19 @@ def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(serve: Serve, datab
     all_succeeded(database_url, 30)
 
 
-def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(serve: Serve, database_url: str) -> None:
+def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(
+    serve: Serve, database_url: str
+) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     insert(database_url, "keeps_a_diary", count=3)
-    sql(database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'")  # the first to be claimed
-    serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="a settle is refused", DEAD_SECONDS=QUICK)
+    sql(
+        database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'"
+    )  # the first to be claimed
+    serve(
+        app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="a settle is refused", DEAD_SECONDS=QUICK
+    )
     until(lambda: states(database_url) == {"succeeded": 2, "dead": 1}, 30)
 
 
@@ -287,7 +333,9 @@ def limited_files(server: Server, size: int) -> Iterator[None]:
     """Let the server write no file beyond so many bytes."""
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     yield
-    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    resource.prlimit(
+        server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
 
 
 @contextmanager
@@ -306,17 +354,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     directory = tmp_path / "disk"
     directory.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", f"{directory}"], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "none", f"{directory}"],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
-        pytest.skip("only root may mount a small disk; the limit of a file's size is tested all the same")
+        pytest.skip(
+            "only root may mount a small disk; the limit of a file's size is tested all the same"
+        )
     yield directory
     subprocess.run(["umount", "--lazy", f"{directory}"], check=True)
 
 
 def stays_whole_on_a_full_disk(server: Server, path: Path, full: Callable[[], Any]) -> None:
     def post_item() -> httpx.Response:
-        return httpx.post(f"{server.url}/process", json={"id": 1, "filler": "x" * 15_000}, timeout=30)
+        return httpx.post(
+            f"{server.url}/process", json={"id": 1, "filler": "x" * 15_000}, timeout=30
+        )
 
     database_url = f"sqlite:///{path}"
     accepted = [do(server, "keeps_a_diary", seconds=3.0)]
@@ -345,7 +399,9 @@ def stays_whole_on_a_full_disk(server: Server, path: Path, full: Callable[[], An
 def test_where_no_file_can_grow_it_is_503_until_it_can(serve: Serve, tmp_path: Path) -> None:
     server = serve(app=BAD_DAYS)
     assert httpx.get(f"{server.url}/health").status_code == 200
-    stays_whole_on_a_full_disk(server, tmp_path / "service.db", functools.partial(limited_files, server, 512 * 1024))
+    stays_whole_on_a_full_disk(
+        server, tmp_path / "service.db", functools.partial(limited_files, server, 512 * 1024)
+    )
 
 
 def test_on_a_full_disk_it_is_503_until_there_is_room(serve: Serve, small_disk: Path) -> None:
@@ -363,13 +419,18 @@ def no_room(database_url: str) -> Iterator[None]:
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         " RAISE EXCEPTION 'could not extend file, no space left on device' USING ERRCODE = 'disk_full'; END $$",
     )
-    sql(database_url, "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON tasks EXECUTE FUNCTION refuse()")
+    sql(
+        database_url,
+        "CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON tasks EXECUTE FUNCTION refuse()",
+    )
     yield
     sql(database_url, "DROP TRIGGER no_room ON tasks")
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_when_postgres_has_no_room_it_is_503_until_it_has(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_when_postgres_has_no_room_it_is_503_until_it_has(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary")
     accepted = [do(server, "keeps_a_diary", seconds=1.0)]
     headers = {"Idempotency-Key": "k"}
@@ -377,7 +438,12 @@ def test_when_postgres_has_no_room_it_is_503_until_it_has(serve: Serve, tmp_path
         for key in ({}, headers):
             refused = httpx.post(f"{server.url}/do/keeps_a_diary", json={}, headers=key, timeout=30)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-        assert httpx.post(f"{server.url}/users/", json={"email": "a@example.com", "username": "a"}).status_code == 503
+        assert (
+            httpx.post(
+                f"{server.url}/users/", json={"email": "a@example.com", "username": "a"}
+            ).status_code
+            == 503
+        )
         assert until_health(server, 503)["database"] == "down"  # though it can be read
         # The task ends while there is no room for its outcome.
         until(lambda: "keeps_a_diary succeeded" in server.log(), 10)
@@ -394,7 +460,9 @@ def test_when_postgres_has_no_room_it_is_503_until_it_has(serve: Serve, tmp_path
 # --- a deploy ---
 
 
-def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(serve: Serve, database_url: str) -> None:
+def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(
+    serve: Serve, database_url: str
+) -> None:
     before = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{before.url}/health").status_code == 200
     before.stop()
@@ -423,8 +491,12 @@ def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(serve: 
         ("[]", "object"),
     ],
 )
-def test_arguments_that_no_longer_fit_are_kept_with_the_reason(day: Server, arguments: str, word: str) -> None:
-    database_url = next(iter(Path(f"/proc/{day.pid}/environ").read_text().split("DATABASE_URL=")[1].split("\0")))
+def test_arguments_that_no_longer_fit_are_kept_with_the_reason(
+    day: Server, arguments: str, word: str
+) -> None:
+    database_url = next(
+        iter(Path(f"/proc/{day.pid}/environ").read_text().split("DATABASE_URL=")[1].split("\0"))
+    )
     sql(database_url, "DELETE FROM tasks WHERE id LIKE 'task-20260101%'")
     [id] = insert(database_url, "measures", arguments)
     task = settled(day, id)
@@ -437,12 +509,22 @@ def test_arguments_that_no_longer_fit_are_kept_with_the_reason(day: Server, argu
 # --- starts and ends ---
 
 
-def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(serve: Serve, database_url: str) -> None:
+def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(
+    serve: Serve, database_url: str
+) -> None:
     servers = [serve(app=BAD_DAYS, DATABASE_URL=database_url) for _ in range(2)]
-    assert [httpx.get(f"{server.url}/health").json()["database"] for server in servers] == ["ok", "ok"]
-    assert [settled(server, do(server, "measures", text="x"))["result"] for server in servers] == [1, 1]
+    assert [httpx.get(f"{server.url}/health").json()["database"] for server in servers] == [
+        "ok",
+        "ok",
+    ]
+    assert [settled(server, do(server, "measures", text="x"))["result"] for server in servers] == [
+        1,
+        1,
+    ]
     assert [server.stop() < 5 for server in servers] == [True, True]
-    assert not [server.log() for server in servers if "Traceback" in server.log() or "ERROR" in server.log()]
+    assert not [
+        server.log() for server in servers if "Traceback" in server.log() or "ERROR" in server.log()
+    ]
 
 
 def test_a_hundred_thousand_waiting_tasks_hold_up_neither_start_nor_answer_nor_end(
@@ -452,7 +534,9 @@ def test_a_hundred_thousand_waiting_tasks_hold_up_neither_start_nor_answer_nor_e
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     insert(database_url, "log_action", '{"action": "backlog"}', count=100_000)
-    server = serve(DATABASE_URL=database_url, MAX_QUEUED="1000000", NOTIFY_SECONDS="30", DRAIN_SECONDS="0.5")
+    server = serve(
+        DATABASE_URL=database_url, MAX_QUEUED="1000000", NOTIFY_SECONDS="30", DRAIN_SECONDS="0.5"
+    )
     health = httpx.get(f"{server.url}/health").json()
     assert health["worker"]["queued"] > 50_000
     assert health["worker"]["oldest_waiting"] > 0
@@ -469,7 +553,9 @@ def test_a_hundred_thousand_waiting_tasks_hold_up_neither_start_nor_answer_nor_e
     accepted = load.stop()
     assert states(database_url).keys() == {"succeeded", "queued"}
     assert sql(database_url, "SELECT DISTINCT attempt FROM tasks WHERE state = 'queued'") == [(0,)]
-    assert {row.id for row in sql(database_url, "SELECT id FROM tasks WHERE name <> 'log_action'")} >= {*accepted}
+    assert {
+        row.id for row in sql(database_url, "SELECT id FROM tasks WHERE name <> 'log_action'")
+    } >= {*accepted}
 
 
 def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
@@ -479,7 +565,9 @@ def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
     insert(database_url, "log_action", '{"action": "backlog"}', count=5_000)
     server = serve(DATABASE_URL=database_url)
     until(lambda: states(database_url) == {"succeeded": 5_000}, 30)
-    until(lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20)  # at the next beat
+    until(
+        lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20
+    )  # at the next beat
 
 
 # --- the clock set back ---
@@ -493,7 +581,11 @@ def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hou
     first.stop()
     ids = insert(database_url, "keeps_a_diary", count=2)
     # Seen from a clock that was set back, the rows were written an hour from now.
-    sql(database_url, "UPDATE tasks SET created_at = created_at + :hour, run_at = run_at + :hour", hour=HOUR)
+    sql(
+        database_url,
+        "UPDATE tasks SET created_at = created_at + :hour, run_at = run_at + :hour",
+        hour=HOUR,
+    )
     sql(
         database_url,
         "UPDATE tasks SET state = 'retrying', attempt = 1, started_at = run_at WHERE id = :id",
@@ -503,12 +595,18 @@ def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hou
     all_succeeded(database_url, 5)
 
 
-def test_what_follows_another_does_not_wait_for_the_hour_either(serve: Serve, database_url: str) -> None:
+def test_what_follows_another_does_not_wait_for_the_hour_either(
+    serve: Serve, database_url: str
+) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     ids = insert(database_url, "keeps_a_diary", count=2)
-    sql(database_url, "UPDATE tasks SET created_at = created_at + :hour, run_at = run_at + :hour", hour=HOUR)
+    sql(
+        database_url,
+        "UPDATE tasks SET created_at = created_at + :hour, run_at = run_at + :hour",
+        hour=HOUR,
+    )
     sql(database_url, "UPDATE tasks SET follows = :first WHERE id = :id", first=ids[0], id=ids[1])
     serve(app=BAD_DAYS, DATABASE_URL=database_url)
     all_succeeded(database_url, 20)
@@ -517,23 +615,37 @@ def test_what_follows_another_does_not_wait_for_the_hour_either(serve: Serve, da
 def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set_back(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{tmp_path}/diary",
+        "DEAD_SECONDS": QUICK,
+    }
     killed, alive = serve(**day), serve(**day)
     lost, kept = do(killed, "keeps_a_diary", seconds=60), do(alive, "keeps_a_diary", seconds=4)
     killed.wait_for_log("keeps_a_diary started")
     killed.kill()
     columns = ("created_at", "run_at", "started_at")
-    sql(database_url, "UPDATE tasks SET " + ", ".join(f"{name} = {name} + {HOUR}" for name in columns))
+    sql(
+        database_url,
+        "UPDATE tasks SET " + ", ".join(f"{name} = {name} + {HOUR}" for name in columns),
+    )
     sql(database_url, "UPDATE tasks SET arguments = '{\"seconds\": 0}' WHERE id = :id", id=lost)
-    assert [(task["state"], task["crashes"]) for task in (settled(alive, lost), settled(alive, kept))] == [
+    assert [
+        (task["state"], task["crashes"]) for task in (settled(alive, lost), settled(alive, kept))
+    ] == [
         ("succeeded", 1),
         ("succeeded", 0),
     ]
 
 
-def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(serve: Serve, tmp_path: Path) -> None:
+def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(
+    serve: Serve, tmp_path: Path
+) -> None:
     if not Path(FAKETIME).exists():
-        pytest.skip("Debian's package libfaketime is not installed, and only it can set back a process's clock")
+        pytest.skip(
+            "Debian's package libfaketime is not installed, and only it can set back a process's clock"
+        )
     clock = tmp_path / "clock"
     clock.write_text("+0")
     server = serve(
@@ -545,11 +657,16 @@ def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(serve: 
         FAKETIME_DONT_FAKE_MONOTONIC="1",
         DEAD_SECONDS=QUICK,
     )
-    running, retried = do(server, "keeps_a_diary", seconds=2.0), do(server, "asks_for_time", seconds=1.0)
+    running, retried = (
+        do(server, "keeps_a_diary", seconds=2.0),
+        do(server, "asks_for_time", seconds=1.0),
+    )
     server.wait_for_log("asks_for_time will be tried again")
     clock.write_text("-3600")
     after = do(server, "asks_for_time", seconds=1.0)
-    [(written,)] = sql(f"sqlite:///{tmp_path}/service.db", "SELECT created_at FROM tasks WHERE id = :id", id=after)
+    [(written,)] = sql(
+        f"sqlite:///{tmp_path}/service.db", "SELECT created_at FROM tasks WHERE id = :id", id=after
+    )
     assert written / 1e6 < time.time() - 3000  # the service's clock is another one indeed
     assert settled(server, after)["state"] == "succeeded"
     assert settled(server, running)["state"] == "succeeded"

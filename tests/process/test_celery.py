@@ -12,12 +12,16 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 
 
 def task_of(url: str, id: str, wait: float = 20) -> dict[str, object]:
-    answer: dict[str, object] = httpx.get(f"{url}/tasks/{id}", params={"wait": wait}, timeout=30).json()
+    answer: dict[str, object] = httpx.get(
+        f"{url}/tasks/{id}", params={"wait": wait}, timeout=30
+    ).json()
     return answer
 
 
 @EVERY_BROKER
-def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(fleet: Fleet) -> None:
+def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(
+    fleet: Fleet,
+) -> None:
     web, worker = fleet.web(), fleet.worker()
     for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread"):
         answer = httpx.post(f"{web.url}/do/{name}", json={"seconds": 0.01})
@@ -34,7 +38,9 @@ def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(f
 @NO_SERVER
 def test_the_same_idempotency_key_gives_the_same_task(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
-    answers = [httpx.post(f"{web.url}/action", headers={"Idempotency-Key": "one"}) for _ in range(3)]
+    answers = [
+        httpx.post(f"{web.url}/action", headers={"Idempotency-Key": "one"}) for _ in range(3)
+    ]
     [id] = {answer.headers["task-id"] for answer in answers}
     fleet.all_succeed([id], 20)
     assert worker.log().count("log_action started") == 1
@@ -62,7 +68,9 @@ def test_retries_delays_and_dead_ends_stay_in_the_table(fleet: Fleet) -> None:
         "gives_up": ("dead", 1),
     }
     assert ends["raises_until_the_third"]["result"] == "third time lucky"
-    assert [row.crashes for row in sql(fleet.database_url, "SELECT DISTINCT crashes FROM tasks")] == [0]
+    assert [
+        row.crashes for row in sql(fleet.database_url, "SELECT DISTINCT crashes FROM tasks")
+    ] == [0]
 
 
 @NO_SERVER
@@ -112,11 +120,15 @@ def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> N
 
 
 @NO_SERVER
-def test_a_worker_with_another_database_says_so(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_worker_with_another_database_says_so(
+    fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     web = fleet.web()
     astray = fleet.worker(DATABASE_URL=f"sqlite:///{tmp_path_factory.mktemp('another')}/service.db")
     id = httpx.post(f"{web.url}/do/keeps_a_diary", json={}).headers["task-id"]
-    astray.wait_for_log(f"ERROR .*keeps_a_diary {id} is not in this worker's database, .*set the same DATABASE_URL")
+    astray.wait_for_log(
+        f"ERROR .*keeps_a_diary {id} is not in this worker's database, .*set the same DATABASE_URL"
+    )
     assert [row.state for row in fleet.rows([id]).values()] == ["queued"]
     astray.stop()
     fleet.worker()

@@ -67,7 +67,9 @@ def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(fleet: Fleet) -> None:
+def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
+    fleet: Fleet,
+) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = str(httpx.post(f"{web.url}/do/takes_its_process_down", json={}).headers["task-id"])
     until(lambda: fleet.rows([id])[id].state == "dead", 40)
@@ -82,28 +84,49 @@ def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
     fleet = revived
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(20)]  # there is no worker yet
-    until(lambda: all(row.hand_off_at > row.run_at + 1_000_000 for row in fleet.rows(accepted).values()), 20)
+    until(
+        lambda: all(
+            row.hand_off_at > row.run_at + 1_000_000 for row in fleet.rows(accepted).values()
+        ),
+        20,
+    )
     # An old backlog's: told again as its age trebles, which is in two hours.
-    sql(fleet.database_url, f"UPDATE tasks SET run_at = run_at - {HOUR}, hand_off_at = run_at + {2 * HOUR}")
+    sql(
+        fleet.database_url,
+        f"UPDATE tasks SET run_at = run_at - {HOUR}, hand_off_at = run_at + {2 * HOUR}",
+    )
     fleet.broker.kill()
     fleet.broker.start()
     fleet.worker()
     fleet.all_succeed(accepted, 30)
     fleet.each_ran_once(accepted)
-    web.wait_for_log(f"the broker at {fleet.broker.address} has no message of 20 waiting tasks; telling it again")
+    web.wait_for_log(
+        f"the broker at {fleet.broker.address} has no message of 20 waiting tasks; telling it again"
+    )
 
 
 @NO_SERVER
 def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
     def push(message: str) -> None:
         subprocess.run(
-            ["redis-cli", "-p", str(fleet.broker.port), "LPUSH", fleet.variables["QUEUE"], message], check=True
+            ["redis-cli", "-p", str(fleet.broker.port), "LPUSH", fleet.variables["QUEUE"], message],
+            check=True,
         )
 
     web, worker = fleet.web(), fleet.worker()
     fleet.all_succeed([posted(web.url)], 20)
-    envelope = {"delivery_tag": "0", "delivery_info": {"exchange": "", "routing_key": ""}, "body_encoding": "base64"}
-    headers = {"task": "keeps_a_diary", "id": "task-0", "lang": "py", "argsrepr": "", "kwargsrepr": ""}
+    envelope = {
+        "delivery_tag": "0",
+        "delivery_info": {"exchange": "", "routing_key": ""},
+        "body_encoding": "base64",
+    }
+    headers = {
+        "task": "keeps_a_diary",
+        "id": "task-0",
+        "lang": "py",
+        "argsrepr": "",
+        "kwargsrepr": "",
+    }
     every: list[dict[str, object]] = [
         {"timelimit": ["a", "b"]},
         {"eta": 5},
@@ -114,7 +137,11 @@ def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
     ]
     for bad in every:
         properties = envelope | {"correlation_id": "0"}
-        content = {"body": "W1tdLHt9LHt9XQ==", "content-encoding": "utf-8", "content-type": "application/json"}
+        content = {
+            "body": "W1tdLHt9LHt9XQ==",
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+        }
         push(json.dumps(content | {"headers": headers | bad, "properties": properties}))
     for text in ("no JSON", "[]", "{}", "null", '{"properties": 5}'):
         push(text)
@@ -146,7 +173,9 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None
     assert "guest" not in web.log()
 
 
-def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same(revived: Fleet) -> None:
+def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same(
+    revived: Fleet,
+) -> None:
     fleet = revived
     fleet.broker.kill()
     web = fleet.web()
@@ -174,8 +203,13 @@ def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fl
     fleet.each_ran_once(accepted)
 
 
-def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(fleet: Fleet) -> None:
-    doomed, _ = fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"), fleet.worker()
+def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(
+    fleet: Fleet,
+) -> None:
+    doomed, _ = (
+        fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"),
+        fleet.worker(),
+    )
     id = posted(doomed.url)
     doomed.process.wait(10)
     assert fleet.rows([id])[id].state == "queued"
@@ -196,7 +230,9 @@ def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
     fleet.each_ran_once([id])
 
 
-def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(fleet: Fleet) -> None:
+def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(
+    fleet: Fleet,
+) -> None:
     web, older = fleet.web(), fleet.worker(FORGOTTEN="keeps_a_diary")
     id = posted(web.url)
     older.wait_for_log("Received unregistered task of type 'keeps_a_diary'")
@@ -207,7 +243,9 @@ def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(f
     assert [len(mine) for mine in by_task(runs(fleet.diary)).values()] == [1, 1]
 
 
-def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back(fleet: Fleet) -> None:
+def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back(
+    fleet: Fleet,
+) -> None:
     handing = fleet.web()
     accepted = [posted(handing.url) for _ in range(20)]  # there is no worker
     handing.stop()

@@ -15,7 +15,8 @@ from tests.serving import sql, until
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-PATIENT = "60"  # seconds of silence before a rescue: longer than the test, so that none can be what gave back
+# seconds of silence before a rescue: longer than the test, so that none can be what gave back
+PATIENT = "60"
 
 
 def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
@@ -25,7 +26,9 @@ def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fle
     for id in ids:
         running(fleet, id)
     assert first.stop() < 15
-    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(ids).values()} == {("queued", 0, 0)}
+    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(ids).values()} == {
+        ("queued", 0, 0)
+    }
     assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1  # the web process's
     stopped_at = time.monotonic()
     fleet.worker(DEAD_SECONDS=PATIENT)
@@ -88,5 +91,7 @@ def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_sh
     for id in long:
         running(fleet, id)  # all at the same time
     assert first.stop() < 15
-    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(long).values()} == {("queued", 0, 0)}
+    assert {(row.state, row.attempt, row.crashes) for row in fleet.rows(long).values()} == {
+        ("queued", 0, 0)
+    }
     assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1

@@ -37,7 +37,9 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     hook = f"http://{webhook}/api/webhooks/1/secret-token"
     web, worker = traced.web(DISCORD_WEBHOOK_URL=hook), traced.worker(DISCORD_WEBHOOK_URL=hook)
     answer = httpx.post(
-        f"{web.url}/users/with-notifications/", json={"email": "a@example.com", "username": "ann"}, timeout=20
+        f"{web.url}/users/with-notifications/",
+        json={"email": "a@example.com", "username": "ann"},
+        timeout=20,
     )
     mail_id, discord_id = answer.headers["task-id"].split(", ")
     traced.all_succeed([mail_id, discord_id], 20)
@@ -49,7 +51,12 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     assert httpx.get(f"{web.url}/tasks/{discord_id}").json()["trace_id"] == request.traceId
 
     sent, done = root(handed), root(ran)
-    assert (sent.spanType, sent.spanLayer, sent.componentId, sent.peer) == (EXIT, MQ, 7011, traced.broker.address)
+    assert (sent.spanType, sent.spanLayer, sent.componentId, sent.peer) == (
+        EXIT,
+        MQ,
+        7011,
+        traced.broker.address,
+    )
     assert tags(sent)["task.id"] == discord_id
     assert not sent.isError
     assert [(ref.parentTraceSegmentId, ref.parentEndpoint) for ref in sent.refs] == [
@@ -59,7 +66,10 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     assert (done.spanType, done.spanLayer, done.componentId) == (ENTRY, MQ, 7011)
     [ref] = done.refs
     assert (ref.parentTraceSegmentId, ref.parentSpanId) == (handed.traceSegmentId, sent.spanId)
-    assert (ref.parentEndpoint, ref.networkAddressUsedAtPeer) == (sent.operationName, traced.broker.address)
+    assert (ref.parentEndpoint, ref.networkAddressUsedAtPeer) == (
+        sent.operationName,
+        traced.broker.address,
+    )
     assert tags(done)["task.outcome"] == "succeeded"
     assert (tags(done)["task.id"], tags(done)["task.attempt"]) == (discord_id, "1")
     assert ran.serviceInstance != handed.serviceInstance == request.serviceInstance
@@ -72,16 +82,25 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     expected = {
         "POST:/users/with-notifications/",
         "GET:/tasks/{id}",
-        *("Celery/announce_on_discord", "Celery/send_welcome_mail", "announce_on_discord", "send_welcome_mail"),
+        *(
+            "Celery/announce_on_discord",
+            "Celery/send_welcome_mail",
+            "announce_on_discord",
+            "send_welcome_mail",
+        ),
     }
     for name in expected:
         collector.segment(name)
-    assert {root(segment).operationName for segment in collector.segments} == expected  # no orphan of the machinery
+    assert {
+        root(segment).operationName for segment in collector.segments
+    } == expected  # no orphan of the machinery
     assert not re.search("guest|secret-token", collector.everything())
 
 
 @NO_SERVER
-def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(traced: Fleet, collector: Collector) -> None:
+def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(
+    traced: Fleet, collector: Collector
+) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
     id = httpx.post(f"{web.url}/action").headers["task-id"]
     traced.all_succeed([id], 20)
@@ -99,10 +118,14 @@ def test_a_failed_attempt_is_red_and_its_retry_is_handed_off_in_the_same_trace(
     traced.all_succeed([id], 30)
     attempts = collector.several("raises_until_the_third", 3)
     handed = collector.several("Celery/raises_until_the_third", 3)
-    assert {each.traceId for each in [*attempts, *handed]} == {collector.segment("POST:/do/{name}").traceId}
+    assert {each.traceId for each in [*attempts, *handed]} == {
+        collector.segment("POST:/do/{name}").traceId
+    }
     assert sorted((tags(root(each))["task.attempt"], root(each).isError) for each in attempts) == [
         ("1", True),
         ("2", True),
         ("3", False),
     ]
-    assert {root(each).refs[0].parentTraceSegmentId for each in attempts} <= {each.traceSegmentId for each in handed}
+    assert {root(each).refs[0].parentTraceSegmentId for each in attempts} <= {
+        each.traceSegmentId for each in handed
+    }

@@ -35,7 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def connect() -> Iterator[Callable[[Server], socket.socket]]:
     with ExitStack() as opened:
-        yield lambda server: opened.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
+        yield lambda server: opened.enter_context(
+            socket.create_connection(("127.0.0.1", server.port), 30)
+        )
 
 
 Connect = Callable[[Server], socket.socket]
@@ -56,7 +58,9 @@ def answers(client: socket.socket) -> list[tuple[int, dict[str, str], bytes]]:
     while left:
         head, _, left = left.partition(b"\r\n\r\n")
         lines = head.decode().split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}
+        headers = {
+            name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])
+        }
         size = int(headers["content-length"])
         found.append((int(lines[0].split()[1]), headers, left[:size]))
         left = left[size:]
@@ -88,7 +92,11 @@ def flood(client: socket.socket, begin: bytes, part: bytes, limit: int) -> int:
     sent, deadline = 0, time.monotonic() + 20
     client.sendall(begin)
     with suppress(ConnectionError):
-        while sent < limit and time.monotonic() < deadline and not select.select([client], [], [], 0)[0]:
+        while (
+            sent < limit
+            and time.monotonic() < deadline
+            and not select.select([client], [], [], 0)[0]
+        ):
             client.sendall(part)
             sent += len(part)
     return sent
@@ -123,7 +131,9 @@ def is_served(server: Server) -> bool:
     ],
     ids=["fields", "small fields", "one field", "path", "trailer", "chunk extension"],
 )
-def test_an_endless_head_is_refused(server: Server, connect: Connect, begin: bytes, part: bytes) -> None:
+def test_an_endless_head_is_refused(
+    server: Server, connect: Connect, begin: bytes, part: bytes
+) -> None:
     assert is_served(server)
     before, client = memory(server), connect(server)
     assert flood(client, begin, part, 64 * MIB) < 32 * MIB
@@ -132,15 +142,21 @@ def test_an_endless_head_is_refused(server: Server, connect: Connect, begin: byt
     assert is_served(server)
 
 
-@pytest.mark.parametrize(("size", "expected"), [(MAX_HEAD - 1024, 200), (MAX_HEAD + 20 * 1024, 431)])
-def test_a_head_is_bounded_in_bytes(server: Server, connect: Connect, size: int, expected: int) -> None:
+@pytest.mark.parametrize(
+    ("size", "expected"), [(MAX_HEAD - 1024, 200), (MAX_HEAD + 20 * 1024, 431)]
+)
+def test_a_head_is_bounded_in_bytes(
+    server: Server, connect: Connect, size: int, expected: int
+) -> None:
     client = connect(server)
     client.sendall(LAST[:-2] + b"name: " + b"x" * size + b"\r\n\r\n")
     assert answers(client)[0][0] == expected
 
 
 @pytest.mark.parametrize(("count", "expected"), [(MAX_FIELDS - 2, 200), (MAX_FIELDS - 1, 431)])
-def test_a_head_is_bounded_in_fields(server: Server, connect: Connect, count: int, expected: int) -> None:
+def test_a_head_is_bounded_in_fields(
+    server: Server, connect: Connect, count: int, expected: int
+) -> None:
     client = connect(server)
     client.sendall(LAST[:-2] + b"a: b\r\n" * count + b"\r\n")
     assert answers(client)[0][0] == expected
@@ -160,7 +176,11 @@ def test_what_was_refused_is_told_once_a_minute(serve: Serve, connect: Connect) 
 def test_pipelined_requests_are_answered_in_order(server: Server, connect: Connect) -> None:
     client = connect(server)
     client.sendall(
-        b"".join(b"GET /tasks/%d HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n" % n for n in range(40)) + LAST
+        b"".join(
+            b"GET /tasks/%d HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n\r\n" % n
+            for n in range(40)
+        )
+        + LAST
     )
     assert [code for code, _, _ in answers(client)] == [404, 200] * 40 + [200]
 
@@ -205,7 +225,9 @@ def test_a_kept_connection_may_be_silent(serve: Serve, connect: Connect) -> None
     client.sendall(GET)
     assert status(client) == 200
     other = connect(server)
-    assert all_of(other) == b""  # closed after a second or two, which the first has been silent for as well
+    assert (
+        all_of(other) == b""
+    )  # closed after a second or two, which the first has been silent for as well
     client.sendall(LAST)
     assert answers(client)[0][0] == 200
 
@@ -241,7 +263,9 @@ def test_an_answer_that_nobody_reads_ends(serve: Serve, connect: Connect, tmp_pa
     assert "Traceback" not in server.log()
 
 
-def test_an_answer_that_is_read_slowly_is_whole(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+def test_an_answer_that_is_read_slowly_is_whole(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
     server = serve(app=IMPATIENT)
     client, received = _picture(server, tmp_path, connect), 0
     while part := client.recv(MIB):
@@ -328,7 +352,9 @@ def test_nonsense_behind_a_request_leaves_its_answer(server: Server, connect: Co
 def test_nonsense_for_an_expected_body_costs_no_traceback(serve: Serve, connect: Connect) -> None:
     server = serve()
     client = connect(server)
-    client.sendall(b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n")
+    client.sendall(
+        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+    )
     assert problem(client) == 400
     server.stop()
     assert "Traceback" not in server.log()
@@ -336,7 +362,9 @@ def test_nonsense_for_an_expected_body_costs_no_traceback(serve: Serve, connect:
 
 def test_nonsense_within_a_body_is_refused_at_once(server: Server, connect: Connect) -> None:
     client, began = connect(server), time.monotonic()
-    client.sendall(b'POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nnonsense\r\n')
+    client.sendall(
+        b'POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nnonsense\r\n'
+    )
     assert problem(client) == 400
     assert time.monotonic() - began < 8  # the body itself has ten seconds
 
@@ -346,7 +374,9 @@ def test_a_client_that_leaves_early_costs_no_traceback(serve: Serve, connect: Co
     for _ in range(50):
         client = connect(server)
         client.sendall(b'POST /process HTTP/1.1\r\nContent-Length: 8\r\n\r\n{"id":1}' * 5)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # closing sends a reset
+        client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+        )  # closing sends a reset
         client.close()
     assert is_served(server)
     server.stop()

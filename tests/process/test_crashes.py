@@ -64,11 +64,17 @@ def states(database_url: str, accepted: list[str]) -> dict[str, str]:
 
 def all_succeeded(database_url: str, accepted: list[str], seconds: float) -> None:
     def unfinished() -> dict[str, str]:
-        return {id: state for id, state in states(database_url, accepted).items() if state != "succeeded"}
+        return {
+            id: state
+            for id, state in states(database_url, accepted).items()
+            if state != "succeeded"
+        }
 
     deadline = time.monotonic() + seconds
     while left := unfinished():
-        assert time.monotonic() < deadline, f"{len(left)} of {len(accepted)} did not succeed: {list(left.items())[:5]}"
+        assert time.monotonic() < deadline, (
+            f"{len(left)} of {len(accepted)} did not succeed: {list(left.items())[:5]}"
+        )
         time.sleep(0.1)
 
 
@@ -89,9 +95,16 @@ def test_tasks_in_order_stay_in_order_when_the_process_is_killed_amid_the_first(
     serve: Serve, database_url: str, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DEAD_SECONDS": QUICK,
+    }
     server = serve(**day)
-    response = httpx.post(f"{server.url}/do-in-order/keeps_a_diary", json=[{"seconds": 1}, {}, {}], timeout=30)
+    response = httpx.post(
+        f"{server.url}/do-in-order/keeps_a_diary", json=[{"seconds": 1}, {}, {}], timeout=30
+    )
     ids = response.headers["task-id"].split(", ")
     until(lambda: diary.exists() and "start" in diary.read_text(), 10)
     server.kill()
@@ -101,20 +114,31 @@ def test_tasks_in_order_stay_in_order_when_the_process_is_killed_amid_the_first(
     assert lines == [("start", ids[0]), *((word, id) for id in ids for word in ("start", "end"))]
 
 
-def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Serve, database_url: str) -> None:
+def test_no_accepted_task_is_lost_however_often_the_process_is_killed(
+    serve: Serve, database_url: str
+) -> None:
     accepted: list[str] = []
     # No shorter, or what is rescued in each life is killed in each, and dead as poison.
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "NOTIFY_SECONDS": "0.2", "DEAD_SECONDS": "3"}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "NOTIFY_SECONDS": "0.2",
+        "DEAD_SECONDS": "3",
+    }
     for _ in range(4):
         server = serve(**day)
         load = Load(server.url, "/api/notifications/notify")
         kill_after(load, random.randint(1, 1000), server)
         accepted += load.stop()
     serve(**day)
-    all_succeeded(database_url, accepted, 4 * RESCUE_SECONDS)  # what two kills have hit runs one by one
+    all_succeeded(
+        database_url, accepted, 4 * RESCUE_SECONDS
+    )  # what two kills have hit runs one by one
     [(second_runs,)] = sql(database_url, "SELECT count(*) FROM tasks WHERE crashes > 0")
     [(attempts,)] = sql(database_url, "SELECT max(attempt) FROM tasks")
-    print(f"{len(accepted)} accepted in 4 lives, {second_runs} of the tasks were run a second time, none is lost")
+    print(
+        f"{len(accepted)} accepted in 4 lives, {second_runs} of the tasks were run a second time, none is lost"
+    )
     assert len(set(accepted)) == len(accepted)
     assert attempts == 1  # a crash is no failure
     assert second_runs > 0  # or nothing was under way, and this has shown nothing
@@ -122,7 +146,8 @@ def test_no_accepted_task_is_lost_however_often_the_process_is_killed(serve: Ser
 
 # --- at every step ---
 
-# For each step: whether the client is answered, how often the work is begun, how often it is done, and the crashes.
+# For each step: whether the client is answered, how often the work is begun, how often it is done,
+# and the crashes.
 STEPS = {
     "before the commit": (False, 0, 0, 0),
     "after the commit, before the answer": (False, 1, 1, 1),
@@ -140,7 +165,12 @@ def test_a_kill_at_this_step_loses_nothing_that_was_promised(
     is_answered, begun, done, crashes = STEPS[step]
     diary, died = tmp_path / "diary", tmp_path / "died"
     diary.touch()
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DEAD_SECONDS": QUICK,
+    }
     first = serve(**day, DIE_ONCE=step, DIED=f"{died}")
     try:
         answer = httpx.post(f"{first.url}/do/keeps_a_diary", json={})
@@ -155,9 +185,10 @@ def test_a_kill_at_this_step_loses_nothing_that_was_promised(
     assert len(stored) == (0 if step == "before the commit" else 1)
     assert answer is None or answer.headers["task-id"] in stored
     all_succeeded(database_url, stored, 10)
-    assert [(row.attempt, row.crashes) for row in sql(database_url, "SELECT attempt, crashes FROM tasks")] == [
-        (1, crashes) for _ in stored
-    ]
+    assert [
+        (row.attempt, row.crashes)
+        for row in sql(database_url, "SELECT attempt, crashes FROM tasks")
+    ] == [(1, crashes) for _ in stored]
     every = runs(diary)
     assert (len(every), len([run for run in every if run.ended])) == (begun, done)
 
@@ -173,11 +204,15 @@ def never_at_the_same_time(diary: Path, killed: dict[int, float]) -> None:
             assert end <= later.began, f"{task} ran twice at the same time: {earlier} and {later}"
 
 
-def test_the_other_worker_takes_over_what_the_killed_one_held(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_the_other_worker_takes_over_what_the_killed_one_held(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     diary = tmp_path / "diary"
     day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
     doomed, other = serve(**day), serve(**day)
-    loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in (doomed, other)]
+    loads = [
+        Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in (doomed, other)
+    ]
     until(lambda: all(len(load.accepted) > 20 for load in loads), 20)
     doomed.kill()
     killed_at = time.monotonic()
@@ -192,12 +227,18 @@ def test_the_other_worker_takes_over_what_the_killed_one_held(serve: Serve, tmp_
     assert again <= crashed
 
 
-def test_a_killed_process_of_several_is_replaced_and_loses_nothing(serve: Serve, tmp_path: Path) -> None:
+def test_a_killed_process_of_several_is_replaced_and_loses_nothing(
+    serve: Serve, tmp_path: Path
+) -> None:
     diary = tmp_path / "diary"
     database_url = f"sqlite:///{tmp_path}/service.db"
     server = serve(app=BAD_DAYS, args=["--workers", "2"], DIARY=f"{diary}", DEAD_SECONDS="2")
     url = server.url
-    pid = int(server.wait_for_log(r"(?s)Started server process \[\d+\].*Started server process \[(\d+)\]")[1])
+    pid = int(
+        server.wait_for_log(
+            r"(?s)Started server process \[\d+\].*Started server process \[(\d+)\]"
+        )[1]
+    )
     server.wait_for_log(r"(?s)(Application startup complete.*){2}")
     load = Load(url, "/do/keeps_a_diary", {"seconds": 0.3})
     until(lambda: pid in {run.pid for run in runs(diary)} if diary.exists() else False, 10)
@@ -209,7 +250,9 @@ def test_a_killed_process_of_several_is_replaced_and_loses_nothing(serve: Serve,
     server.wait_for_log(r"(?s)(Application startup complete.*){3}")
 
 
-def test_without_a_kill_no_task_is_run_twice_by_two_workers(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_without_a_kill_no_task_is_run_twice_by_two_workers(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     diary = tmp_path / "diary"
     day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
     # So few slots that most tasks wait in the database, where both workers reach for them.
@@ -227,7 +270,12 @@ def test_without_a_kill_no_task_is_run_twice_by_two_workers(serve: Serve, tmp_pa
 def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{tmp_path}/diary",
+        "DEAD_SECONDS": QUICK,
+    }
     frozen, other = serve(**day), serve(**day)
     assert httpx.get(f"{other.url}/health").status_code == 200
     id = httpx.post(f"{frozen.url}/do/keeps_a_diary", json={"seconds": 0.5}).headers["task-id"]
@@ -244,12 +292,19 @@ def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
     assert one_row(database_url, after).crashes == 0
 
 
-@pytest.mark.parametrize("seconds", [0.5, 4.0], ids=["ends while frozen", "ends while the other runs it"])
+@pytest.mark.parametrize(
+    "seconds", [0.5, 4.0], ids=["ends while frozen", "ends while the other runs it"]
+)
 def test_a_plain_function_that_was_frozen_ends_in_vain(
     serve: Serve, tmp_path: Path, database_url: str, seconds: float
 ) -> None:
     diary = tmp_path / "diary"
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DEAD_SECONDS": QUICK,
+    }
     frozen, other = serve(**day), serve(**day)
     assert httpx.get(f"{other.url}/health").status_code == 200
     name = "keeps_a_diary_in_a_thread"
@@ -263,13 +318,17 @@ def test_a_plain_function_that_was_frozen_ends_in_vain(
         other.wait_for_log(f"{name} started")
     frozen.process.send_signal(signal.SIGCONT)
     frozen.wait_for_log("it drops what it runs")
-    until(lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10)  # nothing can stop it
+    until(
+        lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10
+    )  # nothing can stop it
     after = httpx.post(f"{frozen.url}/do/{name}", json={}).headers["task-id"]
     all_succeeded(database_url, [id, after], 10)  # what it had to settle late is written by now
     row = one_row(database_url, id)
     assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
     assert (row.error_kind, one_row(database_url, after).crashes) == (None, 0)
-    assert sorted(run.pid for run in runs(diary) if run.task == id) == sorted([frozen.pid, other.pid])
+    assert sorted(run.pid for run in runs(diary) if run.task == id) == sorted(
+        [frozen.pid, other.pid]
+    )
 
 
 # --- the database frozen under two ---
@@ -285,7 +344,10 @@ def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
 
     def more(count: int) -> None:
         enough = [len(load.accepted) + count for load in loads]
-        until(lambda: all(len(load.accepted) >= end for load, end in zip(loads, enough, strict=True)), 30)
+        until(
+            lambda: all(len(load.accepted) >= end for load, end in zip(loads, enough, strict=True)),
+            30,
+        )
 
     def beats() -> int:
         return int(sql(database_url, "SELECT sum(beats) FROM workers")[0][0])
@@ -295,15 +357,21 @@ def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
         day = {"app": BAD_DAYS, "DIARY": f"{diary}", "DEAD_SECONDS": "3"}
         servers = [serve(**day, DATABASE_URL=proxy.url) for proxy in (first, second)]
         assert all(map(is_up, servers))
-        long = [httpx.post(f"{each.url}/do/keeps_a_diary", json={"seconds": 10}) for each in servers]
-        loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in servers]
+        long = [
+            httpx.post(f"{each.url}/do/keeps_a_diary", json={"seconds": 10}) for each in servers
+        ]
+        loads = [
+            Load(each.url, "/do/keeps_a_diary", {"seconds": 0.3}, clients=4) for each in servers
+        ]
         more(50)
         first.freeze()
         before = beats()
         until(lambda: beats() >= before + 2, 10)  # the other has seen its last beat
         second.freeze()
         until(lambda: not any(map(is_up, servers)), 20)
-        end = time.monotonic() + 6  # longer than a statement waits, and than a dead worker is silent
+        end = (
+            time.monotonic() + 6
+        )  # longer than a statement waits, and than a dead worker is silent
         while time.monotonic() < end:
             assert not [each for each in servers if is_up(each)]
         before = beats()
@@ -311,21 +379,31 @@ def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
             if is_cut:
                 proxy.cut()
             proxy.thaw()
-            until(lambda: beats() >= before + 2, 10)  # the one is back a bit earlier, and looks at the other
+            until(
+                lambda: beats() >= before + 2, 10
+            )  # the one is back a bit earlier, and looks at the other
         until(lambda: all(map(is_up, servers)), 10)
         more(50)
-        accepted = [each.headers["task-id"] for each in long] + [id for load in loads for id in load.stop()]
+        accepted = [each.headers["task-id"] for each in long] + [
+            id for load in loads for id in load.stop()
+        ]
         all_succeeded(database_url, accepted, 20)
         assert {status for load in loads for status in load.statuses} == {202, 503}
     never_at_the_same_time(diary, {})
     assert sql(database_url, "SELECT id FROM tasks WHERE crashes > 0 OR attempt > 1") == []
-    assert not [each for each in servers if "it drops what it runs" in each.log() or "silent for" in each.log()]
+    assert not [
+        each
+        for each in servers
+        if "it drops what it runs" in each.log() or "silent for" in each.log()
+    ]
 
 
 # --- SIGTERM ---
 
 
-def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(serve: Serve, database_url: str) -> None:
+def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(
+    serve: Serve, database_url: str
+) -> None:
     first = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="60", DRAIN_SECONDS="0.5")
     load = Load(first.url, "/api/notifications/notify")
     until(lambda: len(load.accepted) > 100, 10)
@@ -340,7 +418,9 @@ def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(serve: Serve
     assert sql(database_url, "SELECT DISTINCT attempt, crashes FROM tasks") == [(1, 0)]
 
 
-def test_what_ends_within_the_drain_is_not_run_again(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_what_ends_within_the_drain_is_not_run_again(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     diary = tmp_path / "diary"
     day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
     first = serve(**day)

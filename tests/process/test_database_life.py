@@ -24,9 +24,17 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 
 def refuses(server: Server) -> None:
     """Assert that whatever needs the database is answered 503, and that the rest is not."""
-    for method, path in (("POST", "/do/keeps_a_diary"), ("GET", "/users/"), ("GET", "/tasks"), ("GET", "/tasks/x")):
+    for method, path in (
+        ("POST", "/do/keeps_a_diary"),
+        ("GET", "/users/"),
+        ("GET", "/tasks"),
+        ("GET", "/tasks/x"),
+    ):
         answer = httpx.request(method, server.url + path, json={}, timeout=30)
-        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json"), path
+        assert (answer.status_code, answer.headers["content-type"]) == (
+            503,
+            "application/problem+json",
+        ), path
         assert int(answer.headers["retry-after"]) > 0
     assert httpx.get(server.url).status_code == 200
     assert until_health(server, 503)["database"] == "down"
@@ -70,7 +78,9 @@ def execute_alone(postgres: Postgres, statement: str) -> None:
     subprocess.run([psql, postgres.url, "-q", "-c", statement], check=True, timeout=60)
 
 
-def test_a_file_that_is_no_database_ends_the_start_in_one_line(serve: Serve, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_ends_the_start_in_one_line(
+    serve: Serve, tmp_path: Path
+) -> None:
     (tmp_path / "service.db").write_text("my notes")
     server = serve()
     assert server.process.wait(20) == 3
@@ -110,7 +120,11 @@ def test_health_queues_behind_nobody(serve: Serve, postgres: Postgres) -> None:
     """While Postgres hangs and everybody waits for it, the answer is there before any of theirs."""
     server = serve(app=BAD_DAYS, DATABASE_URL=postgres.url)
     until_health(server, 200)
-    with httpx.Client(base_url=server.url, timeout=30) as client, ThreadPoolExecutor(30) as threads, frozen(postgres):
+    with (
+        httpx.Client(base_url=server.url, timeout=30) as client,
+        ThreadPoolExecutor(30) as threads,
+        frozen(postgres),
+    ):
         waiting = [threads.submit(client.post, "/do/keeps_a_diary", json={}) for _ in range(30)]
         asked = [client.get("/health") for _ in range(5)]
         assert not [each for each in waiting if each.done()]
@@ -127,7 +141,10 @@ def remove(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(path.with_name("copy"))) as copy:
+    with (
+        closing(sqlite3.connect(path)) as source,
+        closing(sqlite3.connect(path.with_name("copy"))) as copy,
+    ):
         source.backup(copy)
     remove(path)
     path.with_name("copy").rename(path)
@@ -137,7 +154,9 @@ def remove_the_log(path: Path) -> None:
     path.with_name(path.name + "-wal").unlink()
 
 
-@pytest.mark.parametrize(("lose", "is_kept"), [(remove, False), (replace, True), (remove_the_log, True)])
+@pytest.mark.parametrize(
+    ("lose", "is_kept"), [(remove, False), (replace, True), (remove_the_log, True)]
+)
 def test_a_file_that_is_lost_takes_nothing_more(
     serve: Serve, tmp_path: Path, lose: Callable[[Path], None], *, is_kept: bool
 ) -> None:
@@ -148,7 +167,9 @@ def test_a_file_that_is_lost_takes_nothing_more(
     lose(path)
     refuses(server)
     assert path.exists() == is_kept  # nobody has made an empty one in its place
-    server.wait_for_log(f"trying again: {path} was deleted or replaced .*put it back .*, or restart the service")
+    server.wait_for_log(
+        f"trying again: {path} was deleted or replaced .*put it back .*, or restart the service"
+    )
     assert "Traceback" not in server.log()
     assert server.stop() < 20
     again = serve(app=BAD_DAYS)
@@ -173,12 +194,21 @@ def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> 
 # --- stood still ---
 
 
-def test_a_process_that_stood_still_drops_what_others_run(serve: Serve, tmp_path: Path, database_url: str) -> None:
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": "2"}
+def test_a_process_that_stood_still_drops_what_others_run(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{tmp_path}/diary",
+        "DEAD_SECONDS": "2",
+    }
     still, other = serve(**day), serve(**day)
     until_health(still, 200)
     until_health(other, 200)
-    until(lambda: min(row.beats for row in sql(database_url, "SELECT beats FROM workers")) > 3, 20)  # they have met
+    until(
+        lambda: min(row.beats for row in sql(database_url, "SELECT beats FROM workers")) > 3, 20
+    )  # they have met
     with httpx.Client(base_url=still.url, timeout=30) as client:
         posted = [client.post("/do/keeps_a_diary", json={"seconds": 3.0}) for _ in range(10)]
         ids = [each.headers["task-id"] for each in posted]
@@ -187,16 +217,27 @@ def test_a_process_that_stood_still_drops_what_others_run(serve: Serve, tmp_path
         still.process.send_signal(signal.SIGSTOP)
     all_succeeded(database_url, ids, 60)
     still.process.send_signal(signal.SIGCONT)
-    still.wait_for_log("this process stood still for .* s, and others may run its tasks by now; it drops what it runs")
+    still.wait_for_log(
+        "this process stood still for .* s, and others may run its tasks by now; it drops what it runs"
+    )
     assert {settled(other, id)["result"] for id in ids} == {other.pid}
     mine = by_task(runs(tmp_path / "diary"))
-    assert {id: [run.pid for run in mine[id] if run.ended] for id in ids} == {id: [other.pid] for id in ids}
+    assert {id: [run.pid for run in mine[id] if run.ended] for id in ids} == {
+        id: [other.pid] for id in ids
+    }
     after = do(still, "keeps_a_diary")  # under another identity
     assert (settled(still, after)["crashes"], until_health(still, 200)["status"]) == (0, "ok")
 
 
-def test_a_process_that_stood_still_alone_goes_on(serve: Serve, tmp_path: Path, database_url: str) -> None:
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{tmp_path}/diary", "DEAD_SECONDS": "1"}
+def test_a_process_that_stood_still_alone_goes_on(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{tmp_path}/diary",
+        "DEAD_SECONDS": "1",
+    }
     server = serve(**day)
     id = do(server, "keeps_a_diary", seconds=1.0)
     server.wait_for_log("keeps_a_diary started")

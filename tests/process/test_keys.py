@@ -21,7 +21,9 @@ ADA = {"email": "ada@example.com", "username": "ada"}
 
 
 def post(server: Server, path: str, body: object, key: str = "k") -> httpx.Response:
-    return httpx.post(f"{server.url}{path}", json=body, headers={"Idempotency-Key": key}, timeout=20)
+    return httpx.post(
+        f"{server.url}{path}", json=body, headers={"Idempotency-Key": key}, timeout=20
+    )
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def after_death(
 
 def one_task_succeeds(database_url: str) -> str:
     def succeeded() -> list[str]:
-        return [row.id for row in sql(database_url, "SELECT id FROM tasks WHERE state = 'succeeded'")]
+        return [
+            row.id for row in sql(database_url, "SELECT id FROM tasks WHERE state = 'succeeded'")
+        ]
 
     until(succeeded, 10)
     [task] = sql(database_url, "SELECT id FROM tasks")
@@ -88,7 +92,9 @@ def test_a_route_that_stored_its_tasks_itself_and_kept_its_answer_gives_it_again
     assert answer.headers["task-id"] == one_task_succeeds(database_url)
 
 
-@pytest.mark.parametrize(("path", "body", "status"), [("/users/", ADA, 201), ("/do/keeps_a_diary", {}, 503)])
+@pytest.mark.parametrize(
+    ("path", "body", "status"), [("/users/", ADA, 201), ("/do/keeps_a_diary", {}, 503)]
+)
 def test_what_is_done_is_answered_so_although_the_answer_cannot_be_kept(
     serve: Serve, database_url: str, path: str, body: object, status: int
 ) -> None:
@@ -106,7 +112,8 @@ def test_two_at_once_add_one_user(serve: Serve, database_url: str) -> None:
         body = {"email": f"ada{number}@example.com", "username": f"ada{number}"}
         with ThreadPoolExecutor(2) as pool:
             answers = [*pool.map(partial(post, server, "/users/", body), [f"k{number}"] * 2)]
-        # The one that comes second is told so, or gets the first one's answer; never that there is such a user.
+        # The one that comes second is told so, or gets the first one's answer; never that there is
+        # such a user.
         assert all(answer.status_code == 201 or "under way" in answer.text for answer in answers)
         assert post(server, "/users/", body, f"k{number}").status_code == 201
     assert post(server, "/users/", body, "another key").status_code == 409

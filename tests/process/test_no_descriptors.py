@@ -50,7 +50,10 @@ def test_without_descriptors_every_error_is_a_problem(
         with no_descriptors(server):
             answer = client.request(method, path, json=body)
             assert client.get("/").status_code == 200
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    )
     assert ("retry-after" in answer.headers) == (status == 503)
 
 

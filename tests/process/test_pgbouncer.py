@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from storage.database import Database
+from afterwards.store.database import Database
 from tests.brokers import free_port
 from tests.process.test_crashes import BAD_DAYS, all_succeeded
 from tests.serving import Load, Server, sql, until
@@ -42,7 +42,9 @@ def pooled_url(database_url: str) -> Iterator[str]:
         user = "nobody" if os.getuid() == 0 else None  # it refuses to be root's
         log = Path(directory) / "log"
         with log.open("wb") as out:
-            pooler = subprocess.Popen([PGBOUNCER, str(config)], user=user, cwd="/", stdout=out, stderr=out)
+            pooler = subprocess.Popen(
+                [PGBOUNCER, str(config)], user=user, cwd="/", stdout=out, stderr=out
+            )
         until(lambda: "process up" in log.read_text(), 10)
         yield behind.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
         pooler.terminate()
@@ -50,14 +52,21 @@ def pooled_url(database_url: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_behind_a_transaction_pooler_nothing_fails(serve: Serve, database_url: str, pooled_url: str) -> None:
+def test_behind_a_transaction_pooler_nothing_fails(
+    serve: Serve, database_url: str, pooled_url: str
+) -> None:
     servers = [serve(app=BAD_DAYS, DATABASE_URL=pooled_url) for _ in range(2)]
     assert [httpx.get(f"{each.url}/health").status_code for each in servers] == [200, 200]
     loads = [Load(each.url, "/do/keeps_a_diary", {"seconds": 0.01}) for each in servers]
     until(lambda: all(len(load.accepted) > 150 for load in loads), 60)
     for number, each in enumerate(servers):
         user = {"email": f"a{number}@example.com", "username": f"a{number}"}
-        assert httpx.post(f"{each.url}/users/", json=user, headers={"Idempotency-Key": each.url}).status_code == 201
+        assert (
+            httpx.post(
+                f"{each.url}/users/", json=user, headers={"Idempotency-Key": each.url}
+            ).status_code
+            == 201
+        )
     accepted = [id for load in loads for id in load.stop()]
     all_succeeded(database_url, accepted, 60)
     assert {status for load in loads for status in load.statuses} == {202}
@@ -78,6 +87,8 @@ async def test_without_a_pooler_statements_are_prepared(database_url: str, poole
 async def prepared(url: str) -> int:
     database = Database(url)
     async with database.reading() as connection:
-        count: int = (await connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))).scalar_one()
+        count: int = (
+            await connection.execute(text("SELECT count(*) FROM pg_prepared_statements"))
+        ).scalar_one()
     await database.close()
     return count

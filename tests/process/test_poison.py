@@ -16,7 +16,9 @@ from tests.serving import Server, sql, until
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
 Serve = Callable[..., Server]
-QUICK = "2"  # seconds of silence after which a worker is dead; with less a busy machine looks away too often to see it
+# seconds of silence after which a worker is dead; with less a busy machine looks away too often to
+# see it
+QUICK = "2"
 BYSTANDERS = 12
 PATIENCE = 120  # seconds: what crashed twice runs one by one, each in a process that has to start
 
@@ -46,20 +48,31 @@ def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], secon
     return starts
 
 
-def test_a_killer_is_dead_and_all_its_bystanders_succeed(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_a_killer_is_dead_and_all_its_bystanders_succeed(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     def start() -> Server:
-        return serve(app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary", DEAD_SECONDS=QUICK)
+        return serve(
+            app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary", DEAD_SECONDS=QUICK
+        )
 
     first = start()
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
-    bystanders = insert(database_url, "keeps_a_diary", '{"seconds": 0.5}', count=BYSTANDERS + 1)[:-1]
+    bystanders = insert(database_url, "keeps_a_diary", '{"seconds": 0.5}', count=BYSTANDERS + 1)[
+        :-1
+    ]
     killer_id = make_a_killer(database_url)
     expected = {"succeeded": BYSTANDERS, "dead": 1}
     starts = restarted_until(start, lambda: states(database_url) == expected, PATIENCE)
     assert starts == 3  # it has ended the process twice, and then one of its own
     killer = row(database_url, killer_id)
-    assert (killer.state, killer.crashes, killer.attempt, killer.error_kind) == ("dead", 3, 0, "Poison")
+    assert (killer.state, killer.crashes, killer.attempt, killer.error_kind) == (
+        "dead",
+        3,
+        0,
+        "Poison",
+    )
     assert killer.error_message.endswith("the last was its own, and was ended by SIGKILL")
     ended = [run.task for run in runs(tmp_path / "diary") if run.ended]
     assert sorted(ended) == sorted(bystanders)
@@ -68,7 +81,9 @@ def test_a_killer_is_dead_and_all_its_bystanders_succeed(serve: Serve, tmp_path:
 def begun(server: Server, diary: Path, times: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while len(runs(diary)) < times:
-        assert time.monotonic() < deadline, f"begun {len(runs(diary))} times, not {times}:\n{server.log()[-4000:]}"
+        assert time.monotonic() < deadline, (
+            f"begun {len(runs(diary))} times, not {times}:\n{server.log()[-4000:]}"
+        )
         time.sleep(0.1)
 
 
@@ -78,7 +93,12 @@ def test_a_process_that_is_killed_five_times_makes_no_task_dead(
 ) -> None:
     diary = tmp_path / "diary"
     diary.touch()
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DEAD_SECONDS": QUICK,
+    }
     server = serve(**day)
     id = do(server, "keeps_a_diary", seconds=600)
     for number in range(5):
@@ -94,10 +114,17 @@ def test_a_process_that_is_killed_five_times_makes_no_task_dead(
     assert (row(database_url, id).crashes, row(database_url, id).attempt) == (6, 1)
 
 
-def test_a_shutdown_gives_back_what_runs_alone(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_a_shutdown_gives_back_what_runs_alone(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     diary = tmp_path / "diary"
     diary.touch()
-    day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}", "DRAIN_SECONDS": "0.5"}
+    day = {
+        "app": BAD_DAYS,
+        "DATABASE_URL": database_url,
+        "DIARY": f"{diary}",
+        "DRAIN_SECONDS": "0.5",
+    }
     first = serve(**day)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -111,20 +138,28 @@ def test_a_shutdown_gives_back_what_runs_alone(serve: Serve, tmp_path: Path, dat
     assert (found.state, found.attempt, found.crashes) == ("queued", 0, 2)
 
 
-def test_another_names_task_starts_although_thousands_wait(serve: Serve, tmp_path: Path, database_url: str) -> None:
+def test_another_names_task_starts_although_thousands_wait(
+    serve: Serve, tmp_path: Path, database_url: str
+) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     insert(database_url, "keeps_a_diary", '{"seconds": 0.05}', count=10_000)
     server = serve(
-        app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary", MAX_RUNNING="10", MAX_QUEUED="100000"
+        app=BAD_DAYS,
+        DATABASE_URL=database_url,
+        DIARY=f"{tmp_path}/diary",
+        MAX_RUNNING="10",
+        MAX_QUEUED="100000",
     )
     until(lambda: states(database_url).get("succeeded", 0) > 20, PATIENCE)
     ids = [do(server, "measures", text="x") for _ in range(5)]
     left = [states(database_url)["queued"]]
     until(lambda: all(row(database_url, id).state == "succeeded" for id in ids), 30)
     left.append(states(database_url)["queued"])
-    waited = [(each.started_at - each.created_at) / 1e6 for each in (row(database_url, id) for id in ids)]
+    waited = [
+        (each.started_at - each.created_at) / 1e6 for each in (row(database_url, id) for id in ids)
+    ]
     print(f"started after {max(waited):.3f} s; {left[0]} waited before, {left[1]} after")
     assert left[1] > 5_000  # they have overtaken most
     assert max(waited) < 10

@@ -31,7 +31,9 @@ NOT_STORED: list[Fate] = [proxy.cut_before, proxy.silent_before]
 
 def post(server: Server, seconds: float = 0.0, key: str = "") -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
-    return httpx.post(f"{server.url}/do/keeps_a_diary", json={"seconds": seconds}, headers=headers, timeout=60)
+    return httpx.post(
+        f"{server.url}/do/keeps_a_diary", json={"seconds": seconds}, headers=headers, timeout=60
+    )
 
 
 @pytest.fixture
@@ -42,7 +44,9 @@ def diary(tmp_path: Path) -> Path:
 
 
 def started(diary: Path) -> Counter[str]:
-    return Counter(line.split()[1] for line in diary.read_text().splitlines() if line.startswith("start"))
+    return Counter(
+        line.split()[1] for line in diary.read_text().splitlines() if line.startswith("start")
+    )
 
 
 def some_beats_pass(database_url: str) -> None:
@@ -84,7 +88,9 @@ async def database_of_all(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 
 @pytest.fixture(scope="module")
-def service_of_all(database_of_all: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+def service_of_all(
+    database_of_all: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Behind]:
     directory = tmp_path_factory.mktemp("service")
     diary = directory / "diary"
     day = {"DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
@@ -149,7 +155,9 @@ def test_what_a_shutdown_cuts_off_never_runs(serve: Serve, tmp_path: Path, diary
     until(lambda: {*started(diary)} == {running.headers["task-id"]}, 5)
     with ThreadPoolExecutor(1) as client, locked(tmp_path / "service.db"):
         posted = client.submit(post, server)
-        time.sleep(0.5)  # so that the request is there; if it is not, it is refused, which proves nothing
+        time.sleep(
+            0.5
+        )  # so that the request is there; if it is not, it is refused, which proves nothing
         server.process.terminate()
         answer = posted.result()  # while the commit is pending
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
@@ -196,7 +204,12 @@ def test_a_silent_database_starts_nothing(behind: Behind) -> None:
 @ON_POSTGRES
 def test_what_waits_for_a_slot_is_withdrawn(serve: Serve, database_url: str, diary: Path) -> None:
     with Proxy(database_url) as between:
-        day = {"app": BAD_DAYS, "DATABASE_URL": between.url, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
+        day = {
+            "app": BAD_DAYS,
+            "DATABASE_URL": between.url,
+            "DIARY": f"{diary}",
+            "DEAD_SECONDS": QUICK,
+        }
         server = serve(**day, MAX_RUNNING="1")
         running = post(server, seconds=20.0)
         assert running.status_code == 202
@@ -241,12 +254,19 @@ def test_a_key_stays_open_until_it_is_known(behind: Behind) -> None:
 
 
 def test_no_more_are_accepted_than_may_wait(serve: Serve, database_url: str, diary: Path) -> None:
-    server = serve(app=BAD_DAYS, DATABASE_URL=database_url, MAX_QUEUED="20", MAX_RUNNING="4", DRAIN_SECONDS="0")
+    server = serve(
+        app=BAD_DAYS, DATABASE_URL=database_url, MAX_QUEUED="20", MAX_RUNNING="4", DRAIN_SECONDS="0"
+    )
     assert httpx.get(f"{server.url}/health").status_code == 200
     with ThreadPoolExecutor(60) as clients:
-        answers = [each.result() for each in [clients.submit(post, server, 60.0) for _ in range(120)]]
+        answers = [
+            each.result() for each in [clients.submit(post, server, 60.0) for _ in range(120)]
+        ]
     assert Counter(answer.status_code for answer in answers) == {202: 24, 503: 96}
-    assert min(int(answer.headers["retry-after"]) for answer in answers if answer.status_code == 503) > 0
+    assert (
+        min(int(answer.headers["retry-after"]) for answer in answers if answer.status_code == 503)
+        > 0
+    )
     assert httpx.get(f"{server.url}/health").json()["worker"]["queued"] == 20
 
 
@@ -254,6 +274,8 @@ def test_what_waits_is_counted_beyond_the_bound(serve: Serve, database_url: str)
     many = serve(app=BAD_DAYS, DATABASE_URL=database_url, MAX_RUNNING="1", DRAIN_SECONDS="0")
     for _ in range(6):
         assert post(many, seconds=60.0).status_code == 202
-    few = serve(app=BAD_DAYS, DATABASE_URL=database_url, MAX_RUNNING="1", MAX_QUEUED="2", DRAIN_SECONDS="0")
+    few = serve(
+        app=BAD_DAYS, DATABASE_URL=database_url, MAX_RUNNING="1", MAX_QUEUED="2", DRAIN_SECONDS="0"
+    )
     assert httpx.get(f"{few.url}/health").json()["worker"]["queued"] >= 4
     until(lambda: post(few, seconds=60.0).status_code == 503, 10)  # it counts every two seconds

@@ -40,7 +40,10 @@ def test_what_does_not_end_in_time_is_cut_off_and_named(serve: Serve) -> None:
     server = serve(SLEEP_SECONDS="60", DRAIN_SECONDS="1")
     task_id = httpx.get(f"{server.url}/test").headers["task-id"]
     assert 1 <= server.stop() < 3
-    assert f"the shutdown cuts off background_sleep_task {task_id}; it is given back, to be run again" in server.log()
+    assert (
+        f"the shutdown cuts off background_sleep_task {task_id}; it is given back, to be run again"
+        in server.log()
+    )
 
 
 @pytest.mark.parametrize("bad", ["hangs", "clings", "hangs_in_a_thread", "blocks_when_cancelled"])

@@ -45,7 +45,9 @@ def test_with_a_collector_the_tracing_is_on(serve: Serve, collector: Collector) 
     assert "WARNING" not in server.log()
 
 
-def test_with_the_collector_absent_the_service_answers_and_says_so_in_one_line(serve: Serve, nobody: str) -> None:
+def test_with_the_collector_absent_the_service_answers_and_says_so_in_one_line(
+    serve: Serve, nobody: str
+) -> None:
     server = serve(**traces_to(nobody), SLEEP_SECONDS="0.1")
     for _ in range(50):
         assert httpx.get(f"{server.url}/test").text == "ok"
@@ -77,7 +79,9 @@ def test_the_agents_lines_can_be_turned_off(serve: Serve, nobody: str) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_collector_that_takes_calls_and_never_answers_cannot_hold_the_process(serve: Serve, sign: int) -> None:
+def test_a_collector_that_takes_calls_and_never_answers_cannot_hold_the_process(
+    serve: Serve, sign: int
+) -> None:
     with Collector(hanging=True) as hanging:
         server = serve(**traces_to(hanging.address))
         assert httpx.post(f"{server.url}/action").status_code == 202
@@ -86,7 +90,9 @@ def test_a_collector_that_takes_calls_and_never_answers_cannot_hold_the_process(
         assert "did not take the last segments within 3 s" in server.log()
 
 
-def test_a_collector_that_takes_connections_and_says_nothing_cannot_hold_the_process(serve: Serve) -> None:
+def test_a_collector_that_takes_connections_and_says_nothing_cannot_hold_the_process(
+    serve: Serve,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = serve(**traces_to(f"127.0.0.1:{listener.getsockname()[1]}"))
         assert httpx.get(f"{server.url}/health").status_code == 200
@@ -94,7 +100,9 @@ def test_a_collector_that_takes_connections_and_says_nothing_cannot_hold_the_pro
             assert server.stop() < 5
 
 
-def test_a_collector_that_answers_does_not_hold_the_process(serve: Serve, collector: Collector) -> None:
+def test_a_collector_that_answers_does_not_hold_the_process(
+    serve: Serve, collector: Collector
+) -> None:
     server = serve(**traces_to(collector.address))
     assert httpx.post(f"{server.url}/action").status_code == 202
     assert server.stop() < 2
@@ -103,7 +111,9 @@ def test_a_collector_that_answers_does_not_hold_the_process(serve: Serve, collec
     assert "last segments" not in server.log()
 
 
-def test_under_sw_python_a_request_is_still_one_entry_span(serve: Serve, collector: Collector) -> None:
+def test_under_sw_python_a_request_is_still_one_entry_span(
+    serve: Serve, collector: Collector
+) -> None:
     server = serve(command=["sw-python", "run", "uvicorn"], **traces_to(collector.address))
     assert tracing_of(server) == "on"
     task_id = httpx.post(f"{server.url}/action").headers["task-id"]
@@ -119,8 +129,12 @@ def test_under_sw_python_a_request_is_still_one_entry_span(serve: Serve, collect
     assert len(collector.instances) == 1
 
 
-def test_workers_that_share_a_name_are_instances_of_their_own(serve: Serve, collector: Collector) -> None:
-    server = serve(args=["--workers", "2"], **traces_to(collector.address), SW_AGENT_INSTANCE_NAME="web.1")
+def test_workers_that_share_a_name_are_instances_of_their_own(
+    serve: Serve, collector: Collector
+) -> None:
+    server = serve(
+        args=["--workers", "2"], **traces_to(collector.address), SW_AGENT_INSTANCE_NAME="web.1"
+    )
     try:
         names = collector.wait_for(lambda: len(collector.instances) == 2 and collector.instances)
         workers = re.findall(r"Started server process \[(\d+)\]", server.log())
@@ -131,7 +145,11 @@ def test_workers_that_share_a_name_are_instances_of_their_own(serve: Serve, coll
 
 @pytest.mark.parametrize(
     "body",
-    ["raise ImportError('not here')", "raise RuntimeError('broken')", "import skywalking.nothing_here"],
+    [
+        "raise ImportError('not here')",
+        "raise RuntimeError('broken')",
+        "import skywalking.nothing_here",
+    ],
     ids=["absent", "broken", "in part"],
 )
 def test_without_a_whole_agent_the_service_runs_and_says_so_once(
@@ -167,14 +185,18 @@ def test_a_bad_value_for_the_agent_is_one_line_and_the_service_runs(
     assert "Traceback" not in server.log()
 
 
-def test_a_layout_that_is_none_costs_only_the_log_reporter(serve: Serve, collector: Collector) -> None:
+def test_a_layout_that_is_none_costs_only_the_log_reporter(
+    serve: Serve, collector: Collector
+) -> None:
     server = serve(**traces_to(collector.address), SW_AGENT_LOG_REPORTER_LAYOUT="%(message")
     assert tracing_of(server) == "on"
     collector.segment("GET:/health")
     assert server.log().count("WARNING skywalking: Failed to install sw_logging plugin") == 1
 
 
-def test_a_layout_that_no_line_fits_costs_the_line_and_not_the_task(serve: Serve, collector: Collector) -> None:
+def test_a_layout_that_no_line_fits_costs_the_line_and_not_the_task(
+    serve: Serve, collector: Collector
+) -> None:
     server = serve(**traces_to(collector.address), SW_AGENT_LOG_REPORTER_LAYOUT="%(nothing)s")
     httpx.post(f"{server.url}/action")
     server.wait_for_log("log_action succeeded")
@@ -216,11 +238,15 @@ def test_a_collector_that_is_restarted_under_load_misses_no_task(serve: Serve) -
     with Collector(address=first.address) as second:
         more(load, 200)
         accepted = load.stop()
-        assert len(accepted) < 4000  # a task and its request are two segments, and the agent's buffer holds 10,000
+        assert (
+            len(accepted) < 4000
+        )  # a task and its request are two segments, and the agent's buffer holds 10,000
 
         def missing() -> set[str]:
             seen = [*first.named("log_action"), *second.named("log_action")]
             return {*accepted} - {tags(root(segment))["task.id"] for segment in seen}
 
         until(lambda: not missing(), 60)
-        assert len(second.named("log_action")) >= 700  # or it came back too early to have missed anything
+        assert (
+            len(second.named("log_action")) >= 700
+        )  # or it came back too early to have missed anything

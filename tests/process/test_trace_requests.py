@@ -28,7 +28,12 @@ def encoded(text: str | bytes) -> str:
     return base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
 
-def sw8(trace: str | bytes = "trace.1", segment: str = "segment.1", span: str = "3", end: str = "/caller") -> str:
+def sw8(
+    trace: str | bytes = "trace.1",
+    segment: str = "segment.1",
+    span: str = "3",
+    end: str = "/caller",
+) -> str:
     named = [encoded(text) for text in ("caller", "caller-1", end, "10.0.0.1:80")]
     return "-".join(["1", encoded(trace), encoded(segment), span, *named])
 
@@ -42,11 +47,19 @@ def ask(server: Server, *requests: bytes) -> bytes:
 
 def request(path: str, *headers: bytes, method: str = "GET", last: bool = True) -> bytes:
     close = [b"connection: close"] if last else []
-    lines = [f"{method} {path} HTTP/1.1".encode(), b"host: test", b"content-length: 0", *close, *headers]
+    lines = [
+        f"{method} {path} HTTP/1.1".encode(),
+        b"host: test",
+        b"content-length: 0",
+        *close,
+        *headers,
+    ]
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def test_a_request_ends_long_before_its_task_and_both_are_one_trace(traced: Serve, collector: Collector) -> None:
+def test_a_request_ends_long_before_its_task_and_both_are_one_trace(
+    traced: Serve, collector: Collector
+) -> None:
     url = traced().url
     answer = httpx.get(f"{url}/test?password=hidden", headers={"user-agent": "x"})
     entry, task = collector.segment("GET:/test"), collector.segment("background_sleep_task")
@@ -54,12 +67,20 @@ def test_a_request_ends_long_before_its_task_and_both_are_one_trace(traced: Serv
     assert seconds(root(task)) >= 0.5
     assert task.traceId == entry.traceId
     (ref,) = root(task).refs
-    assert (ref.traceId, ref.parentTraceSegmentId, ref.parentSpanId) == (entry.traceId, entry.traceSegmentId, 0)
+    assert (ref.traceId, ref.parentTraceSegmentId, ref.parentSpanId) == (
+        entry.traceId,
+        entry.traceSegmentId,
+        0,
+    )
     assert (ref.parentEndpoint, ref.parentService, ref.refType) == ("GET:/test", "ours", 1)
     assert ref.parentServiceInstance == entry.serviceInstance
     assert (root(entry).spanType, root(entry).spanLayer, root(entry).componentId) == (0, 3, 7014)
     assert re.fullmatch(r"127\.0\.0\.1:\d+", root(entry).peer)
-    assert tags(root(entry)) == {"http.method": "GET", "http.url": f"{url}/test", "http.status_code": "200"}
+    assert tags(root(entry)) == {
+        "http.method": "GET",
+        "http.url": f"{url}/test",
+        "http.status_code": "200",
+    }
     told = tags(root(task))
     assert 0 <= int(told.pop("task.wait_ms")) < 500
     assert told == {
@@ -74,17 +95,23 @@ def test_a_request_ends_long_before_its_task_and_both_are_one_trace(traced: Serv
     assert answer.text == "ok"
 
 
-def test_a_streamed_answer_is_traced_up_to_its_last_piece(traced: Serve, collector: Collector) -> None:
+def test_a_streamed_answer_is_traced_up_to_its_last_piece(
+    traced: Serve, collector: Collector
+) -> None:
     assert httpx.get(f"{traced(app=PIECES).url}/streams").text == "piece" * 3
     assert seconds(root(collector.segment("GET:/streams"))) >= 0.2
 
 
-def test_a_request_ends_with_its_answer_even_if_its_background_does_not(traced: Serve, collector: Collector) -> None:
+def test_a_request_ends_with_its_answer_even_if_its_background_does_not(
+    traced: Serve, collector: Collector
+) -> None:
     assert httpx.get(f"{traced(app=PIECES).url}/lingers").text == "ok"
     assert seconds(root(collector.segment("GET:/lingers"))) < 0.3
 
 
-def test_each_of_three_tasks_is_a_segment_under_the_request(traced: Serve, collector: Collector) -> None:
+def test_each_of_three_tasks_is_a_segment_under_the_request(
+    traced: Serve, collector: Collector
+) -> None:
     httpx.post(f"{traced().url}/complex-action")
     entry = collector.segment("POST:/complex-action")
     names = {"log_action", "write_audit_record", "send_notification"}
@@ -106,7 +133,9 @@ def test_pipelined_requests_are_each_their_own_trace(traced: Serve, collector: C
     assert {task.traceId for task in tasks} == {entry.traceId for entry in entries}
 
 
-def test_a_client_that_leaves_in_mid_answer_ends_the_span(traced: Serve, collector: Collector) -> None:
+def test_a_client_that_leaves_in_mid_answer_ends_the_span(
+    traced: Serve, collector: Collector
+) -> None:
     server = traced(app=PIECES)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request("/drips"))
@@ -118,7 +147,9 @@ def test_a_client_that_leaves_in_mid_answer_ends_the_span(traced: Serve, collect
     assert not entry.isError
 
 
-def test_an_exception_and_only_that_makes_the_span_an_error(traced: Serve, collector: Collector) -> None:
+def test_an_exception_and_only_that_makes_the_span_an_error(
+    traced: Serve, collector: Collector
+) -> None:
     url = traced(app=PIECES).url
     assert httpx.get(f"{url}/raises").status_code == 500
     broken = root(collector.segment("GET:/raises"))
@@ -141,7 +172,9 @@ def test_a_route_is_one_name_however_it_is_called(traced: Serve, collector: Coll
     collector.wait_for(lambda: len(collector.segments) == 5)
     names = [root(segment).operationName for segment in collector.segments]
     assert sorted(names) == ["GET:/items/{id}"] * 3 + ["OTHER:/items/{id}", "PUT:/items/{id}"]
-    assert "http://test/items/%0aforged" in {tags(root(segment))["http.url"] for segment in collector.segments}
+    assert "http://test/items/%0aforged" in {
+        tags(root(segment))["http.url"] for segment in collector.segments
+    }
 
 
 def test_paths_without_a_route_share_one_name(traced: Serve, collector: Collector) -> None:
@@ -159,7 +192,9 @@ def test_paths_without_a_route_share_one_name(traced: Serve, collector: Collecto
 def test_what_the_agent_is_told_to_ignore_is_not_traced_and_neither_are_its_tasks(
     traced: Serve, collector: Collector
 ) -> None:
-    url = traced(SW_AGENT_TRACE_IGNORE_PATH="/test,/api/**", SW_PLUGIN_HTTP_IGNORE_METHOD="DELETE").url
+    url = traced(
+        SW_AGENT_TRACE_IGNORE_PATH="/test,/api/**", SW_PLUGIN_HTTP_IGNORE_METHOD="DELETE"
+    ).url
     httpx.get(f"{url}/test")
     httpx.post(f"{url}/api/notifications/notify")
     httpx.get(f"{url}/images/x.png")
@@ -181,7 +216,11 @@ def test_a_good_sw8_is_continued(traced: Serve, collector: Collector) -> None:
     assert entry.traceId == task.traceId == "trace.1"
     (ref,) = root(entry).refs
     assert (ref.refType, ref.parentTraceSegmentId, ref.parentSpanId) == (0, "segment.1", 3)
-    assert (ref.parentService, ref.parentServiceInstance, ref.parentEndpoint) == ("caller", "caller-1", "/caller")
+    assert (ref.parentService, ref.parentServiceInstance, ref.parentEndpoint) == (
+        "caller",
+        "caller-1",
+        "/caller",
+    )
     assert ref.networkAddressUsedAtPeer == "10.0.0.1:80"
 
 
@@ -228,9 +267,13 @@ def test_a_bad_correlation_does_not_spoil_a_good_sw8(traced: Serve, collector: C
     assert collector.segment("POST:/action").traceId == "trace.1"
 
 
-def test_the_tasks_of_an_unsampled_request_are_no_orphans(traced: Serve, collector: Collector) -> None:
+def test_the_tasks_of_an_unsampled_request_are_no_orphans(
+    traced: Serve, collector: Collector
+) -> None:
     # The log reporter's lines must not use up what is sampled.
-    server = traced(SW_SAMPLE_N_PER_3_SECS="1", SLEEP_SECONDS="0.01", SW_AGENT_LOG_REPORTER_LEVEL="INFO")
+    server = traced(
+        SW_SAMPLE_N_PER_3_SECS="1", SLEEP_SECONDS="0.01", SW_AGENT_LOG_REPORTER_LEVEL="INFO"
+    )
     url = server.url
     for _ in range(20):
         httpx.get(f"{url}/test")

@@ -58,7 +58,9 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
 
-def test_a_failing_task_is_red_and_shows_where_it_failed(traced: Serve, collector: Collector) -> None:
+def test_a_failing_task_is_red_and_shows_where_it_failed(
+    traced: Serve, collector: Collector
+) -> None:
     before = time.time()
     httpx.get(f"{traced(app=PIECES).url}/fails")
     task = root(collector.segment("fails"))
@@ -74,7 +76,9 @@ def test_a_failing_task_is_red_and_shows_where_it_failed(traced: Serve, collecto
     assert not root(collector.segment("GET:/fails")).isError
 
 
-def test_an_error_shows_no_password_and_no_path_of_a_url(traced: Serve, collector: Collector) -> None:
+def test_an_error_shows_no_password_and_no_path_of_a_url(
+    traced: Serve, collector: Collector
+) -> None:
     httpx.get(f"{traced(app=PIECES).url}/fails")
     told = error_of(root(collector.segment("fails")))
     assert told["message"] == "as asked of postgres://db/name and https://hooks.example/"
@@ -85,7 +89,10 @@ def test_an_error_shows_no_password_and_no_path_of_a_url(traced: Serve, collecto
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("fails_without_words", "(its text cannot be had)"), ("fails_with_a_lone_surrogate", "?" + "x" * 999)],
+    [
+        ("fails_without_words", "(its text cannot be had)"),
+        ("fails_with_a_lone_surrogate", "?" + "x" * 999),
+    ],
 )
 def test_an_error_without_proper_words_is_reported_all_the_same(
     traced: Serve, collector: Collector, name: str, message: str
@@ -98,7 +105,9 @@ def test_an_error_without_proper_words_is_reported_all_the_same(
     assert "tracing failed" not in server.log()
 
 
-def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(traced: Serve, collector: Collector) -> None:
+def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(
+    traced: Serve, collector: Collector
+) -> None:
     httpx.get(f"{traced(app=PIECES, REQUEST_TIMEOUT='0.3').url}/hangs")
     task = root(collector.segment("hangs"))
     assert 0.3 <= seconds(task) < 2
@@ -109,9 +118,14 @@ def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(traced: Serve, c
     assert not root(collector.segment("GET:/hangs")).isError
 
 
-def test_a_plain_function_in_its_thread_is_traced_alike(traced: Serve, collector: Collector) -> None:
+def test_a_plain_function_in_its_thread_is_traced_alike(
+    traced: Serve, collector: Collector
+) -> None:
     httpx.get(f"{traced(app=PIECES).url}/sleeps_in_a_thread")
-    entry, task = collector.segment("GET:/sleeps_in_a_thread"), collector.segment("sleeps_in_a_thread")
+    entry, task = (
+        collector.segment("GET:/sleeps_in_a_thread"),
+        collector.segment("sleeps_in_a_thread"),
+    )
     assert seconds(root(task)) >= 0.2
     assert task.traceId == entry.traceId
     assert root(task).refs[0].parentTraceSegmentId == entry.traceSegmentId
@@ -120,8 +134,13 @@ def test_a_plain_function_in_its_thread_is_traced_alike(traced: Serve, collector
 
 
 @pytest.mark.parametrize("name", ["calls", "calls_in_a_thread"])
-def test_what_a_task_calls_hangs_below_its_span(traced: Serve, collector: Collector, webhook: str, name: str) -> None:
-    httpx.get(f"{traced(app=PIECES).url}/{name}", params={"url": f"http://user:pa55@{webhook}/secret-path?secret=1"})
+def test_what_a_task_calls_hangs_below_its_span(
+    traced: Serve, collector: Collector, webhook: str, name: str
+) -> None:
+    httpx.get(
+        f"{traced(app=PIECES).url}/{name}",
+        params={"url": f"http://user:pa55@{webhook}/secret-path?secret=1"},
+    )
     task = collector.segment(name)
     exit_span, local = task.spans
     assert (exit_span.parentSpanId, exit_span.spanType) == (local.spanId, 1)
@@ -152,12 +171,16 @@ def test_a_thread_that_hangs_in_a_call_does_not_hold_back_its_segment(
     assert seconds(task) < 2
 
 
-def test_tasks_in_order_are_segments_side_by_side_under_the_request(traced: Serve, collector: Collector) -> None:
+def test_tasks_in_order_are_segments_side_by_side_under_the_request(
+    traced: Serve, collector: Collector
+) -> None:
     httpx.get(f"{traced(app=PIECES).url}/first_then_second")
     entry = collector.segment("GET:/first_then_second")
     first, second = collector.segment("fails"), collector.segment("sleeps_in_a_thread")
     assert root(first).endTime <= root(second).startTime
-    assert {root(each).refs[0].parentTraceSegmentId for each in (first, second)} == {entry.traceSegmentId}
+    assert {root(each).refs[0].parentTraceSegmentId for each in (first, second)} == {
+        entry.traceSegmentId
+    }
     assert len(first.spans) == len(second.spans) == 1
 
 
@@ -174,7 +197,10 @@ def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_har
     task = collector.segment("stored-0")
     (ref,) = root(task).refs
     assert (task.traceId, ref.refType, ref.parentEndpoint) == ("trace.1", 0, "POST:/action")
-    assert (ref.parentTraceSegmentId, ref.parentServiceInstance) == ("segment.1", "a worker that died")
+    assert (ref.parentTraceSegmentId, ref.parentServiceInstance) == (
+        "segment.1",
+        "a worker that died",
+    )
     for number in (2, 3, 4):
         alone = collector.segment(f"stored-{number}")
         assert not root(alone).refs
@@ -183,14 +209,18 @@ def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_har
     assert "tracing failed" not in server.log()
 
 
-def test_what_the_lifespan_calls_is_no_orphan(traced: Serve, collector: Collector, webhook: str) -> None:
+def test_what_the_lifespan_calls_is_no_orphan(
+    traced: Serve, collector: Collector, webhook: str
+) -> None:
     url = traced(app=PIECES, DISCORD_WEBHOOK_URL=f"http://{webhook}/").url
     httpx.get(f"{url}/items/1")
     collector.segment("GET:/items/{id}")
     assert len(collector.segments) == 1
 
 
-def test_the_tasks_of_an_untraced_request_call_untraced(traced: Serve, collector: Collector, webhook: str) -> None:
+def test_the_tasks_of_an_untraced_request_call_untraced(
+    traced: Serve, collector: Collector, webhook: str
+) -> None:
     server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH="/calls")
     httpx.get(f"{server.url}/calls", params={"url": f"http://{webhook}/"})
     server.stop()
@@ -198,12 +228,16 @@ def test_the_tasks_of_an_untraced_request_call_untraced(traced: Serve, collector
     assert not collector.segments
 
 
-def test_no_part_of_a_webhook_is_seen_but_its_host(traced: Serve, collector: Collector, webhook: str) -> None:
+def test_no_part_of_a_webhook_is_seen_but_its_host(
+    traced: Serve, collector: Collector, webhook: str
+) -> None:
     url = f"http://{webhook}/api/webhooks/123456/secret-token"
     server = traced(DISCORD_WEBHOOK_URL=url, SW_AGENT_LOG_REPORTER_LEVEL="DEBUG", LOG_LEVEL="DEBUG")
     user = {"email": "a@example.com", "username": "ann"}
     assert httpx.post(f"{server.url}/users/with-notifications/", json=user).status_code == 201
-    posted = next(span for span in collector.segment("announce_on_discord").spans if span.spanType == 1)
+    posted = next(
+        span for span in collector.segment("announce_on_discord").spans if span.spanType == 1
+    )
     assert (posted.operationName, tags(posted)["http.status_code"]) == (f"POST:{webhook}", "204")
     collector.log("announce_on_discord succeeded")
     server.stop()
@@ -227,7 +261,9 @@ def test_log_lines_carry_their_trace_and_their_task(traced: Serve, collector: Co
     assert "task" not in tags(outside) | {"text": outside.body.text.text}
 
 
-def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(traced: Serve, collector: Collector) -> None:
+def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(
+    traced: Serve, collector: Collector
+) -> None:
     task_id = httpx.get(f"{traced(app=PIECES).url}/fails").headers["task-id"]
     first, *rest = collector.log("fails failed after").body.text.text.splitlines()
     assert first.endswith(f"task={task_id}")
@@ -239,10 +275,14 @@ def test_a_user_s_own_layout_stays_as_it_is(traced: Serve, collector: Collector)
     url = traced(SW_AGENT_LOG_REPORTER_LEVEL="INFO", SW_AGENT_LOG_REPORTER_LAYOUT=layout).url
     task_id = httpx.post(f"{url}/action").headers["task-id"]
     task = collector.segment("log_action")
-    assert collector.log("action: action").body.text.text == f"action: action|{task_id}|{task.traceId}"
+    assert (
+        collector.log("action: action").body.text.text == f"action: action|{task_id}|{task.traceId}"
+    )
 
 
-def test_what_a_shutdown_cuts_off_and_what_it_lets_end_are_both_received(traced: Serve, collector: Collector) -> None:
+def test_what_a_shutdown_cuts_off_and_what_it_lets_end_are_both_received(
+    traced: Serve, collector: Collector
+) -> None:
     server = traced(app=PIECES, DRAIN_SECONDS="0.5")
     httpx.get(f"{server.url}/hangs")
     httpx.get(f"{server.url}/sleeps_in_a_thread")

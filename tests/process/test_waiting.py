@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from durable.waiting import MOST_WAITING
+from afterwards.waiting import MOST_WAITING
 from tests.serving import Server, until
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,9 @@ async def waiters(server: Server, id: str, count: int) -> AsyncIterator[set[asyn
     try:
         port = server.port
         for _ in range(0, count, 10):
-            ten = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(10)))
+            ten = await asyncio.gather(
+                *(asyncio.open_connection("127.0.0.1", port) for _ in range(10))
+            )
             connections.extend(ten)
             for _, writer in ten:
                 writer.write(f"GET /tasks/{id}?wait=25 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -46,7 +48,9 @@ async def test_two_thousand_waiters_hold_nobody_up(serve: Serve, database_url: s
     async with waiters(server, id, 2 * MOST_WAITING) as answers:
         ready, others = set[asyncio.Task[bytes]](), answers
         while len(ready) < MOST_WAITING:
-            done, others = await asyncio.wait(others, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+            done, others = await asyncio.wait(
+                others, timeout=15, return_when=asyncio.FIRST_COMPLETED
+            )
             assert done
             ready |= done
         assert (await get(server, "/health")).status_code == 200

@@ -15,12 +15,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import tracing
-from durable.attempt import current_task_id
-from durable.engines.local import LocalEngine
-from durable.handoff import InOrder, after_answer
-from durable.model import Task, new_task_id
-from observing import logs
+from afterwards.attempt import current_task_id
+from afterwards.background import InOrder, after_answer
+from afterwards.model import Task, new_task_id
+from afterwards.slots import LocalEngine
 from settings import settings
+from web import logs
 
 
 async def fails() -> None:
@@ -30,7 +30,9 @@ async def fails() -> None:
 def _deeper(frames: int) -> None:
     if frames:
         _deeper(frames - 1)
-    raise ValueError("as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1")
+    raise ValueError(
+        "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
+    )
 
 
 class UnspeakableError(Exception):
@@ -130,7 +132,10 @@ async def streams(request: Request) -> Response:
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     tracing.start()
     app.state.engine = LocalEngine(
-        max_running=100, threads=8, timeout=settings.request_timeout, surrounding=tracing.attempt_span
+        max_running=100,
+        threads=8,
+        timeout=settings.request_timeout,
+        surrounding=tracing.attempt_span,
     )
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
@@ -139,7 +144,9 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     await tracing.stop()
 
 
-logs.configure(settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id)
+logs.configure(
+    settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
+)
 
 app = Starlette(
     routes=[
@@ -152,10 +159,14 @@ app = Starlette(
         attaching(calls),
         attaching(calls_in_a_thread),
         attaching(leaves_a_call_behind),
-        Route("/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), tracing.carrier)),
+        Route(
+            "/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), tracing.carrier)
+        ),
         Route("/first_then_second", after_answer(first_then_second, tracing.carrier)),
         Route("/resumes", after_answer(resumes, tracing.carrier), methods=["POST"]),
-        Route("/lingers", lingers),  # not wrapped, so that Starlette runs its task inside the request
+        Route(
+            "/lingers", lingers
+        ),  # not wrapped, so that Starlette runs its task inside the request
         Route("/raises", after_answer(raises, tracing.carrier)),
         Route("/drips", after_answer(drips, tracing.carrier)),
         Route("/streams", after_answer(streams, tracing.carrier)),

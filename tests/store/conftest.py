@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from storage.database import Database
+from afterwards.store.database import Database
 
 
 @pytest.fixture

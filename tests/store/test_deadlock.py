@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from storage.database import Database
-from storage.failures import DatabaseUnavailable
+from afterwards.store.database import Database
+from afterwards.store.failures import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -21,6 +21,8 @@ async def test_a_deadlock_is_no_bug_of_ours(database: Database) -> None:
             await both_hold.wait()
             await connection.execute(text(f"LOCK TABLE {second}"))
 
-    results = await asyncio.gather(lock("tasks", "users"), lock("users", "tasks"), return_exceptions=True)
+    results = await asyncio.gather(
+        lock("tasks", "users"), lock("users", "tasks"), return_exceptions=True
+    )
     [error] = [result for result in results if result is not None]
     assert isinstance(error, DatabaseUnavailable)

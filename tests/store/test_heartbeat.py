@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from durable import heartbeat
-from durable.heartbeat import BEAT_SECONDS, DEAD_SECONDS, Heartbeat
-from durable.store import Store
-from storage.database import Database
+from afterwards import heartbeat
+from afterwards.heartbeat import BEAT_SECONDS, DEAD_SECONDS, Heartbeat
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +54,9 @@ async def test_a_silent_worker_is_dead(watcher: Heartbeat, clock: Clock, store: 
     assert [*await store.beats()] == [watcher.identity]
 
 
-async def test_a_slow_watcher_finds_the_dead(watcher: Heartbeat, clock: Clock, store: Store) -> None:
+async def test_a_slow_watcher_finds_the_dead(
+    watcher: Heartbeat, clock: Clock, store: Store
+) -> None:
     await store.register("silent")
     await looks(watcher, clock, 5, 3 * BEAT_SECONDS)  # a busy machine: each look comes late
     assert [*await store.beats()] == [watcher.identity]

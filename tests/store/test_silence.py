@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.hasty import CLOSING_SECONDS, HastyConnection
+from afterwards.store.hasty import CLOSING_SECONDS, HastyConnection
 from tests.databases import empty_database
 from tests.proxy import Proxy
 
@@ -17,7 +17,9 @@ pytestmark = pytest.mark.anyio
 async def test_a_silent_ping_closes_its_connection(tmp_path: Path) -> None:
     async with empty_database("postgres", tmp_path) as url:
         with Proxy(url) as between:
-            connection = await asyncpg.connect(between.url, connection_class=HastyConnection, command_timeout=5)
+            connection = await asyncpg.connect(
+                between.url, connection_class=HastyConnection, command_timeout=5
+            )
             assert await connection.fetchrow("SELECT 1") == (1,)
             assert not connection.is_closed()
             between.freeze()

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from durable import statements
-from durable.model import State, new_task_id
-from durable.retries import Settlement
-from durable.store import Store
-from durable.turns import Room
-from storage.database import Database
+from afterwards.model import State, new_task_id
+from afterwards.retries import Settlement
+from afterwards.store import statements
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
+from afterwards.turns import Room
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +50,13 @@ async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
 
 
 async def claimed(
-    store: Store, worker: str = "a", most: int = 100, *, in_thread: bool = False, suspects: int = 100, alone: int = 100
+    store: Store,
+    worker: str = "a",
+    most: int = 100,
+    *,
+    in_thread: bool = False,
+    suspects: int = 100,
+    alone: int = 100,
 ) -> list[str]:
     free = {Room.SLOTS: most, Room.SUSPECTS: suspects, Room.ALONE: alone}
     return [each.id for each in await store.claim(worker, in_thread=in_thread, free=free)]
@@ -81,10 +87,14 @@ async def test_a_task_for_later_is_not_claimed_before(store: Store) -> None:
     assert await claimed(store) == [due]
 
 
-async def test_of_many_claims_at_once_none_gets_what_another_has(store: Store, database: Database) -> None:
+async def test_of_many_claims_at_once_none_gets_what_another_has(
+    store: Store, database: Database
+) -> None:
     ids = await enqueued(store, 200)
     others = [Store(database) for _ in range(4)]
-    claims = await asyncio.gather(*(claimed(each, f"w{number}", 20) for number, each in enumerate(others * 5)))
+    claims = await asyncio.gather(
+        *(claimed(each, f"w{number}", 20) for number, each in enumerate(others * 5))
+    )
     taken = [id for claim in claims for id in claim]
     assert len(taken) == len(set(taken))
     assert set(taken) <= set(ids)
@@ -93,15 +103,24 @@ async def test_of_many_claims_at_once_none_gets_what_another_has(store: Store, d
 async def test_a_settled_task_says_how_it_ended(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
-    await store.settle(id, "a", 1, Settlement(State.DEAD, error_kind="ValueError", error_message="no"), None)
+    await store.settle(
+        id, "a", 1, Settlement(State.DEAD, error_kind="ValueError", error_message="no"), None
+    )
     found = await store.get(id)
     assert found is not None
-    assert (found.state, found.attempt, found.error_kind, found.error_message) == ("dead", 1, "ValueError", "no")
+    assert (found.state, found.attempt, found.error_kind, found.error_message) == (
+        "dead",
+        1,
+        "ValueError",
+        "no",
+    )
     assert found.finished_at >= found.started_at >= found.created_at
 
 
 @pytest.mark.parametrize(("worker", "attempt"), [("b", 1), ("a", 2)])
-async def test_a_settle_by_another_worker_or_attempt_changes_nothing(store: Store, worker: str, attempt: int) -> None:
+async def test_a_settle_by_another_worker_or_attempt_changes_nothing(
+    store: Store, worker: str, attempt: int
+) -> None:
     [id] = await enqueued(store)
     await claimed(store)
     await store.settle(id, worker, attempt, SUCCEEDED, None)
@@ -126,7 +145,9 @@ async def test_a_retry_is_due_after_its_pause_and_counts_its_attempts(store: Sto
     assert await state(store, first) == ("running", 2, 0)
 
 
-async def test_a_rescue_gives_back_what_forgotten_workers_ran_and_leaves_the_others(store: Store) -> None:
+async def test_a_rescue_gives_back_what_forgotten_workers_ran_and_leaves_the_others(
+    store: Store,
+) -> None:
     [mine, other] = [(await enqueued(store))[0] for _ in range(2)]
     assert await claimed(store, "a", 1) == [mine]
     assert await claimed(store, "b", 1) == [other]
@@ -164,7 +185,13 @@ async def test_poison_is_dead_and_its_attempt_not_counted(store: Store, worker: 
     if worker == "b":  # whose it is not
         assert await state(store, id) == ("running", 1, 2)
         return
-    assert (*await state(store, id), found.error_kind, found.error_message) == ("dead", 0, 3, "Poison", "why")
+    assert (*await state(store, id), found.error_kind, found.error_message) == (
+        "dead",
+        0,
+        3,
+        "Poison",
+        "why",
+    )
     assert found.finished_at >= found.started_at
 
 
@@ -225,7 +252,9 @@ async def test_one_name_alone_gets_every_slot(store: Store) -> None:
 
 
 @pytest.mark.parametrize("end", ["succeeded", "dead", "cancelled"])
-async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(store: Store, end: str) -> None:
+async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(
+    store: Store, end: str
+) -> None:
     [first] = await enqueued(store)
     [second] = await enqueued(store, follows=first)
     [third] = await enqueued(store, follows=second)
@@ -285,7 +314,9 @@ async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store
     assert (await state(store, waiting))[0] == "queued"
 
 
-async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_all(store: Store) -> None:
+async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_all(
+    store: Store,
+) -> None:
     await enqueued(store, 5)
     await enqueued(store, 5, delay_us=3_600_000_000)
     assert await store.count_due(100) == 5
@@ -294,7 +325,11 @@ async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_al
 
 
 async def test_many_enqueue_at_once_and_all_are_there(store: Store) -> None:
-    ids = [id for batch in await asyncio.gather(*(enqueued(store, 3) for _ in range(100))) for id in batch]
+    ids = [
+        id
+        for batch in await asyncio.gather(*(enqueued(store, 3) for _ in range(100)))
+        for id in batch
+    ]
     assert len(await claimed(store, most=1000)) == len(set(ids)) == 300
 
 
@@ -325,16 +360,22 @@ async def test_what_is_not_due_settled_or_unknown_cannot_be_claimed_by_its_id(st
     [later] = await enqueued(store, delay_us=3_600_000_000)
     [settled] = await enqueued(store)
     await store.cancel(settled)
-    assert [await store.claim_one("a", id) for id in (later, settled, "task-of-nobody")] == [None] * 3
+    assert [await store.claim_one("a", id) for id in (later, settled, "task-of-nobody")] == [
+        None
+    ] * 3
 
 
 async def test_of_many_who_claim_one_task_one_gets_it(store: Store) -> None:
     [id] = await enqueued(store)
-    won = [row for row in await asyncio.gather(*(store.claim_one("a", id) for _ in range(10))) if row]
+    won = [
+        row for row in await asyncio.gather(*(store.claim_one("a", id) for _ in range(10))) if row
+    ]
     assert len(won) == 1
 
 
-async def test_a_new_task_is_handed_off_once_and_again_only_when_nobody_claims_it(store: Store) -> None:
+async def test_a_new_task_is_handed_off_once_and_again_only_when_nobody_claims_it(
+    store: Store,
+) -> None:
     [id] = await enqueued(store, carrier="a trace")
     [row] = await store.due_for_hand_off(100)
     assert (row.id, row.name, row.carrier) == (id, "nothing", "a trace")
@@ -357,12 +398,15 @@ async def test_a_delayed_task_is_handed_off_when_it_is_due(store: Store) -> None
     assert await handed_off(store) == []
 
 
-async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(store: Store, database: Database) -> None:
+async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(
+    store: Store, database: Database
+) -> None:
     young, old = await enqueued(store, 2)
     async with database.transaction() as connection:
         hour = 3_600_000_000
         await connection.execute(
-            text("UPDATE tasks SET run_at = run_at - :hour WHERE id = :id"), {"hour": hour, "id": old}
+            text("UPDATE tasks SET run_at = run_at - :hour WHERE id = :id"),
+            {"hour": hour, "id": old},
         )
     assert set(await handed_off(store)) == {young, old}
     now = await store.now()
@@ -371,7 +415,9 @@ async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(stor
     assert 2 * hour - hour / 60 < waits[old] < 2 * hour + hour / 60
 
 
-@pytest.mark.parametrize("how", ["retried", "released", "rescued", "given back", "retried by a person"])
+@pytest.mark.parametrize(
+    "how", ["retried", "released", "rescued", "given back", "retried by a person"]
+)
 async def test_what_goes_back_is_due_to_be_handed_off_again(store: Store, how: str) -> None:
     [id] = await enqueued(store, hand_off_after_us=3_600_000_000)
     await claimed(store)
@@ -408,7 +454,11 @@ async def test_a_family_of_workers_is_released_together_and_no_other(store: Stor
     for worker, id in zip(("family-1", "family-2", "b"), ids, strict=True):
         await store.claim_one(worker, id)
     await store.release_family("family-")
-    assert [await state(store, id) for id in ids] == [("queued", 0, 0), ("queued", 0, 0), ("running", 1, 0)]
+    assert [await state(store, id) for id in ids] == [
+        ("queued", 0, 0),
+        ("queued", 0, 0),
+        ("running", 1, 0),
+    ]
     assert set(await store.beats()) == {"a", "b"}
 
 
@@ -426,7 +476,9 @@ async def test_a_database_of_an_earlier_version_gets_the_missing_column_and_stra
         await connection.execute(text("DROP INDEX tasks_to_hand_off"))  # it was made as well
 
 
-async def test_a_database_of_an_earlier_version_gets_the_missing_index(store: Store, database: Database) -> None:
+async def test_a_database_of_an_earlier_version_gets_the_missing_index(
+    store: Store, database: Database
+) -> None:
     for _ in range(2):
         async with database.transaction() as connection:
             await connection.execute(text("DROP INDEX tasks_next"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage.database import Database
+from afterwards.store.database import Database
 from tests.serving import sql
 from torture.house import House
 

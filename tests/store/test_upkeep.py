@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from durable import heartbeat, statements, upkeep
-from durable.engines.local import LocalEngine
-from durable.store import Store
-from durable.upkeep import Upkeep
-from durable.worker import Worker
-from storage import database as database_module
-from storage import sqlite_writer
-from storage.database import Database
+from afterwards import heartbeat, upkeep
+from afterwards.slots import LocalEngine
+from afterwards.store import database as database_module
+from afterwards.store import sqlite_writer, statements
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
+from afterwards.upkeep import Upkeep
+from afterwards.worker import Worker
 from tests.databases import empty_database
 
 pytestmark = pytest.mark.anyio
@@ -46,12 +46,16 @@ async def emptied(database: Database, table: str) -> None:
     async with asyncio.timeout(30):
         while True:
             async with database.reading() as connection:
-                if not (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one():
+                if not (
+                    await connection.execute(text(f"SELECT count(*) FROM {table}"))
+                ).scalar_one():
                     return
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize(("pruning", "old"), [(statements.PRUNE_TASKS, TASKS), (statements.PRUNE_ANSWERS, ANSWERS)])
+@pytest.mark.parametrize(
+    ("pruning", "old"), [(statements.PRUNE_TASKS, TASKS), (statements.PRUNE_ANSWERS, ANSWERS)]
+)
 async def test_pruning_goes_on_until_nothing_old_is_left(
     database: Database, store: Store, pruning: object, old: str
 ) -> None:
@@ -81,7 +85,9 @@ async def test_a_pruning_that_fails_stops_no_other(database: Database, store: St
     await chores.end()
 
 
-async def test_upkeep_comes_round_again(database: Database, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upkeep_comes_round_again(
+    database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(upkeep, "UPKEEP_SECONDS", 0.01)
     chores = Upkeep(store, keep_days=1, is_known=known())
     chores.begin()
@@ -91,11 +97,15 @@ async def test_upkeep_comes_round_again(database: Database, store: Store, monkey
     await chores.end()
 
 
-async def test_a_long_pruning_delays_no_heartbeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_pruning_delays_no_heartbeat(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     never = asyncio.Event()
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
     monkeypatch.setattr(store, "prune", lambda *_: never.wait())
-    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=lambda attempt: nullcontext())
+    engine = LocalEngine(
+        max_running=1, threads=1, timeout=1, surrounding=lambda attempt: nullcontext()
+    )
     worker = Worker(store, engine, max_queued=1, keep_days=1)
     await worker.begin()
     async with asyncio.timeout(30):
@@ -114,7 +124,9 @@ async def test_tables_of_an_earlier_version_get_their_indexes(database: Database
     assert [index["name"] for index in found] == ["ix_answers_created_at"]
 
 
-async def test_an_index_may_take_longer_than_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_may_take_longer_than_a_statement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with empty_database("postgres", tmp_path) as url:
         first = Database(url)
         await first.make_tables()
@@ -122,7 +134,9 @@ async def test_an_index_may_take_longer_than_a_statement(tmp_path: Path, monkeyp
         monkeypatch.setattr(database_module, "STATEMENT_SECONDS", 2.0)
         second = Database(url)
         async with first.transaction() as holding:
-            await holding.execute(text(ANSWERS), {"count": 1})  # the index waits for the end of this
+            await holding.execute(
+                text(ANSWERS), {"count": 1}
+            )  # the index waits for the end of this
             making = asyncio.create_task(second.make_tables())
             await asyncio.wait([making], timeout=4)
         await making
@@ -167,7 +181,9 @@ async def test_a_small_log_is_left_alone(file: tuple[Database, Path]) -> None:
     assert path.with_name("service.db-wal").stat().st_size == before > 0
 
 
-async def test_a_file_that_was_pruned_shrinks(file: tuple[Database, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_was_pruned_shrinks(
+    file: tuple[Database, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, path = file
     monkeypatch.setattr(sqlite_writer, "LARGE_LOG", 0)
     await execute(database, TASKS, count=20_000)

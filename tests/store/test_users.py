@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage import users
-from storage.database import Database
-from storage.failures import DatabaseUnavailable
+import users
+from afterwards.store.database import Database
+from afterwards.store.failures import DatabaseUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,9 @@ async def test_a_second_one_says_which_fields_are_taken(
     assert len(await users.page(database, limit=10, after=0)) == 1
 
 
-@pytest.mark.parametrize("name", ["Ada", "\uff21da", "ad\u200ba", "\u202eada", "ada ", "\U0001d4d0da", "A\u00adDA"])
+@pytest.mark.parametrize(
+    "name", ["Ada", "\uff21da", "ad\u200ba", "\u202eada", "ada ", "\U0001d4d0da", "A\u00adDA"]
+)
 async def test_a_name_that_looks_like_anothers_is_taken(database: Database, name: str) -> None:
     await add(database, "ada@example.com", "ada")
     with pytest.raises(users.Taken) as taken:
@@ -56,19 +58,33 @@ async def test_a_name_that_looks_different_is_free(database: Database, name: str
     assert (await add(database, "ada2@example.com", name)).username == name
 
 
-async def test_an_earlier_versions_users_keep_their_names(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_earlier_versions_users_keep_their_names(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(users, "FILLED_AT_ONCE", 2)
     async with database.transaction() as connection:
         await connection.execute(text("DROP INDEX users_username_folded"))
         await connection.execute(text("ALTER TABLE users DROP COLUMN username_folded"))
         for name in ("Ada", "bob", "ada", "eve"):
-            values = {"email": f"{name}@example.com", "email_folded": name, "username": name, "now": datetime.now(UTC)}
+            values = {
+                "email": f"{name}@example.com",
+                "email_folded": name,
+                "username": name,
+                "now": datetime.now(UTC),
+            }
             columns = "email, email_folded, username, created_at"
-            insert = text(f"INSERT INTO users ({columns}) VALUES (:email, :email_folded, :username, :now)")
+            insert = text(
+                f"INSERT INTO users ({columns}) VALUES (:email, :email_folded, :username, :now)"
+            )
             await connection.execute(insert, values)
     for _ in range(2):
         await database.make_tables()
-    assert [user.username for user in await users.page(database, limit=9, after=0)] == ["Ada", "bob", "ada", "eve"]
+    assert [user.username for user in await users.page(database, limit=9, after=0)] == [
+        "Ada",
+        "bob",
+        "ada",
+        "eve",
+    ]
     async with database.reading() as connection:
         kept = await connection.execute(text("SELECT username_folded FROM users ORDER BY id"))
         assert list(kept.scalars()) == ["ada", "bob", None, "eve"]

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from storage import database as databases
-from storage.database import Database
-from storage.failures import DatabaseUnavailable
+from afterwards.store import database as databases
+from afterwards.store.database import Database
+from afterwards.store.failures import DatabaseUnavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
-HELD_SECONDS, FREE_SECONDS = 0.37, 0.03  # SQLite looks after 328, 428, 528... ms, when the lock is held
+HELD_SECONDS, FREE_SECONDS = (
+    0.37,
+    0.03,
+)  # SQLite looks after 328, 428, 528... ms, when the lock is held
 WRITE = text("DELETE FROM workers")
 
 
@@ -79,7 +82,10 @@ async def test_a_writer_comes_in_at_short_moments(
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
 async def test_a_lock_that_is_kept_is_waited_for_in_vain(
-    write: Callable[[Database], Awaitable[None]], database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Database], Awaitable[None]],
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(databases, "STATEMENT_SECONDS", 0.5)
     database = Database(database_url)
@@ -95,7 +101,9 @@ async def test_a_lock_that_is_kept_is_waited_for_in_vain(
 
 
 async def test_a_wait_that_is_cut_off_keeps_no_lock(database: Database, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "service.db", timeout=30, isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(tmp_path / "service.db", timeout=30, isolation_level=None)
+    ) as other:
         for seconds in (0.0, 0.01, 0.05, 0.1):
             other.execute("BEGIN IMMEDIATE")
             waiting = asyncio.create_task(in_a_transaction(database))

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from durable.backlog import Backlog
-from durable.errors import Overloaded
+from afterwards.backlog import Backlog
+from afterwards.errors import Overloaded
 
 pytestmark = pytest.mark.anyio
 

@@ -48,7 +48,8 @@ async def test_uvicorn_has_the_state_that_is_read() -> None:
     assert hasattr(FlowControl, "resume_reading")
     source = inspect.getsource(RequestResponseCycle)
     names = (
-        "disconnected keep_alive message_event more_body response_complete response_started waiting_for_100_continue"
+        "disconnected keep_alive message_event more_body response_complete response_started "
+        "waiting_for_100_continue"
     )
     for name in names.split():
         assert f"self.{name} = " in source

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from durable.handoff import InOrder, Later, after_answer
-from durable.model import Task
+from afterwards.background import InOrder, Later, after_answer
+from afterwards.model import Task
 from tasks import log_action
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +49,9 @@ def two() -> None:
 async def answer_of(handler: object, carrier: str = "") -> tuple[httpx.Response, Given]:
     app = Starlette(routes=[Route("/", after_answer(handler, lambda request: carrier))])  # type: ignore[arg-type]
     app.state.engine = given = Given()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
         return await client.get("/"), given
 
 
@@ -82,14 +84,18 @@ async def test_a_single_task_is_started_with_its_arguments() -> None:
 
 
 async def test_tasks_of_one_response_are_started_side_by_side_each_with_its_id() -> None:
-    response, given = await answer_of(attaching(BackgroundTasks([BackgroundTask(one), BackgroundTask(two)])))
+    response, given = await answer_of(
+        attaching(BackgroundTasks([BackgroundTask(one), BackgroundTask(two)]))
+    )
     assert given.names() == [["one"], ["two"]]
     assert response.headers["task-id"].split(", ") == [task.id for [task] in given.sequences]
     assert [task.is_async for [task] in given.sequences] == [True, False]
 
 
 async def test_a_route_can_ask_for_order() -> None:
-    in_order = InOrder([BackgroundTask(one), BackgroundTasks([BackgroundTask(two), BackgroundTask(one)])])
+    in_order = InOrder(
+        [BackgroundTask(one), BackgroundTasks([BackgroundTask(two), BackgroundTask(one)])]
+    )
     _, given = await answer_of(attaching(BackgroundTasks([BackgroundTask(two), in_order])))
     assert given.names() == [["two"], ["one", "two", "one"]]
 
@@ -133,6 +139,8 @@ async def test_a_plain_function_may_be_a_handler_as_in_starlette() -> None:
         (datetime(2026, 1, 1, tzinfo=UTC), one, "registered"),
     ],
 )
-def test_what_cannot_be_kept_for_later_is_refused(run_at: datetime, function: Callable[..., None], why: str) -> None:
+def test_what_cannot_be_kept_for_later_is_refused(
+    run_at: datetime, function: Callable[..., None], why: str
+) -> None:
     with pytest.raises(ValueError, match=why):
         Later(run_at, function, "later")

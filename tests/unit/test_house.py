@@ -7,41 +7,50 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("durable", "storage", "effects", "observing", "web")
-OURS = {*ROOMS, "asgi_app", "celery_app", "tasks", "tracing", "settings"}
-MODULES = sorted([*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))])
+ROOMS = ("afterwards", "effects", "web")
+OURS = {*ROOMS, "asgi_app", "celery_app", "tasks", "tracing", "settings", "users"}
+MODULES = sorted(
+    [*ROOT.glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+)
 
 # Who may import what of ours; what is not listed may import nothing of ours but its own room.
 MAY_IMPORT = {
     "asgi_app": OURS - {"asgi_app", "celery_app"},
     "celery_app": OURS - {"asgi_app", "celery_app"},
-    "tasks": {"effects", "storage", "durable.attempt", "durable.registry", "durable.retries", "settings"},
-    "tracing": {"durable.engines.HandOff", "durable.model", "observing", "settings"},
-    "durable": {"durable", "storage"},
-    "storage": {"storage"},
+    "tasks": {"effects", "users", "afterwards", "settings"},
+    "tracing": {"afterwards", "settings"},
+    "users": {"afterwards.store"},
+    "afterwards": {"afterwards"},
     "effects": {"effects"},
-    "observing": {"observing"},
-    "web": {"observing", "web"},
+    "web": {"afterwards", "web"},
 }
 
 # Outside things, and the modules that are their only doors; a folder stands for all that is in it.
 DOORS = {
-    "skywalking": {"tracing"},
-    "grpc": {"tracing"},
-    "sqlalchemy": {
-        *("storage", "durable.store", "durable.statements", "durable.idempotency", "durable.testing"),
+    "skywalking": {"tracing", "afterwards.skywalking"},
+    "grpc": {"tracing", "afterwards.skywalking"},
+    "sqlalchemy": {"afterwards.store", "afterwards.idempotency", "afterwards.testing", "users"},
+    "asyncpg": {"afterwards.store"},
+    "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
+    "kombu": {"afterwards.brokers.celery"},
+    "billiard": {"afterwards.brokers.celery_worker"},
+    "redis": {"afterwards.brokers.celery"},
+    "starlette": {
+        *(
+            "asgi_app",
+            "web",
+            "tracing",
+            "afterwards.background",
+            "afterwards.idempotency",
+            "afterwards.http",
+        ),
+        *("afterwards.skywalking", "afterwards.problems"),
     },
-    "asyncpg": {"storage"},
-    "celery": {"durable.engines.celery", "durable.engines.celery_worker"},
-    "kombu": {"durable.engines.celery"},
-    "billiard": {"durable.engines.celery_worker"},
-    "redis": {"durable.engines.celery"},
-    "starlette": {"asgi_app", "web", "tracing", "durable.handoff", "durable.idempotency"},
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
     "PIL": {"effects"},
     "aiosmtplib": {"effects"},
-    "pydantic": {"settings", "web", "durable.registry"},
+    "pydantic": {"settings", "web", "afterwards.registry", "afterwards.http"},
 }
 
 
@@ -74,9 +83,15 @@ def test_each_outside_thing_has_one_door(path: Path) -> None:
     assert not {name for name in outside if not _is_within(_name(path), DOORS[name])}
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "settings.py"], ids=_name)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.name != "settings.py"], ids=_name
+)
 def test_only_settings_reads_the_environment(path: Path) -> None:
-    used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
     assert not used & {"environ", "getenv"}
 
 
@@ -88,11 +103,13 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_what_is_for_tests_is_not_imported(path: Path) -> None:
-    for_tests = {"durable.testing", "durable.engines.inline"}
-    assert _is_within(_name(path), for_tests) or not {name for name in _imports(path) if _is_within(name, for_tests)}
+    for_tests = {"afterwards.testing", "afterwards.inline"}
+    assert _is_within(_name(path), for_tests) or not {
+        name for name in _imports(path) if _is_within(name, for_tests)
+    }
 
 
 def test_the_rules_would_notice_a_wrong_import() -> None:
-    assert not _is_within("effects.mail", MAY_IMPORT["durable"])
-    assert not _is_within("durable.model", DOORS["skywalking"])
-    assert _is_within("durable.engines.local", MAY_IMPORT["durable"])
+    assert not _is_within("effects.mail", MAY_IMPORT["afterwards"])
+    assert not _is_within("afterwards.model", DOORS["skywalking"])
+    assert _is_within("afterwards.slots", MAY_IMPORT["afterwards"])

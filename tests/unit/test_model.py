@@ -1,6 +1,6 @@
 import re
 
-from durable.model import Attempt, Task, new_task_id
+from afterwards.model import Attempt, Task, new_task_id
 
 
 async def _nothing() -> None:

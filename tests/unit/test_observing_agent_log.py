@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from observing import agent_log
+from afterwards.skywalking import agent_log
 
 
 @pytest.fixture
@@ -20,11 +20,21 @@ def test_the_agents_complaint_is_told_once_and_another_one_too(
     monkeypatch: pytest.MonkeyPatch, agents_log: logging.Logger
 ) -> None:
     monkeypatch.setattr(agent_log, "_quiet_until", {})
-    full, lost = "the queue is full, the segment will be abandoned", "the queue is full, the log will be abandoned"
-    assert [bool(agents_log.filter(complaint(text))) for text in (full, full, lost, full)] == [True, False, True, False]
+    full, lost = (
+        "the queue is full, the segment will be abandoned",
+        "the queue is full, the log will be abandoned",
+    )
+    assert [bool(agents_log.filter(complaint(text))) for text in (full, full, lost, full)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
-def test_a_complaint_is_told_again_after_a_while(monkeypatch: pytest.MonkeyPatch, agents_log: logging.Logger) -> None:
+def test_a_complaint_is_told_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, agents_log: logging.Logger
+) -> None:
     monkeypatch.setattr(agent_log, "_quiet_until", {"the queue is full": -1.0})
     assert agents_log.filter(complaint("the queue is full"))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from observing import logs
+from web import logs
 
 
 def _record(text: str, *args: object, **fields: str) -> logging.LogRecord:
@@ -19,12 +19,27 @@ def test_a_line_for_people_ends_with_the_ids_that_it_has() -> None:
 
 
 def test_a_line_outside_of_a_task_names_none() -> None:
-    assert logs.ForPeople().format(_record("ready", task_id="", trace_id="")).endswith("tasks: ready")
+    assert (
+        logs.ForPeople().format(_record("ready", task_id="", trace_id="")).endswith("tasks: ready")
+    )
 
 
 @pytest.mark.parametrize(
     "control",
-    ["\r", "\x1b[2J", "\x00", "\x85", "\u2028", "\x9b", "\u202e", "\u2066", "\u200f", "\u200b", "\ufeff", "\udc80"],
+    [
+        "\r",
+        "\x1b[2J",
+        "\x00",
+        "\x85",
+        "\u2028",
+        "\x9b",
+        "\u202e",
+        "\u2066",
+        "\u200f",
+        "\u200b",
+        "\ufeff",
+        "\udc80",
+    ],
 )
 def test_a_clients_text_cannot_forge_a_line_or_drive_a_terminal(control: str) -> None:
     line = logs.ForPeople().format(_record("hello %s", f"you{control}2026-01-01 INFO all is well"))
@@ -33,7 +48,9 @@ def test_a_clients_text_cannot_forge_a_line_or_drive_a_terminal(control: str) ->
 
 
 def test_what_follows_a_line_break_is_indented() -> None:
-    line = logs.ForPeople().format(_record("hello %s", "you\n2026-01-01T00:00:00Z INFO all is well"))
+    line = logs.ForPeople().format(
+        _record("hello %s", "you\n2026-01-01T00:00:00Z INFO all is well")
+    )
     assert line.split("\n")[1] == "    2026-01-01T00:00:00Z INFO all is well"
 
 
@@ -56,7 +73,9 @@ def test_a_line_for_machines_is_one_json_object() -> None:
     assert line == {"level": "INFO", "logger": "tasks", "message": "two\nlines", "task": "task-1"}
 
 
-@pytest.mark.parametrize("text", ["J\xfcrgen", "\u05d3\u05d5\u05d3", "\u5f20\u4f1f", "\N{PILE OF POO}"])
+@pytest.mark.parametrize(
+    "text", ["J\xfcrgen", "\u05d3\u05d5\u05d3", "\u5f20\u4f1f", "\N{PILE OF POO}"]
+)
 def test_any_persons_name_stays_as_it_is(text: str) -> None:
     assert logs.ForPeople().format(_record("hello %s", text)).endswith(f"hello {text}")
 
@@ -106,4 +125,7 @@ def test_a_query_does_not_reach_the_access_log(made: Callable[..., logging.LogRe
 def test_others_lines_keep_their_words(made: Callable[..., logging.LogRecord]) -> None:
     assert made("tasks", logging.INFO, "", 1, "%s", ("/why?not",), None).getMessage() == "/why?not"
     assert made("uvicorn.error", logging.INFO, "", 1, "why?", (), None).getMessage() == "why?"
-    assert made("uvicorn.error", logging.INFO, "", 1, "%(a)s", ({"a": "/b?c"},), None).getMessage() == "/b?c"
+    assert (
+        made("uvicorn.error", logging.INFO, "", 1, "%(a)s", ({"a": "/b?c"},), None).getMessage()
+        == "/b?c"
+    )

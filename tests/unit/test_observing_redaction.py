@@ -1,6 +1,6 @@
 import pytest
 
-from observing.redaction import shortened, without_credentials, without_secrets
+from afterwards.redaction import shortened, without_credentials, without_secrets
 from tests.growth import is_linear
 
 
@@ -9,8 +9,14 @@ from tests.growth import is_linear
     [
         ("amqp://user:password@broker:5672/vhost", "amqp://broker:5672/vhost"),
         ("redis://:pa@ss/word@cache:6379/0", "redis://cache:6379/0"),
-        ("for url 'https://discord.com/api/webhooks/1/secret?wait=1' (404)", "for url 'https://discord.com/' (404)"),
-        ("http://a:b@host:8080?key=secret then http://other/path", "http://host:8080/ then http://other/"),
+        (
+            "for url 'https://discord.com/api/webhooks/1/secret?wait=1' (404)",
+            "for url 'https://discord.com/' (404)",
+        ),
+        (
+            "http://a:b@host:8080?key=secret then http://other/path",
+            "http://host:8080/ then http://other/",
+        ),
         ("HTTPS://u:p@host/secret", "HTTPS://host/"),
     ],
 )
@@ -18,7 +24,9 @@ def test_urls_lose_their_secrets(text: str, told: str) -> None:
     assert without_secrets(text) == told
 
 
-@pytest.mark.parametrize("text", ["", "no url", "mail to a@b.example", "sqlite:///data/service.db", "a:b@c"])
+@pytest.mark.parametrize(
+    "text", ["", "no url", "mail to a@b.example", "sqlite:///data/service.db", "a:b@c"]
+)
 def test_text_without_secrets_stays_as_it_is(text: str) -> None:
     assert without_secrets(text) == text
 
@@ -32,7 +40,9 @@ def test_each_url_of_a_text_loses_its_own_credentials() -> None:
     assert told == "from 'http://c' or <ftp://f> to http://g/h, i@j"
 
 
-@pytest.mark.parametrize("unit", ["://", "http://", "http://a", ":// ", "://@ ", "@", "x", "a b://c@d "])
+@pytest.mark.parametrize(
+    "unit", ["://", "http://", "http://a", ":// ", "://@ ", "@", "x", "a b://c@d "]
+)
 @pytest.mark.parametrize("text", ["{}", "{}@", "@://{}", "http://a:b@{}"])
 def test_redaction_costs_no_square_of_the_length(text: str, unit: str) -> None:
     assert is_linear(lambda long: without_secrets(text.format(long)), unit)
@@ -43,7 +53,9 @@ def test_a_short_text_is_not_shortened() -> None:
 
 
 def test_a_long_text_keeps_both_ends_and_says_what_is_left_out() -> None:
-    assert shortened("a" * 100 + "b" * 100, 60) == "a" * 30 + " [... 140 characters ...] " + "b" * 30
+    assert (
+        shortened("a" * 100 + "b" * 100, 60) == "a" * 30 + " [... 140 characters ...] " + "b" * 30
+    )
 
 
 @pytest.mark.parametrize("place", range(60))

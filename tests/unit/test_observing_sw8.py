@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from observing.sw8 import Parent, correlation_of, parent_of, written
+from afterwards.skywalking.sw8 import Parent, correlation_of, parent_of, written
 
 GOOD = Parent("trace.1", "segment-1_", 3, "caller", "caller-1", "GET:/über", "10.0.0.1:80")
 
@@ -115,4 +115,6 @@ def test_what_is_written_is_read_again() -> None:
 
 
 def test_a_lone_surrogate_can_be_written() -> None:
-    assert parent_of(written(GOOD._replace(endpoint="GET:/\ud800"))) == GOOD._replace(endpoint="GET:/?")
+    assert parent_of(written(GOOD._replace(endpoint="GET:/\ud800"))) == GOOD._replace(
+        endpoint="GET:/?"
+    )

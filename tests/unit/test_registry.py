@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from durable import registry
-from durable.errors import ArgumentsRefused, UnknownTask
-from durable.model import Policy
-from durable.registry import task
+from afterwards import registry
+from afterwards.errors import ArgumentsRefused, UnknownTask
+from afterwards.model import Policy
+from afterwards.registry import task
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,11 @@ def test_a_registered_function_stays_as_it_is_and_is_found_both_ways() -> None:
     entry = registry.of_function(greet)
     assert entry is registry.of_name("greet")
     assert entry is not None
-    assert (entry.function, entry.is_async, entry.policy) == (greet, False, Policy(attempts=3, timeout=10))
+    assert (entry.function, entry.is_async, entry.policy) == (
+        greet,
+        False,
+        Policy(attempts=3, timeout=10),
+    )
 
 
 def test_a_name_may_outlive_its_function() -> None:
@@ -49,19 +53,26 @@ def test_arguments_survive_their_row() -> None:
     task()(greet)
     entry = registry.of_name("greet")
     arguments, text = entry.dump(["Ada \N{PILE OF POO}"], {"loudly": True})
-    assert entry.load(text) == arguments == {"name": "Ada \N{PILE OF POO}", "times": 1, "loudly": True}
+    assert (
+        entry.load(text) == arguments == {"name": "Ada \N{PILE OF POO}", "times": 1, "loudly": True}
+    )
 
 
 @pytest.mark.parametrize(
-    ("args", "kwargs"), [([], {}), ([1], {}), (["a", "b"], {}), (["a"], {"other": 1}), (["a", 1, True], {})]
+    ("args", "kwargs"),
+    [([], {}), ([1], {}), (["a", "b"], {}), (["a"], {"other": 1}), (["a", 1, True], {})],
 )
-def test_arguments_that_do_not_fit_are_refused_when_enqueued(args: list[Any], kwargs: dict[str, Any]) -> None:
+def test_arguments_that_do_not_fit_are_refused_when_enqueued(
+    args: list[Any], kwargs: dict[str, Any]
+) -> None:
     task()(greet)
     with pytest.raises(ArgumentsRefused, match=r"^greet: "):
         registry.of_name("greet").dump(args, kwargs)
 
 
-@pytest.mark.parametrize("text", ["{}", '{"name": 1}', '{"name": "a", "gone": 1}', "[]", "not JSON"])
+@pytest.mark.parametrize(
+    "text", ["{}", '{"name": 1}', '{"name": "a", "gone": 1}', "[]", "not JSON"]
+)
 def test_arguments_that_no_longer_fit_are_refused_when_loaded(text: str) -> None:
     task()(greet)
     with pytest.raises(ArgumentsRefused, match=r"^greet: "):
@@ -79,7 +90,11 @@ def test_an_argument_that_is_not_json_is_refused() -> None:
 
 def test_a_parameter_added_with_a_default_fits_old_rows() -> None:
     task()(greet)
-    assert registry.of_name("greet").load('{"name": "a"}') == {"name": "a", "times": 1, "loudly": False}
+    assert registry.of_name("greet").load('{"name": "a"}') == {
+        "name": "a",
+        "times": 1,
+        "loudly": False,
+    }
 
 
 def test_a_task_function_takes_no_star_parameters() -> None:

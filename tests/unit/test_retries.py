@@ -1,15 +1,20 @@
+from typing import Any
+
 import pytest
 
-from durable.model import MOVES, SETTLED, Attempt, Outcome, Policy, State, Task
-from durable.retries import GiveUp, RetryAfter, Settlement, pause, settlement
+from afterwards.model import MOVES, SETTLED, Attempt, Outcome, Policy, State, Task
+from afterwards.retries import GiveUp, RetryAfter, Settlement, pause, settlement
 
 
 async def _nothing() -> None:
     pass
 
 
-def ended(outcome: Outcome, error: BaseException | None = None, *, number: int = 1, **policy: float) -> Attempt:
-    task = Task("task-1", "nothing", _nothing, is_async=True, attempt=number, policy=Policy(**policy))  # type: ignore[arg-type]
+def ended(
+    outcome: Outcome, error: BaseException | None = None, *, number: int = 1, **policy: Any
+) -> Attempt:
+    policed = Policy(**policy)
+    task = Task("task-1", "nothing", _nothing, is_async=True, attempt=number, policy=policed)
     return Attempt(task, outcome=outcome, error=error)
 
 
@@ -41,7 +46,9 @@ def test_wanting_to_be_tried_again_uses_up_attempts_all_the_same() -> None:
     assert settlement(ended(Outcome.FAILED, RetryAfter(42), number=5)).state is State.DEAD
 
 
-@pytest.mark.parametrize(("number", "ceiling"), [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (100_000, 600)])
+@pytest.mark.parametrize(
+    ("number", "ceiling"), [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (100_000, 600)]
+)
 def test_pauses_double_up_to_ten_minutes(number: int, ceiling: float) -> None:
     assert pause(ended(Outcome.FAILED, number=number), lambda: 1.0) == ceiling
 
@@ -56,8 +63,14 @@ def test_an_error_that_cannot_be_stored_as_it_is_is_stored_all_the_same() -> Non
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert settlement(ended(Outcome.FAILED, UnspeakableError())).error_message == "its text cannot be had"
-    assert settlement(ended(Outcome.FAILED, ValueError("a\0\ud800" + "b" * 9000))).error_message == "a?" + "b" * 1997
+    assert (
+        settlement(ended(Outcome.FAILED, UnspeakableError())).error_message
+        == "its text cannot be had"
+    )
+    assert (
+        settlement(ended(Outcome.FAILED, ValueError("a\0\ud800" + "b" * 9000))).error_message
+        == "a?" + "b" * 1997
+    )
 
 
 def test_every_state_is_in_the_transition_table_and_nothing_follows_success() -> None:

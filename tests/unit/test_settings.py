@@ -54,16 +54,22 @@ def test_an_empty_variable_counts_as_unset() -> None:
 
 
 def test_what_is_set_is_taken() -> None:
-    assert read({"PORT": "80", "LOG_LEVEL": "debug", "UNKNOWN": "1"}) == Settings(port=80, log_level="DEBUG")
+    assert read({"PORT": "80", "LOG_LEVEL": "debug", "UNKNOWN": "1"}) == Settings(
+        port=80, log_level="DEBUG"
+    )
 
 
-@pytest.mark.parametrize("url", ["postgres://u:p@h/d", "postgresql://u@h:5432/d?sslmode=require", "sqlite:////tmp/x"])
+@pytest.mark.parametrize(
+    "url", ["postgres://u:p@h/d", "postgresql://u@h:5432/d?sslmode=require", "sqlite:////tmp/x"]
+)
 def test_the_platforms_database_urls_are_taken(url: str) -> None:
     assert read({"DATABASE_URL": url}).database_url == url
 
 
 def test_a_database_in_memory_is_refused() -> None:
-    with pytest.raises(WrongSetting, match=r"DATABASE_URL: got .*, takes sqlite:///path \(a file's\)"):
+    with pytest.raises(
+        WrongSetting, match=r"DATABASE_URL: got .*, takes sqlite:///path \(a file's\)"
+    ):
         read({"DATABASE_URL": "sqlite:///:memory:"})
 
 
@@ -73,12 +79,16 @@ def test_an_sqlite_file_may_be_empty_or_a_database(tmp_path: Path, content: byte
     path.write_bytes(content)
     assert read({"DATABASE_URL": f"sqlite:///{path}"}).database_url == f"sqlite:///{path}"
     path.write_text("hunter2, and other notes")
-    with pytest.raises(WrongSetting, match=f"^DATABASE_URL: {path} is no SQLite database, takes the path of one"):
+    with pytest.raises(
+        WrongSetting, match=f"^DATABASE_URL: {path} is no SQLite database, takes the path of one"
+    ):
         read({"DATABASE_URL": f"sqlite:///{path}?timeout=1"})
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(name: str, value: str) -> None:
+def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(
+    name: str, value: str
+) -> None:
     with pytest.raises(WrongSetting) as refused:
         read({name: value})
     assert str(refused.value).startswith(f"{name}: got ")
@@ -86,7 +96,9 @@ def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(name: str,
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("token", ["\xfcber" * 8, "tab\tin" * 8, " space before it", "line\n" * 8, "x" * 15])
+@pytest.mark.parametrize(
+    "token", ["\xfcber" * 8, "tab\tin" * 8, " space before it", "line\n" * 8, "x" * 15]
+)
 def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
     with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
         read({"ADMIN_TOKEN": token})
@@ -111,7 +123,10 @@ def test_every_setting_is_either_refused_somewhere_above_or_free() -> None:
 def test_a_mailgun_key_without_its_domain_is_refused() -> None:
     with pytest.raises(WrongSetting, match="MAILGUN_DOMAIN: not set"):
         read({"MAILGUN_API_KEY": "key"})
-    assert read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain == "example.com"
+    assert (
+        read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain
+        == "example.com"
+    )
 
 
 def test_a_wrong_setting_stops_the_start_with_one_line() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from storage import steps
+from afterwards.store import steps
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,17 @@ class Campaign:
         self._diary, self._last = Book(directory, "diary-0"), Book(directory, "last")
         self._runs = 0
 
-    def answer(self, status: int, shape: str = "quick", ids: str = "task-1", seconds: float = 0.0) -> None:
-        facts = {"token": "c0-1", "shape": shape, "seconds": seconds, "status": status, "ids": ids, "told": ""}
+    def answer(
+        self, status: int, shape: str = "quick", ids: str = "task-1", seconds: float = 0.0
+    ) -> None:
+        facts = {
+            "token": "c0-1",
+            "shape": shape,
+            "seconds": seconds,
+            "status": status,
+            "ids": ids,
+            "told": "",
+        }
         self._answers.write(**facts, sent=1.0, got=2.0)
 
     def run(
@@ -36,7 +45,9 @@ class Campaign:
         task: str = "task-1",
     ) -> None:
         self._runs += 1
-        self._diary.write(run=self._runs, part=f"c0-1/{part}", task=task, pid=pid, parent=FIRST, began=began)
+        self._diary.write(
+            run=self._runs, part=f"c0-1/{part}", task=task, pid=pid, parent=FIRST, began=began
+        )
         if ended is not None:
             self._diary.write(run=self._runs, how=how, ended=ended)
 
@@ -164,7 +175,10 @@ def test_a_second_run_needs_a_kill(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.0, 3.0)
     campaign.run(4.0, 5.0, pid=SECOND)
-    assert campaign.found().keys() == {"second runs", "of these though the process that ran it was left alone"}
+    assert campaign.found().keys() == {
+        "second runs",
+        "of these though the process that ran it was left alone",
+    }
 
 
 def test_a_second_run_after_a_kill_is_only_counted(campaign: Campaign) -> None:

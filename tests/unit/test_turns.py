@@ -1,6 +1,6 @@
 import pytest
 
-from durable.turns import Queue, Room, Shares, Turns, rooms_of
+from afterwards.turns import Queue, Room, Shares, Turns, rooms_of
 
 
 def queue(name: str, crashes: int = 0) -> Queue:
@@ -28,7 +28,9 @@ def shared(waiting: dict[Queue, int], **free: int) -> dict[str, int]:
         ({"a": 9}, 0, {"a": 0}),
     ],
 )
-def test_each_gets_an_equal_part_of_what_is_left(waiting: dict[str, int], slots: int, got: dict[str, int]) -> None:
+def test_each_gets_an_equal_part_of_what_is_left(
+    waiting: dict[str, int], slots: int, got: dict[str, int]
+) -> None:
     assert shared({queue(name): count for name, count in waiting.items()}, slots=slots) == got
 
 
@@ -44,7 +46,9 @@ def test_what_runs_alone_takes_no_slot() -> None:
     assert shared(waiting, slots=5, alone=1) == {"alone": 1, "too": 0, "fresh": 5}
 
 
-@pytest.mark.parametrize(("crashes", "room"), [(0, Room.SLOTS), (1, Room.SUSPECTS), (2, Room.ALONE), (9, Room.ALONE)])
+@pytest.mark.parametrize(
+    ("crashes", "room"), [(0, Room.SLOTS), (1, Room.SUSPECTS), (2, Room.ALONE), (9, Room.ALONE)]
+)
 def test_crashes_decide_what_a_task_takes_a_part_of(crashes: int, room: Room) -> None:
     assert room in rooms_of(crashes)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from durable import waiting
-from durable.waiting import ReadTogether, Waiters
-from storage.failures import DatabaseUnavailable
+from afterwards import waiting
+from afterwards.store.failures import DatabaseUnavailable
+from afterwards.waiting import ReadTogether, Waiters
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,9 @@ async def woken(waiters: Waiters, id: str) -> bool:
         return end is not None
 
 
-async def test_who_waits_is_woken_by_an_end_here(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_is_woken_by_an_end_here(
+    rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(waiting, "POLL_SECONDS", 3600)
     waiters = Waiters(rows.ended)
     a, b = asyncio.create_task(woken(waiters, "a")), asyncio.create_task(woken(waiters, "b"))
@@ -88,7 +90,9 @@ async def test_only_so_many_may_wait(rows: Rows, monkeypatch: pytest.MonkeyPatch
 
 async def test_rows_are_read_together(rows: Rows) -> None:
     together = ReadTogether(rows.read)
-    found = await asyncio.gather(*(together.row(f"{number}") for number in range(2000)), together.row("none"))
+    found = await asyncio.gather(
+        *(together.row(f"{number}") for number in range(2000)), together.row("none")
+    )
     assert [row and row.id for row in found] == [*map(str, range(2000)), None]
     assert len(rows.asked) == 5
 
@@ -104,7 +108,10 @@ async def test_a_reading_that_fails_fails_for_those_who_asked(rows: Rows) -> Non
 
 async def test_who_leaves_takes_no_row_from_others(rows: Rows) -> None:
     together = ReadTogether(rows.read)
-    leaving, staying = asyncio.create_task(together.row("a")), asyncio.create_task(together.row("a"))
+    leaving, staying = (
+        asyncio.create_task(together.row("a")),
+        asyncio.create_task(together.row("a")),
+    )
     await asyncio.sleep(0)
     leaving.cancel()
     assert await staying

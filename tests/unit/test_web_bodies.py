@@ -11,20 +11,27 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from afterwards import problems
 from tests.growth import is_linear
-from web import bodies, problems
+from web import bodies
 
 # To be put in order when they are normalised, which takes the square of their number.
 MARKS = "\u0315\u0300\u05ae\u0300"
 
 
-@pytest.mark.parametrize("unit", [MARKS, "a", ".", "@", " ", '"', "<", "xn--", "\u1112", "1.", "a\u0300"])
 @pytest.mark.parametrize(
-    "form", ["{}", "a@{}", "a{}@example.com", "a@{}.com", "a@[{}]", "{} <a@example.com>", '"{}"@a.com']
+    "unit", [MARKS, "a", ".", "@", " ", '"', "<", "xn--", "\u1112", "1.", "a\u0300"]
+)
+@pytest.mark.parametrize(
+    "form",
+    ["{}", "a@{}", "a{}@example.com", "a@{}.com", "a@[{}]", "{} <a@example.com>", '"{}"@a.com'],
 )
 def test_what_a_user_sends_costs_no_square_of_its_length(form: str, unit: str) -> None:
     def check(text: str) -> None:
-        for new in ({"email": form.format(text), "username": "a"}, {"email": "a@example.com", "username": text}):
+        for new in (
+            {"email": form.format(text), "username": "a"},
+            {"email": "a@example.com", "username": text},
+        ):
             with pytest.raises(ValidationError):
                 bodies.NewUser.model_validate(new)
 
@@ -42,7 +49,9 @@ async def test_a_route_may_take_a_larger_body_also_unread_by_us() -> None:
 
     routes = [Route("/", bodies.bounded(measure, 1_000_000), methods=["POST"])]
     app = Starlette(routes=routes, exception_handlers={HTTPException: problems.answer})
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
         for body in (b"x" * 1_000_000, pieces()):
             assert (await client.post("/", content=body)).text == "1000000"
         assert (await client.post("/", content=b"x" * 1_000_001)).status_code == 413

@@ -1,0 +1,1 @@
+"""Answer at once, do the rest afterwards: background tasks that survive, for any Starlette application."""

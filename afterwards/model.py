@@ -1,0 +1,137 @@
+"""What a task is, what an attempt at it is, and how an attempt can end."""
+
+import functools
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a task stands; `MOVES` says who moves it on."""
+
+    QUEUED = "queued"  # moved in by a request, by a rescue, a release, or a person who retries it
+    RUNNING = "running"  # moved in by the worker that claims it
+    RETRYING = "retrying"  # moved in by the worker whose attempt failed, with attempts left
+    SUCCEEDED = "succeeded"  # moved in by the worker
+    DEAD = "dead"  # moved in by the worker whose attempt was the last: a person must act
+    CANCELLED = "cancelled"  # moved in by a person
+
+
+# The transition table: from each state, the states that it may become.
+MOVES: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
+    State.RUNNING: frozenset(
+        {State.SUCCEEDED, State.RETRYING, State.DEAD, State.QUEUED, State.CANCELLED}
+    ),
+    State.RETRYING: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
+    State.SUCCEEDED: frozenset(),
+    State.DEAD: frozenset({State.QUEUED}),
+    State.CANCELLED: frozenset({State.QUEUED}),
+}
+
+WAITING = (State.QUEUED, State.RETRYING)
+SETTLED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # the task function raised
+    TIMED_OUT = "timed_out"  # it was cut off at its time limit
+    CANCELLED = "cancelled"  # it cancelled itself
+    RELEASED = "released"  # it was cut off by a shutdown
+
+
+def new_task_id() -> str:
+    """Make an id that reads as the demos' ids do, sorts by time and cannot be guessed.
+
+    The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
+    """
+    microseconds = time.time_ns() // 1000
+    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{_unguessable()}"
+
+
+def _unguessable() -> str:
+    # By the hundred: each call asks the system, and lets go of the interpreter's lock for it.
+    if not _unused:
+        digits = secrets.token_hex(8 * 128)
+        _unused.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
+    return _unused.pop()
+
+
+_unused: list[str] = []
+os.register_at_fork(after_in_child=_unused.clear)
+
+
+@functools.lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How often a task is tried, for how long, and with what pauses (seconds); no `timeout` means the service's."""
+
+    attempts: int = 5
+    timeout: float | None = None
+    first_pause: float = 1.0
+    longest_pause: float = 600.0
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A unit of work with its arguments, ready to run.
+
+    A `stored` one has a row, which is the truth about it; any other lives and dies in memory.
+    `attempt` is the number of the attempt that comes. `carrier` is the trace context of the request
+    that caused it, as text: stored with the task, read by the tracing.
+    """
+
+    id: str
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    carrier: str = ""
+    created_at: float = field(default_factory=time.time)  # in seconds since 1970
+    policy: Policy = Policy()
+    attempt: int = 1
+    crashes: int = 0  # how often a process ended while it ran the task
+    run_at: datetime | None = None  # not before; at once if there is none
+    follows: str = ""  # the id of the task that must have ended before
+    is_followed: bool = False
+    stored: bool = False
+    worker: str = ""  # whose claim it runs under; a settle under any other is refused
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One execution of a task, counted from 1; `outcome` and `error` are set when it has ended.
+
+    A plain `def` task function runs in `thread`, which may outlive the attempt: nothing can stop a
+    thread.
+    """
+
+    task: Task
+    started_at: float = field(default_factory=time.time)
+    outcome: Outcome | None = None
+    error: BaseException | None = None
+    result: Any = None
+    thread: Future[Any] | None = None
+
+    @property
+    def number(self) -> int:
+        return self.task.attempt
+
+    @property
+    def waited(self) -> float:
+        """The seconds between the task's creation and this attempt's start."""
+        return max(0.0, self.started_at - self.task.created_at)

@@ -1,0 +1,37 @@
+"""What was refused while nobody could tell whether it is stored: it never runs, and is withdrawn later."""
+
+import logging
+from typing import Any
+
+from afterwards.store.tasks import Store
+
+log = logging.getLogger("tasks")
+
+
+class Refused:
+    """The rows that may have been committed although their clients were told that nothing was done."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._commits: dict[
+            object, list[dict[str, Any]]
+        ] = {}  # one commit's rows: all of them are there, or none
+        self.ids: set[str] = set()
+
+    def add(self, commit: object, rows: list[dict[str, Any]]) -> None:
+        """Remember the rows, which this commit may have stored."""
+        self._commits.setdefault(commit, []).extend(rows)
+        self.ids.update(row["id"] for row in rows)
+
+    async def withdraw(self, worker: str) -> None:
+        """Delete what was stored; raise `DatabaseUnavailable` as long as the database cannot be asked."""
+        for commit, rows in list(self._commits.items()):
+            begun = await self._store.withdraw(rows, worker)
+            del self._commits[commit]
+            self.ids.difference_update(row["id"] for row in rows)
+            log.warning(
+                "%d tasks were refused while the database was away, and are not stored",
+                len(rows) - len(begun),
+            )
+            if begun:
+                log.error("refused, and yet begun by another worker: %s", ", ".join(begun))

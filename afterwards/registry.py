@@ -1,0 +1,153 @@
+"""`@task`: a stable name for a task function, its policy, and what its arguments must be."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from afterwards.errors import ArgumentsRefused, UnknownTask
+from afterwards.model import Policy
+
+MAX_WORDS = (
+    2000  # characters of what is said about wrong arguments: a stranger may have chosen their names
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskFunction:
+    """A function that can be stored with its arguments, and found again by its name."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    policy: Policy
+    positional: tuple[str, ...]
+    parameters: tuple[str, ...]
+    arguments: type[BaseModel]
+
+    def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Give the arguments by parameter, as they are and as JSON; raise `ArgumentsRefused` where they do not fit."""
+        try:
+            checked = self.arguments.model_validate(self._bound(args, kwargs))
+            return self._by_parameter(checked), checked.model_dump_json()
+        except ValueError as error:  # ValidationError is one
+            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+
+    def load(self, arguments: str) -> dict[str, Any]:
+        """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused` if it no longer fits."""
+        try:
+            loaded = self.arguments.model_validate_json(arguments)
+        except ValueError as error:
+            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+        return self._by_parameter(loaded)
+
+    def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        if len(args) > len(self.positional):
+            raise ValueError(f"takes {len(self.positional)} positional arguments, got {len(args)}")
+        bound = dict(zip(self.positional, args, strict=False))
+        if twice := bound.keys() & kwargs.keys():
+            raise ValueError(f"got {', '.join(sorted(twice))} twice")
+        return {**bound, **kwargs}
+
+    def _by_parameter(self, checked: BaseModel) -> dict[str, Any]:
+        return {name: getattr(checked, name) for name in self.parameters}
+
+
+_by_name: dict[str, TaskFunction] = {}
+_by_function: dict[Callable[..., Any], TaskFunction] = {}
+
+
+def task(
+    name: str | None = None,
+    *,
+    attempts: int = 5,
+    timeout: float | None = None,
+    first_pause: float = 1.0,
+    longest_pause: float = 600.0,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Register a function as a task function, and leave it as it is.
+
+    `name` is what rows hold: keep it when the function is renamed or moved; by default it is the
+    function's own. The arguments are checked against the annotations, and must survive JSON. Pauses
+    and `timeout` are seconds.
+    """
+    policy = Policy(attempts, timeout, first_pause, longest_pause)
+
+    def register(function: Callable[P, R]) -> Callable[P, R]:
+        entry = _entry(name or function.__name__, function, policy)
+        known = _by_name.setdefault(entry.name, entry)
+        if known is not entry and known.function.__qualname__ != function.__qualname__:
+            raise ValueError(f"two task functions are named {entry.name!r}")
+        _by_name[entry.name] = _by_function[function] = entry
+        return function
+
+    return register
+
+
+def of_function(function: Callable[..., Any]) -> TaskFunction | None:
+    """Find what was registered for this function, if anything was."""
+    try:
+        return _by_function.get(function)
+    except TypeError:  # an unhashable callable
+        return None
+
+
+def of_name(name: str) -> TaskFunction:
+    """Find the task function of this name; raise `UnknownTask` if there is none."""
+    try:
+        return _by_name[name]
+    except KeyError:
+        raise UnknownTask(
+            f"no task function is named {name!r}; deploy one that is, then retry the task"
+        ) from None
+
+
+def names() -> list[str]:
+    """List the names of all task functions."""
+    return list(_by_name)
+
+
+def longest(default: float) -> float:
+    """Give the longest time limit of a task function; `default` is that of those which set none."""
+    return max(entry.policy.timeout or default for entry in _by_name.values())
+
+
+def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunction:
+    signature = inspect.signature(function, eval_str=True)
+    fields: dict[str, Any] = {
+        each.name: (
+            Any if each.annotation is each.empty else each.annotation,
+            ... if each.default is each.empty else each.default,
+        )
+        for each in signature.parameters.values()
+    }
+    if any(
+        each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        for each in signature.parameters.values()
+    ):
+        raise TypeError(
+            f"{name}: a task function takes no * and ** parameters, because its row holds them by name"
+        )
+    model = create_model(
+        name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields
+    )
+    positional = tuple(
+        each.name for each in signature.parameters.values() if each.kind is not each.KEYWORD_ONLY
+    )
+    return TaskFunction(
+        name, function, inspect.iscoroutinefunction(function), policy, positional, (*fields,), model
+    )
+
+
+def _in_words(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    errors = error.errors(include_url=False, include_input=False)[:5]
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)[
+        :MAX_WORDS
+    ]

@@ -1,0 +1,1 @@
+"""Apache SkyWalking: every line that touches the agent's insides."""

@@ -1,0 +1,168 @@
+"""The first span of a segment, in the shape of the agent's spans but cheap: most segments have no other.
+
+The agent makes four objects and some forty attributes for a segment of one span; with two segments
+a request that was most of what a traced request cost. What stands here is made at once; the agent's
+own context is made when a plugin asks for it, to hang a span below this one, and what is only sent
+is made by the thread that sends.
+"""
+
+import time
+from collections.abc import Iterator
+from random import getrandbits
+from typing import Any, NamedTuple
+
+from afterwards.redaction import encodable
+from afterwards.skywalking.sw8 import Parent, parent_of
+
+
+class Reference(NamedTuple):
+    """The span that caused another, as the agent's reporter reads it."""
+
+    ref_type: str
+    trace_id: str
+    segment_id: str
+    span_id: int
+    service: str
+    service_instance: str
+    endpoint: str
+    client_address: str
+
+
+class Tag(NamedTuple):
+    """A tag as the agent's reporter reads it."""
+
+    key: str
+    val: str
+
+
+def new_id() -> str:
+    """Make the id of a trace or a segment: 32 hex digits that nobody has used, but that could be guessed."""
+    return f"{getrandbits(128):032x}"
+
+
+class RootSpan:
+    """A span, and as long as it is alone also its segment, as the agent's reporter and plugins read them.
+
+    `carrier` names the span that caused this one, as text in the form of `sw8`; "" if there is
+    none. `sky` is what `tracing` has imported of the agent.
+    """
+
+    sid, pid = 0, -1
+    is_size_limited = False
+
+    __slots__ = (
+        *(
+            "sky",
+            "op",
+            "kind",
+            "layer",
+            "component",
+            "inherit",
+            "carrier",
+            "peer",
+            "tags",
+            "logs",
+            "correlation",
+        ),
+        *("error_occurred", "sent", "task_id", "depth", "start_time", "end_time", "segment_id"),
+        *("_trace", "_parent", "_context"),
+    )
+
+    def __init__(
+        self, sky: Any, op: str, kind: Any, layer: Any, component: Any, carrier: str
+    ) -> None:
+        self.sky = sky
+        self.op = op
+        self.kind = kind
+        self.layer = layer
+        self.component = self.inherit = component
+        self.carrier = carrier
+        self.peer = ""
+        self.tags: dict[str, str] = {}
+        self.logs: list[Any] = []
+        self.correlation: dict[str, str] = {}
+        self.error_occurred = self.sent = False
+        self.task_id = ""
+        self.depth = 1
+        self.start_time, self.end_time = int(time.time() * 1000), 0
+        self.segment_id = new_id()
+        self._trace = ""
+        self._parent: Parent | None = None
+        self._context: Any = None
+        sky.set_spans([self])
+
+    # --- the span ---
+
+    @property
+    def context(self) -> Any:
+        """The agent's own context, for spans below this one."""
+        if self._context is None:
+            context = self._context = self.sky.SpanContext()
+            context.segment.segment_id = self.segment_id
+            context.segment.related_traces = self.related_traces
+            context._correlation = self.correlation
+            context._sid.next()  # 0 is this span's
+            context._nspans = 1
+            context.primary_endpoint = self.sky.PrimaryEndpoint(self)
+            context.task_id = self.task_id
+        return self._context
+
+    @property
+    def parent(self) -> Parent | None:
+        """The span that caused this one."""
+        if self._parent is None and self.carrier:
+            self._parent = parent_of(self.carrier)
+        return self._parent
+
+    @property
+    def refs(self) -> list[Reference]:
+        """The same as the agent's reporter wants it."""
+        parent, config = self.parent, self.sky.config
+        if parent is None:
+            return []
+        is_here = (parent.service, parent.instance) == (
+            config.agent_name,
+            config.agent_instance_name,
+        )
+        return [
+            Reference("CrossThread" if is_here and not parent.address else "CrossProcess", *parent)
+        ]
+
+    def tag(self, tag: Any) -> None:
+        """Set one of the agent's tags, as its users do."""
+        self.tags[tag.key] = tag.val
+
+    def iter_tags(self) -> Iterator[Tag]:
+        return (Tag(key, encodable(value)) for key, value in self.tags.items())
+
+    def stop(self) -> bool:
+        """End the span; False if others of its segment are still open."""
+        self.depth = 0
+        if self._context is not None:
+            return bool(self._context.stop(self))
+        self.end_time = int(time.time() * 1000)
+        self.sky.set_spans([])
+        self.sky.agent.archive_segment(self)
+        return True
+
+    def finish(self, segment: Any) -> bool:
+        """Be told by the context that the span has ended."""
+        self.end_time = int(time.time() * 1000)
+        segment.archive(self)
+        return True
+
+    # --- the segment ---
+
+    @property
+    def trace_id(self) -> str:
+        if not self._trace:
+            self._trace = self.parent.trace_id if self.parent else new_id()
+        return self._trace
+
+    @property
+    def related_traces(self) -> list[str]:
+        return [self.trace_id]
+
+    @property
+    def spans(self) -> "list[RootSpan]":
+        return [self]

@@ -1,0 +1,42 @@
+"""What keeps the database small: what is old is deleted, and the room comes back; in steps that hold nobody up.
+
+Each chore has a loop of its own: a long one delays neither a heartbeat nor another chore, nor does
+one that fails.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from afterwards.loop import Loop
+from afterwards.store import statements
+from afterwards.store.tasks import Store
+
+UPKEEP_SECONDS = 10.0  # between the end of one round and the next
+END_SECONDS = 0.3
+
+
+class Upkeep:
+    """One process's upkeep, once its worker is known; other processes may do the same at the same moment."""
+
+    def __init__(self, store: Store, keep_days: float, is_known: asyncio.Event) -> None:
+        self._is_known = is_known
+        chores: list[Callable[[], Awaitable[object]]] = [
+            partial(store.prune, statements.PRUNE_TASKS, keep_days),
+            partial(store.prune, statements.PRUNE_ANSWERS, keep_days),
+            store.shrink,
+        ]
+        self._loops = [Loop(partial(self._do, chore), UPKEEP_SECONDS) for chore in chores]
+
+    def begin(self) -> None:
+        """Start with the first round at once."""
+        for loop in self._loops:
+            loop.begin()
+
+    async def _do(self, chore: Callable[[], Awaitable[object]]) -> None:
+        await self._is_known.wait()  # before that there may be no tables
+        await chore()
+
+    async def end(self) -> None:
+        """Leave what is not done to the next process."""
+        await asyncio.gather(*(loop.end(END_SECONDS) for loop in self._loops))

@@ -1,0 +1,130 @@
+"""Users in the database: added once, listed by rising id."""
+
+import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    Row,
+    String,
+    Table,
+    bindparam,
+    exists,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from afterwards.store.database import Database
+from afterwards.store.migrations import Instant, metadata
+
+FILLED_AT_ONCE = 1000  # users of an earlier version, in one statement
+
+
+def folded(username: str) -> str:
+    """Give what is left of a name without case, form, and what cannot be seen: names that share it look the same.
+
+    Letters of other alphabets that look alike are other letters here. https://www.unicode.org/reports/tr15/
+    """
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+    visible = "".join(each for each in text if unicodedata.category(each) != "Cf")
+    return " ".join(visible.split())
+
+
+def _fold_names(connection: Connection) -> None:
+    """Fold the names of an earlier version's users; of those that look alike already the first has the name."""
+    others = users.alias()
+    is_taken = exists().where(others.c.username_folded == bindparam("name"))
+    fold = (
+        update(users)
+        .where(users.c.id == bindparam("user"), ~is_taken)
+        .values(username_folded=bindparam("name"))
+    )
+    last = 0
+    while rows := connection.execute(
+        select(users.c.id, users.c.username)
+        .where(users.c.id > last)
+        .order_by(users.c.id)
+        .limit(FILLED_AT_ONCE)
+    ).all():
+        connection.execute(fold, [{"user": row.id, "name": folded(row.username)} for row in rows])
+        last = rows[-1].id
+
+
+users = Table(
+    "users",
+    metadata,
+    # SQLite gives rising ids to INTEGER alone.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("email", String, nullable=False),
+    Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
+    Column("username", String, nullable=False, unique=True),
+    # Unique without regard to what looks the same; null for those who looked like another before
+    # that was so.
+    Column("username_folded", String, info={"fill": _fold_names}),
+    Column("created_at", Instant, nullable=False),
+)
+Index("users_username_folded", users.c.username_folded, unique=True)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: int
+    email: str
+    username: str
+    created_at: datetime
+
+
+class Taken(Exception):
+    """Another user has the e-mail address, the user name, or both; `fields` says which."""
+
+    def __init__(self, fields: list[str]) -> None:
+        super().__init__(f"taken: {', '.join(fields)}")
+        self.fields = fields
+
+
+@asynccontextmanager
+async def adding(
+    database: Database, email: str, username: str
+) -> AsyncIterator[tuple[AsyncConnection, User]]:
+    """Add a user in a transaction that the block may go on with; raise `Taken` where another user is in the way."""
+    row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
+    row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
+    insert = users.insert().values(row).returning(users)
+    try:
+        async with database.transaction() as connection:
+            yield connection, _user((await connection.execute(insert)).one())
+    except IntegrityError:
+        raise Taken(await _taken(database, email, username)) from None
+
+
+async def page(database: Database, *, limit: int, after: int) -> list[User]:
+    """List at most `limit` users whose ids are above `after`, by rising id."""
+    query = select(users).where(users.c.id > after).order_by(users.c.id).limit(limit)
+    async with database.reading() as connection:
+        return [_user(row) for row in await connection.execute(query)]
+
+
+async def _taken(database: Database, email: str, username: str) -> list[str]:
+    has_email, name = users.c.email_folded == email.casefold(), folded(username)
+    has_name = or_(users.c.username == username, users.c.username_folded == name)
+    query = select(has_email.label("email"), has_name.label("username")).where(
+        or_(has_email, has_name)
+    )
+    async with database.reading() as connection:
+        rows = (await connection.execute(query)).all()
+    return [field for field in ("email", "username") if any(getattr(row, field) for row in rows)]
+
+
+def _user(row: Row[Any]) -> User:
+    return User(row.id, row.email, row.username, row.created_at)

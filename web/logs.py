@@ -1,0 +1,123 @@
+"""How a log line looks: for a person, or as JSON for machines; each with its trace id and its task id."""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from afterwards.redaction import shortened, without_credentials
+
+# A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for
+# the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
+# width; and what cannot be encoded.
+CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+UVICORN = ("uvicorn", "uvicorn.access")
+TALKATIVE = (
+    "httpx",
+    "httpcore",
+    "aiosqlite",
+    "PIL",
+    "asyncio",
+)  # httpx logs whole URLs, a webhook's secret with them
+
+
+class ForPeople(logging.Formatter):
+    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then the traceback if there is one.
+
+    What follows a line break is indented, so that no text can pass for a line of its own.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_time(record)} {record.levelname:<7} {record.name}: {_told(record.getMessage())}"
+        line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
+        if record.exc_info:
+            line += "\n" + _told(self.formatException(record.exc_info))
+        return CONTROLS.sub(_escaped, line).replace("\n", "\n    ")
+
+
+class ForMachines(logging.Formatter):
+    """One JSON object to a line: time, level, logger, message, and where there are any task, trace and exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _told(record.getMessage()),
+            **_ids(record),
+        }
+        if record.exc_info:
+            line["exception"] = _told(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+def configure(
+    level: str, style: str, task_id: Callable[[], str], trace_id: Callable[[], str]
+) -> None:
+    """Send every log line, uvicorn's too, to stdout in this `style`, "text" or "json".
+
+    `task_id` and `trace_id` are asked at each line, in its own context.
+    """
+    _put_ids_on_records(task_id, trace_id)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.set_name("service")
+    handler.setFormatter(ForMachines() if style == "json" else ForPeople())
+    root = logging.getLogger()
+    for other in [each for each in root.handlers if each.name == "service"]:
+        root.removeHandler(other)
+    root.addHandler(handler)
+    root.setLevel(level)
+    handler.setLevel(level)  # uvicorn's loggers have levels of their own, and so pass the root's
+    for logger in map(logging.getLogger, UVICORN):
+        if logger.handlers:  # it has none under --no-access-log
+            logger.handlers.clear()
+            logger.propagate = True
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+
+
+def _put_ids_on_records(task_id: Callable[[], str], trace_id: Callable[[], str]) -> None:
+    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = logging.LogRecord(*args, **kwargs)
+        record.task_id, record.trace_id = task_id(), trace_id()
+        # Nameless is what logging.makeLogRecord begins with, for a child's line.
+        if str(record.name).startswith("uvicorn.") and isinstance(record.args, tuple):
+            record.args = tuple(map(_without_query, record.args))
+        return record
+
+    logging.setLogRecordFactory(make)
+
+
+def _without_query(told: object) -> object:
+    # Of a path, as uvicorn tells it; people put tokens into queries.
+    if not isinstance(told, str) or not told.startswith("/") or "?" not in told:
+        return told
+    return told.partition("?")[0] + "?..."
+
+
+def _told(text: str) -> str:
+    return without_credentials(shortened(text))
+
+
+def _ids(record: logging.LogRecord) -> dict[str, str]:
+    ids = {"task": getattr(record, "task_id", ""), "trace": getattr(record, "trace_id", "")}
+    return {key: value for key, value in ids.items() if value}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return (
+        datetime.fromtimestamp(record.created, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return control[0].encode("unicode_escape").decode()
