@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import uvicorn
@@ -25,18 +24,18 @@ from starlette.routing import Route
 import tasks
 import tracing
 import users
-from afterwards import problems, registry
+from afterwards import http, problems, registry
 from afterwards.attempt import current_task_id
 from afterwards.background import after_answer, store
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import HandOffWorker
 from afterwards.errors import CutOff, KeyIsUnderWay, KeyReused, Overloaded
-from afterwards.http import api as task_routes
 from afterwards.http import checking
 from afterwards.slots import LocalEngine
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.tasks import Store
+from afterwards.times import rfc3339
 from afterwards.worker import Worker
 from effects import images
 from settings import exit_with, settings
@@ -51,6 +50,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 async def index(request: Request) -> Response:
     routes = [f"{method} {path}" for path, handlers in ROUTES.items() for method in handlers]
+    for route in TASK_ROUTES:
+        routes += [
+            f"{method} {route.path}" for method in sorted({*(route.methods or ())} - {"HEAD"})
+        ]
     return JSONResponse({"name": NAME, "version": VERSION, "status": "ok", "routes": routes})
 
 
@@ -171,11 +174,26 @@ async def _add_user(request: Request, *, is_announced: bool) -> Response:
 
 
 def _shown(user: users.User) -> dict[str, Any]:
-    return {**asdict(user), "created_at": _rfc3339(user.created_at)}
+    return {**asdict(user), "created_at": rfc3339(user.created_at)}
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+class _TaskOwner:
+    """Whose tasks `/tasks` shows."""
+
+    @property
+    def store(self) -> Store:
+        store: Store = app.state.store
+        return store
+
+    @property
+    def process(self) -> http.Process:
+        return self
+
+    def wake(self) -> None:
+        app.state.worker.look()
+
+    def cancel(self, id: str) -> None:
+        app.state.engine.cancel(id)
 
 
 ROUTES = {
@@ -192,11 +210,9 @@ ROUTES = {
     "/action": {"POST": action},
     "/complex-action": {"POST": complex_action},
     "/process": {"POST": process},
-    "/tasks": {"GET": task_routes.index},
-    "/tasks/{id}": {"GET": task_routes.show, "DELETE": task_routes.cancel},
-    "/tasks/{id}/arguments": {"GET": task_routes.arguments},
-    "/tasks/{id}/retry": {"POST": task_routes.retry},
 }
+
+TASK_ROUTES = http.routes(_TaskOwner(), token=settings.admin_token, prefix="/tasks")
 
 # The paths whose bodies may have more bytes than `bodies.MAX_BODY`, or only fewer. What reads,
 # checks and stores a body runs on the event loop, and there a mebibyte of fields takes a second.
@@ -215,7 +231,7 @@ def _routes() -> list[Route]:
             route = Route(spelling, endpoint, methods=list(handlers))
             route.path = path
             routes.append(route)
-    return routes
+    return [*routes, *TASK_ROUTES]
 
 
 def _by_method(handlers: Mapping[str, Handler]) -> Handler:
@@ -250,7 +266,6 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         log.warning(
             "THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL"
         )
-    app.state.admin_token = settings.admin_token
     app.state.database = database = Database(settings.database_url)
     app.state.store = Store(database)
     app.state.engine = LocalEngine(

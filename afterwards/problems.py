@@ -42,7 +42,7 @@ class Problem(HTTPException):
 
 # Starlette raises these without a word of help.
 DETAILS = {
-    404: "There is nothing at this path; GET / lists the routes.",
+    404: "There is nothing at this path.",
     405: "This path does not take that method; the Allow header lists those that it takes.",
 }
 

@@ -1,1 +1,64 @@
-"""What is asked of tasks over HTTP."""
+"""What is asked of tasks over HTTP, as an application to be mounted, or as routes for a list."""
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+
+from afterwards import problems
+from afterwards.http.api import Owner, Process, Tasks
+from afterwards.http.mounting import Route, WholePath, answer_without_slash, path_in
+from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+
+__all__ = ["Owner", "Process", "answer_without_slash", "make", "path_in", "routes"]
+
+ANSWERS: dict[Any, Any] = {
+    HTTPException: problems.answer,
+    DatabaseUnavailable: problems.answer_unavailable,
+    OutcomeUnknown: problems.answer_unknown,
+    OSError: problems.answer_no_descriptors,
+}
+
+
+def make(owner: Owner, *, token: str | None) -> Starlette:
+    """Make the application that answers for the owner's tasks, wherever it is mounted.
+
+    Without a token its operators are the clients on this machine.
+    """
+    app = Starlette(
+        routes=_routes(Tasks(owner, token)),
+        middleware=[Middleware(WholePath)],
+        exception_handlers=ANSWERS | {Exception: problems.answer_bug},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def routes(owner: Owner, *, token: str | None, prefix: str) -> list[Route]:
+    """List the same routes under `prefix`, for an application's own list.
+
+    They answer their errors as `make`'s do; a path and a method that nothing has are the
+    application's.
+    """
+    return _routes(Tasks(owner, token, prefix), [Middleware(ExceptionMiddleware, handlers=ANSWERS)])
+
+
+def _routes(tasks: Tasks, middleware: list[Middleware] | None = None) -> list[Route]:
+    table = [
+        ("", tasks.index, ["GET"]),
+        ("/{id}", tasks.one, ["GET", "DELETE"]),
+        ("/{id}/arguments", tasks.arguments, ["GET"]),
+        ("/{id}/retry", tasks.retry, ["POST"]),
+    ]
+    return [
+        Route(
+            tasks.prefix + path or "/",
+            endpoint,
+            methods=methods,
+            name=f"afterwards.{endpoint.__name__}",
+            middleware=middleware,
+        )
+        for path, endpoint, methods in table
+    ]
