@@ -1,5 +1,6 @@
 """What is asked of tasks over HTTP, as an application to be mounted, or as routes for a list."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -27,13 +28,11 @@ def make(owner: Owner, *, token: str | None) -> Starlette:
 
     Without a token its operators are the clients on this machine.
     """
-    app = Starlette(
+    return Starlette(
         routes=_routes(Tasks(owner, token)),
         middleware=[Middleware(WholePath)],
         exception_handlers=ANSWERS | {Exception: problems.answer_bug},
     )
-    app.router.redirect_slashes = False
-    return app
 
 
 def routes(owner: Owner, *, token: str | None, prefix: str) -> list[Route]:
@@ -42,10 +41,11 @@ def routes(owner: Owner, *, token: str | None, prefix: str) -> list[Route]:
     They answer their errors as `make`'s do; a path and a method that nothing has are the
     application's.
     """
-    return _routes(Tasks(owner, token, prefix), [Middleware(ExceptionMiddleware, handlers=ANSWERS)])
+    around = [Middleware(WholePath), Middleware(ExceptionMiddleware, handlers=ANSWERS)]
+    return _routes(Tasks(owner, token), prefix.rstrip("/"), around)
 
 
-def _routes(tasks: Tasks, middleware: list[Middleware] | None = None) -> list[Route]:
+def _routes(tasks: Tasks, prefix: str = "", middleware: Sequence[Middleware] = ()) -> list[Route]:
     table = [
         ("", tasks.index, ["GET"]),
         ("/{id}", tasks.one, ["GET", "DELETE"]),
@@ -54,7 +54,7 @@ def _routes(tasks: Tasks, middleware: list[Middleware] | None = None) -> list[Ro
     ]
     return [
         Route(
-            tasks.prefix + path or "/",
+            prefix + path or "/",
             endpoint,
             methods=methods,
             name=f"afterwards.{endpoint.__name__}",

@@ -59,10 +59,10 @@ class _Page(BaseModel):
 
 
 class Tasks:
-    """The endpoints, under `prefix` in the application that has them as its routes."""
+    """The endpoints; the links that they give are made of the paths that they are asked at."""
 
-    def __init__(self, owner: Owner, token: str | None, prefix: str = "") -> None:
-        self.owner, self.token, self.prefix = owner, token, prefix.rstrip("/")
+    def __init__(self, owner: Owner, token: str | None) -> None:
+        self.owner, self.token = owner, token
 
     async def index(self, request: Request) -> Response:
         """Answer the operator with tasks, newest first, and the beginning of their arguments."""
@@ -71,9 +71,8 @@ class Tasks:
         rows = await self._page(asked)
         shown, following = _fitting(rows), None
         if len(shown) < len(rows) or len(rows) == asked.limit:
-            again = asked.model_dump(exclude_none=True) | {"after": shown[-1].id}
-            slash = "/" if request.scope["path"].endswith("/") else ""
-            following = f"{self._path(request)}{slash}?{urlencode(again)}"
+            again = asked.model_dump(mode="json", exclude_none=True) | {"after": shown[-1].id}
+            following = f"{quote(request.scope['path'])}?{urlencode(again)}"
         tasks = [{**_shown(row), "arguments": _json(row, "arguments")} for row in shown]
         return JSONResponse({"tasks": tasks, "next": following})
 
@@ -99,7 +98,7 @@ class Tasks:
             detail = f"Only dead and cancelled tasks can be retried; this one is {row.state}."
             raise Problem(409, detail)
         self.owner.process.wake()
-        location = f"{self._path(request)}/{row.id}"
+        location = quote(request.scope["path"].rstrip("/").removesuffix("/retry"))
         return JSONResponse(_shown(await self._row(request)), 202, {"Location": location})
 
     async def _cancel(self, request: Request) -> Response:
@@ -115,9 +114,6 @@ class Tasks:
         return await self.owner.store.page(
             state=asked.state, name=asked.name, limit=asked.limit, after=asked.after
         )
-
-    def _path(self, request: Request) -> str:
-        return quote(request.scope.get("root_path", "") + self.prefix)
 
     async def _row(self, request: Request) -> Any:
         row = await self.owner.store.get(request.path_params["id"].replace("\0", ""))
@@ -135,7 +131,10 @@ class Tasks:
                 with self.owner.store.waiters.waiting(request.path_params["id"]) as woken:
                     # Not before: it could end between this look and the wait.
                     row, left = await self._row(request), deadline - clock()
-                    if row.finished_at is not None or woken is None or left <= 0 or gone.done():
+                    if woken is None or left <= 0 or row.finished_at is not None:
+                        return row
+                    if gone.done():
+                        gone.result()  # raises what refused the body
                         return row
                     await asyncio.wait(
                         [gone, woken], timeout=left, return_when=asyncio.FIRST_COMPLETED

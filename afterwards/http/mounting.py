@@ -30,15 +30,15 @@ class WithoutSlash(routing.Route):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         root = scope.get("root_path", "")
+        scope["root_path"] = _whole(scope, root)
         scope["app_root_path"] = scope.get("app_root_path", root)
-        scope["root_path"] = _whole(scope["path"], root, root)
         await self.app(scope, receive, send)
 
 
 class WholePath:
-    """Gives a mounted application the path that begins with its `root_path`, as ASGI has it.
+    """Gives the routes below the path that begins with `root_path`, as ASGI has it.
 
-    FastAPI's `root_path=`, behind a proxy that strips it, gives one that does not, and then
+    FastAPI's `root_path=`, behind a proxy that strips it, leaves one that does not, and then
     nothing that is mounted matches.
     """
 
@@ -46,14 +46,14 @@ class WholePath:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if "path" in scope:
-            outer = scope.get("app_root_path", "")
-            scope["path"] = _whole(scope["path"], scope.get("root_path", ""), outer)
+        if scope["type"] == "http":
+            scope["path"] = _whole(scope, scope.get("app_root_path", scope.get("root_path", "")))
         await self.app(scope, receive, send)
 
 
-def _whole(path: str, root: str, outer: str) -> str:
-    return path if f"{path}/".startswith(f"{root}/") else outer + path
+def _whole(scope: Scope, stripped: str) -> str:
+    path: str = scope["path"]
+    return path if f"{path}/".startswith(f"{scope.get('root_path', '')}/") else stripped + path
 
 
 def path_in(app: Any, owner: Owner) -> str | None:
@@ -90,7 +90,7 @@ def _walk(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _walk(route.routes, prefix + route.path)
         elif isinstance(route, routing.Route):
             yield prefix + route.path, route
-        elif included := getattr(route, "effective_route_contexts", None):  # FastAPI since 0.116
+        elif included := getattr(route, "effective_route_contexts", None):  # FastAPI
             yield from _walk((each.starlette_route for each in included()), prefix)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks
 from afterwards import http
@@ -123,6 +124,10 @@ async def test_routes_in_a_list_link_to_their_prefix(owner: Owner, kit: TaskKit)
             body = (await asked.get(f"/behind/api/v1/tasks{slash}?limit=1")).json()
             assert body["next"] == f"/behind/api/v1/tasks{slash}?limit=1&after={ids[1]}"
     assert http.path_in(app, owner) == "/api/v1/tasks"
+    bare = installed(*http.routes(owner, token=None, prefix="/tasks"))
+    async with client(bare, "/stripped") as asked:
+        body = (await asked.get("/tasks?limit=1")).json()
+        assert body["next"] == f"/stripped/tasks?limit=1&after={ids[1]}"
 
 
 async def test_a_path_whose_root_was_stripped_is_found(owner: Owner, kit: TaskKit) -> None:
@@ -156,9 +161,9 @@ async def test_another_route_of_the_path_keeps_its_method(owner: Owner) -> None:
 async def test_a_mount_of_another_is_left_alone(owner: Owner) -> None:
     other = Starlette(routes=[Route("/", everybody)])
     app = installed(Mount("/other", other), Mount("/tasks", http.make(owner, token=None)))
+    assert [getattr(route, "path", "") for route in app.routes] == ["/other", "/tasks", "/tasks"]
     async with client(app) as asked:
-        assert (await asked.get("/other")).status_code == 307
-        assert (await asked.get("/other/")).status_code == 200
+        assert (await asked.get("/other/")).text == "not about tasks"
 
 
 async def test_looking_again_adds_only_what_is_new(owner: Owner) -> None:
@@ -185,6 +190,21 @@ async def test_a_waiting_client_hears_of_the_end(owner: Owner, kit: TaskKit) -> 
         assert (await asked.get(f"/tasks/{id}?wait=0.01")).json()["state"] == "queued"
         await kit.drain()
         assert (await asked.get(f"/tasks/{id}?wait=10")).json()["state"] == "succeeded"
+
+
+async def test_a_refused_body_is_no_client_that_left(owner: Owner, kit: TaskKit) -> None:
+    mounted = http.make(owner, token=None)
+
+    async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+        async def refuse() -> Message:
+            raise HTTPException(413)
+
+        await mounted(scope, refuse, send)
+
+    id = await kit.enqueue(tasks.log_action, "mounted")
+    async with client(bounded) as asked:
+        assert (await asked.get(f"/{id}?wait=10")).status_code == 413
+        assert (await asked.get(f"/{id}")).status_code == 200
 
 
 # --- where it is ---
