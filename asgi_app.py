@@ -29,20 +29,22 @@ from afterwards import problems, registry
 from afterwards.attempt import current_task_id
 from afterwards.background import after_answer, store
 from afterwards.brokers import Broker
-from afterwards.brokers.publisher import HandOffWorker
 from afterwards.errors import CutOff, KeyIsUnderWay, KeyReused, Overloaded
 from afterwards.http import api as task_routes
 from afterwards.http import checking
-from afterwards.slots import LocalEngine
+from afterwards.limits import Limits
+from afterwards.process import Process
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.tasks import Store
-from afterwards.worker import Worker
+from afterwards.watchdog import ending_within
 from effects import images
 from settings import exit_with, settings
 from web import bodies, connections, logs
 
 NAME, VERSION = "starlette-background-tasks", "0.1.0"
+
+UNWINDING_SECONDS = 4.0  # after the drain, for what it cuts off and for its last words
 
 log = logging.getLogger("service")
 
@@ -240,12 +242,12 @@ def _broker() -> Broker | None:
     app = celery.make_app(
         settings.celery_broker_url, longest=registry.longest(settings.request_timeout)
     )
-    return celery.CeleryBroker(app, settings.celery_broker_url, tracing.hand_off_span)
+    return celery.CeleryBroker(app, settings.celery_broker_url, tracing.skywalking)
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start(in_fleet=broker is not None)
+    tracing.skywalking.start(has_broker=broker is not None)
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
         log.warning(
             "THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL"
@@ -253,24 +255,22 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     app.state.admin_token = settings.admin_token
     app.state.database = database = Database(settings.database_url)
     app.state.store = Store(database)
-    app.state.engine = LocalEngine(
+    limits = Limits(
         max_running=settings.max_running,
         threads=settings.task_threads,
         timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
+        max_queued=settings.max_queued,
+        keep_days=settings.keep_days,
     )
-    limits: dict[str, Any] = {"max_queued": settings.max_queued, "keep_days": settings.keep_days}
-    app.state.worker = worker = (
-        HandOffWorker(app.state.store, app.state.engine, broker, **limits)
-        if broker
-        else Worker(app.state.store, app.state.engine, **limits)
-    )
+    worker = Process(app.state.store, limits, tracing=tracing.skywalking, broker=broker)
+    app.state.worker, app.state.engine = worker, worker.slots
     try:
         await worker.begin()
         _quieten_garbage_collector()
         yield
     finally:
-        await worker.drain(settings.drain_seconds)
+        with ending_within(settings.drain_seconds + UNWINDING_SECONDS):
+            await worker.drain(settings.drain_seconds)
         await asyncio.gather(database.close(), tracing.stop())
 
 

@@ -163,7 +163,7 @@ async def store(
 ) -> BackgroundTasks:
     """Store the tasks in the handler's own transaction, so that both are committed or neither; attach what it returns.
 
-    Raises what `Worker.accept` raises, and ValueError for what no `@task` has registered.
+    Raises what `Process.accept` raises, and ValueError for what no `@task` has registered.
     """
     handing: _Handing = request.scope[HANDING]
     groups = _groups(background, handing)

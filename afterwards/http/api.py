@@ -79,7 +79,7 @@ async def cancel(request: Request) -> Response:
     row = await _row(request)
     if not await request.app.state.store.cancel(row.id):
         raise Problem(409, f"The task has settled: it is {(await _row(request)).state}.")
-    request.app.state.engine.cancel(row.id)
+    request.app.state.worker.cancel(row.id)
     request.app.state.store.waiters.tell(row.id)
     return JSONResponse(_shown(await _row(request)))
 
@@ -92,7 +92,7 @@ async def retry(request: Request) -> Response:
         raise Problem(
             409, f"Only dead and cancelled tasks can be retried; this one is {row.state}."
         )
-    request.app.state.worker.look()
+    request.app.state.worker.wake()
     return JSONResponse(_shown(await _row(request)), 202, headers={"Location": f"/tasks/{row.id}"})
 
 

@@ -17,7 +17,7 @@ ADA = {"email": "ada@example.com", "username": "ada"}
 
 
 async def drained() -> None:
-    asgi_app.app.state.worker.look()
+    asgi_app.app.state.worker.wake()
     async with asyncio.timeout(10):
         while await left() != NOTHING:  # noqa: ASYNC110 - the truth is in the database
             await asyncio.sleep(0.01)

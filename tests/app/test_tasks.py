@@ -47,7 +47,7 @@ async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) 
         await connection.exec_driver_sql(
             "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
         )
-    asgi_app.app.state.worker.look()
+    asgi_app.app.state.worker.wake()
     return task_id
 
 
@@ -431,7 +431,7 @@ async def test_a_refused_request_leaves_its_key_free(client: httpx.AsyncClient) 
 async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_app.app.state.worker._backlog, "_most", 0)
+    monkeypatch.setattr(asgi_app.app.state.worker.backlog, "_most", 0)
     response = await client.post("/action")
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
@@ -442,7 +442,7 @@ async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
 async def test_a_user_whose_task_cannot_be_stored_is_not_added(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_app.app.state.worker._backlog, "_most", 0)
+    monkeypatch.setattr(asgi_app.app.state.worker.backlog, "_most", 0)
     assert (await client.post("/users/", json=ADA)).status_code == 503
     assert (await client.get("/users/")).json() == []
 

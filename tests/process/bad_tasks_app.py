@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,11 +17,12 @@ from starlette.routing import Route
 
 from afterwards.attempt import current_task_id
 from afterwards.background import after_answer
+from afterwards.limits import Limits
+from afterwards.process import Process
 from afterwards.registry import task
-from afterwards.slots import LocalEngine
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
-from afterwards.worker import Worker
+from afterwards.watchdog import ending_within
 from web import logs
 
 
@@ -81,14 +82,15 @@ def attaching(*functions: Callable[[], Any]) -> Route:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    app.state.engine = LocalEngine(
-        max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext()
+    process = Process(
+        Store(Database(os.environ["DATABASE_URL"])), Limits(max_running=100, threads=2)
     )
-    database = Database(os.environ["DATABASE_URL"])
-    app.state.worker = Worker(Store(database), app.state.engine, max_queued=1000, keep_days=7)
-    await app.state.worker.begin()
+    app.state.worker, app.state.engine = process, process.slots
+    await process.begin()
     yield
-    await app.state.worker.drain(float(os.environ["DRAIN"]))
+    seconds = float(os.environ["DRAIN"])
+    with ending_within(seconds + 2):
+        await process.drain(seconds)
 
 
 logs.configure("INFO", "text", task_id=current_task_id.get, trace_id=str)

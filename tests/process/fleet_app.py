@@ -7,7 +7,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from afterwards.brokers import HandOff
+from afterwards.brokers import Message
 from afterwards.store import tasks as store
 
 if "CELERY_BROKER_URL" in os.environ:
@@ -21,11 +21,11 @@ from tests.process import bad_days_app  # noqa: E402  # it takes the constants a
 
 if os.environ.get("DIE_ONCE") == "before the hand-off":
 
-    def die_instead(batch: Sequence[HandOff]) -> None:
+    def die_instead(batch: Sequence[Message]) -> None:
         if batch:
             bad_days_app.die()
 
-    setattr(asgi_app.broker, "send", die_instead)  # noqa: B010  # mypy takes no assignment to a method
+    setattr(asgi_app.broker, "publish", die_instead)  # noqa: B010  # mypy takes no assignment to a method
 
 
 async def remembered() -> None:

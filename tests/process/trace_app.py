@@ -18,7 +18,7 @@ import tracing
 from afterwards.attempt import current_task_id
 from afterwards.background import InOrder, after_answer
 from afterwards.model import Task, new_task_id
-from afterwards.slots import LocalEngine
+from afterwards.slots import Slots
 from settings import settings
 from web import logs
 
@@ -131,11 +131,11 @@ async def streams(request: Request) -> Response:
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     tracing.start()
-    app.state.engine = LocalEngine(
+    app.state.engine = Slots(
         max_running=100,
         threads=8,
         timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
+        tracing=tracing.skywalking,
     )
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)

@@ -103,7 +103,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_what_is_for_tests_is_not_imported(path: Path) -> None:
-    for_tests = {"afterwards.testing", "afterwards.inline"}
+    for_tests = {"afterwards.testing"}
     assert _is_within(_name(path), for_tests) or not {
         name for name in _imports(path) if _is_within(name, for_tests)
     }
