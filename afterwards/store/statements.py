@@ -14,6 +14,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -143,9 +144,11 @@ _CLAIMED = {
     "started_at": clock(),
     "finished_at": None,
 }
-# Whoever settles it claims at once what follows.
-_follower = tasks.alias("follower")
-_IS_FOLLOWED = exists().where(_follower.c.follows == tasks.c.id).correlate(tasks)
+# Whoever settles it claims at once what follows. As text: for SQLite, SQLAlchemy takes the tables'
+# names out of what is returned.
+_IS_FOLLOWED = literal_column(
+    "EXISTS (SELECT 1 FROM tasks AS follower WHERE follower.follows = tasks.id)", Boolean()
+)
 _ROW = (*tasks.c, _IS_FOLLOWED.label("is_followed"))
 CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*_ROW)
 # Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when
