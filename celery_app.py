@@ -1,4 +1,4 @@
-"""The service as Celery's workers load it; `celery -A celery_app worker --concurrency 4` serves it."""
+"""The service as Celery loads it; `celery -A celery_app worker --concurrency 4` serves it."""
 
 import tasks as task_functions  # importing them registers them
 import tracing

@@ -1,4 +1,4 @@
-"""One attempt at a task, from its start to its outcome: nothing that a task function does leaves it."""
+"""One attempt at a task, from its start to its outcome: no exception leaves it."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ async def outcome_of(
     attempt: Attempt, timeout: float, call: Call = call
 ) -> tuple[Outcome, BaseException | None]:
     """Run the attempt, log nothing, and return its outcome; the result is put on it."""
-    # What asyncio.timeout does, without its objects: a tenth of the cost of a task that does nothing.
+    # What asyncio.timeout does, without its objects: a tenth of the cost of a no-op task.
     this = asyncio.current_task()
     assert this is not None
     timer = asyncio.get_running_loop().call_later(timeout, _cut_off, attempt, this)

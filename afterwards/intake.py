@@ -75,7 +75,7 @@ class Intake:
             task.stored = True
 
     def start(self, tasks: Sequence[Task]) -> None:
-        """Start those tasks that have a slot, and have the others claimed: their answer has gone."""
+        """Start those tasks that have a slot, have the others claimed: their answer has gone."""
         if self._publisher:
             self._publisher.publish(tasks)
             return

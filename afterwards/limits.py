@@ -1,8 +1,9 @@
-"""How much one process takes on: the options of the engine, with their defaults and their checks."""
+"""The options of one process, with their defaults and their checks."""
 
 from dataclasses import dataclass, fields
 
 LARGEST = 1e9
+SHORTEST = 0.001  # seconds that an attempt may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Limits:
             check(field.name, value, is_whole=field.type is int, least=_LEAST.get(field.name, 0))
 
 
-_LEAST = {"max_running": 1, "threads": 1, "timeout": 0.001}
+_LEAST = {"max_running": 1, "threads": 1, "timeout": SHORTEST}
 
 
 def check(name: str, value: object, *, is_whole: bool = False, least: float = 0) -> None:

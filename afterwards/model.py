@@ -84,7 +84,10 @@ def _to_the_second(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often a task is tried, for how long, and with what pauses (seconds); no `timeout` means the service's."""
+    """How often a task is tried, for how long and with what pauses (s).
+
+    No `timeout` means the one that `Limits` sets for all.
+    """
 
     attempts: int = 5
     timeout: float | None = None

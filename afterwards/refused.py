@@ -9,7 +9,7 @@ log = logging.getLogger("tasks")
 
 
 class Refused:
-    """The rows that may have been committed although their clients were told that nothing was done."""
+    """The rows that may be committed although their clients were told that nothing was done."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

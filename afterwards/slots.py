@@ -106,7 +106,7 @@ class Slots:
         }
 
     def held(self) -> dict[str, int]:
-        """Return the ids of the stored tasks that have not ended, each with its attempt's number."""
+        """Return the ids of the stored tasks that have not ended, with their attempts' numbers."""
         return {task.id: task.attempt for task in self._unfinished if task.stored}
 
     def cancel(self, id: str) -> None:

@@ -76,7 +76,7 @@ class _ByHand(Slots):
 
 
 class TaskKit:
-    """Tasks that run only when `drain` is awaited, over an empty SQLite file that ends with the kit.
+    """Tasks that run only when `drain` is awaited, over a SQLite file that ends with the kit.
 
     `now` is the kit's clock: it stands still, until it is set. `database_url` names another
     database, whose tasks are this kit's alone while it lasts; `timeout` (s) is for task functions
@@ -163,14 +163,14 @@ class TaskKit:
         await self._execute(due.values(run_at=clock() - now + due_at))
 
     async def row(self, id: str) -> Any:
-        """Return the task's row, with `state`, `attempt`, `result` (JSON), `error_kind` and so on."""
+        """Return the task's row, with `state`, `attempt`, `result` (JSON) and so on."""
         row = await self.store.get(id)
         if row is None:
             raise LookupError(f"there is no task {id}")
         return row
 
     async def due_at(self, id: str) -> datetime | None:
-        """Return when the task is due by the kit's clock; None if it waits for no moment to come."""
+        """Return when the task is due by the kit's clock, None if that is not still to come."""
         await self._hold_back_later()
         held_back = (await self.row(id)).run_at - HELD_BACK
         return EPOCH + held_back * MICROSECOND if held_back >= 0 else None

@@ -1,4 +1,4 @@
-"""The door to Celery for the processes that publish: its settings, and the broker as they see it."""
+"""The door to Celery for the processes that publish: its settings, and the broker."""
 
 import logging
 from collections.abc import Callable, Sequence

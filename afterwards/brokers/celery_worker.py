@@ -153,12 +153,13 @@ def _leave_logging(**_: object) -> None:
 def _warn_of_sigterm(**_: object) -> None:
     if REMAP_SIGTERM != "SIGQUIT":
         log.warning(
-            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills them"
+            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills "
+            "them"
         )
 
 
 def _end_in_time(seconds: float, *, sender: Any, **_: object) -> None:
-    """Have SIGTERM end the worker as soon as what runs has ended, and after so many seconds all the same.
+    """Have SIGTERM end the worker once what runs has ended, at the latest after so many seconds.
 
     Celery's own soft shutdown sleeps for the whole time, in its signal handler, whatever has ended
     meanwhile.
@@ -180,7 +181,7 @@ def _end_in_time(seconds: float, *, sender: Any, **_: object) -> None:
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Take messages as Celery does, but refuse one that would end the worker, and a second one of the same task.
+    """Take messages as Celery does, but neither one that would end the worker, nor one twice.
 
     Celery counts its requests by their ids: of two, the shutdown would miss the one that runs.
     """

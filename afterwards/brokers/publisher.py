@@ -115,7 +115,7 @@ class Publisher:
         return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
 
     async def _find_lost(self) -> None:
-        """Make due again what waits here although nothing waits there: the broker lost its queue."""
+        """Make due again what waits here if nothing waits there: the broker lost its queue."""
         if self._is_down or time.monotonic() - self._checked_at < stores.HAND_OFF_SECONDS:
             return
         self._checked_at = time.monotonic()

@@ -108,7 +108,8 @@ async def test_what_is_only_accepted_runs_elsewhere(store: Store, database_url: 
     web.start([new])
     assert await settled(store, [new]) == [State.SUCCEEDED]
     row = await store.get(new.id)
-    assert row is not None and row.worker is not None
+    assert row is not None
+    assert row.worker is not None
     await web.drain(5)
     await runs.drain(5)
     await elsewhere.close()
