@@ -12,10 +12,9 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
-from afterwards.rescue import BEAT_SECONDS, DEAD_SECONDS, Rescue
+from afterwards import rescue
+from afterwards.rescue import Rescue
 from afterwards.store.tasks import Store
-
-__all__ = ["BEAT_SECONDS", "DEAD_SECONDS", "Heartbeat"]
 
 log = logging.getLogger("tasks")
 
@@ -52,7 +51,9 @@ class Heartbeat:
         """Tell that this worker lives; the first beat makes it known. Then look after the dead."""
         now = time.monotonic()
         if self.is_known.is_set() and not await self._store.beat(self.identity):
-            self._drop_all(f"this worker was silent for {DEAD_SECONDS:g} s and declared dead")
+            self._drop_all(
+                f"this worker was silent for {rescue.DEAD_SECONDS:g} s and declared dead"
+            )
         if not self.is_known.is_set():
             await self._register()
         self._vouched_at = now
@@ -90,7 +91,7 @@ class Heartbeat:
         self._standstill.begin()
 
     def _after_standstill(self, seconds: float) -> None:
-        is_silent = time.monotonic() - self._vouched_at > DEAD_SECONDS
+        is_silent = time.monotonic() - self._vouched_at > rescue.DEAD_SECONDS
         if is_silent and self.is_known.is_set() and self._rescue.knows_others(self.identity):
             self._drop_all(
                 f"this process stood still for {seconds:.1f} s, and others may run its tasks by now"
@@ -135,6 +136,6 @@ class _Standstill:
         now = time.monotonic()
         still, self._ticked_at = now - self._ticked_at, now
         # As long as others take to find dead a worker that was just about to beat.
-        if still > DEAD_SECONDS - 2 * BEAT_SECONDS:
+        if still > rescue.DEAD_SECONDS - 2 * rescue.BEAT_SECONDS:
             self._after(still)
-        self._timer = asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(rescue.BEAT_SECONDS / 2, self._tick)

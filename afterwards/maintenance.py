@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
 
-from afterwards import heartbeat
+from afterwards import rescue
 from afterwards.heartbeat import Heartbeat
 from afterwards.loop import Loop
 from afterwards.store.failures import DatabaseUnavailable
@@ -38,7 +38,7 @@ class Maintenance:
         self._beaten = beaten
         self.heartbeat = Heartbeat(store, held=held, cancel=cancel, found=found, family=family)
         self._upkeep = Upkeep(store, keep_days, self.heartbeat.is_known)
-        self._beating = Loop(self._beat, heartbeat.BEAT_SECONDS)
+        self._beating = Loop(self._beat, rescue.BEAT_SECONDS)
 
     async def first_beat(self) -> None:
         """Make the worker known, unless the database is away."""
@@ -55,7 +55,7 @@ class Maintenance:
 
     def is_well(self) -> bool:
         """Return whether the last beat reached the database."""
-        return self._beating.has_succeeded_within(heartbeat.DEAD_SECONDS)
+        return self._beating.has_succeeded_within(rescue.DEAD_SECONDS)
 
     async def end_upkeep(self) -> None:
         """Leave to others what is not pruned."""
@@ -74,7 +74,7 @@ class Maintenance:
             if self.heartbeat.has_been_known():
                 log.warning(
                     "the database is away; others will rescue within %g s what this worker held",
-                    heartbeat.DEAD_SECONDS,
+                    rescue.DEAD_SECONDS,
                 )
             else:
                 log.warning("the database was never reached; this worker held no task")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from afterwards import heartbeat
+from afterwards import rescue
 from afterwards.backlog import Backlog
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import Publisher
@@ -120,7 +120,7 @@ class Process:
 
     def is_well(self) -> bool:
         """Return whether the last beat reached the database, and what was committed since."""
-        return self._maintenance.is_well() and not self.store.is_refused(heartbeat.DEAD_SECONDS)
+        return self._maintenance.is_well() and not self.store.is_refused(rescue.DEAD_SECONDS)
 
     def state(self) -> dict[str, Any]:
         """Tell how many tasks wait and run, and for how long (s) the oldest has been due.

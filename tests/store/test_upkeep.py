@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, text
 
-from afterwards import heartbeat, upkeep
+from afterwards import rescue, upkeep
 from afterwards.limits import Limits
 from afterwards.process import Process
 from afterwards.store import database as database_module
@@ -101,7 +101,7 @@ async def test_a_long_pruning_delays_no_heartbeat(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(rescue, "BEAT_SECONDS", 0.01)
     monkeypatch.setattr(store, "prune", lambda *_: never.wait())
     process = Process(store, Limits())
     await process.begin()
