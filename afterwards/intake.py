@@ -17,7 +17,6 @@ from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.tasks import Store
 from afterwards.worker import Worker
 
-ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
 UNCOUNTED = nullcontext()  # for tasks that have slots, as most have
 
@@ -82,17 +81,10 @@ class Intake:
         for task in tasks:
             self._start(task.id)
 
-    def start_unanswered(self) -> None:
-        """Start what was committed long ago: the response broke off before its background ran."""
-        before = time.monotonic() - ANSWER_SECONDS
+    def start_committed(self, before: float = COMMITTING) -> None:
+        """Start what was committed before that moment, whether or not its answer has gone."""
         for id, (_, committed_at) in list(self._reserved.items()):
             if committed_at < before:
-                self._start(id)
-
-    def start_all(self) -> None:
-        """Start all whose commit is done: this process is about to end."""
-        for id, (_, committed_at) in list(self._reserved.items()):
-            if committed_at < COMMITTING:
                 self._start(id)
 
     def cancel(self, id: str) -> Task | None:

@@ -1,5 +1,6 @@
 """One process's part in the work, put together: it accepts tasks, and runs or publishes them."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,11 @@ from afterwards.maintenance import Maintenance
 from afterwards.model import Task
 from afterwards.refused import Refused
 from afterwards.slots import Slots
-from afterwards.store.database import Connection
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
 from afterwards.worker import POLL_SECONDS, Worker
 
+ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
 MOST_COUNTED = 250_000  # waiting tasks, or twice `max_queued`; to count more costs too much
 
 
@@ -27,7 +28,8 @@ class Process:
 
     With a `broker` it publishes what is due, for workers elsewhere. Otherwise it claims and runs
     what is due, unless `run_tasks` is False: then it only accepts. What lives in memory runs here
-    in any case. Any mixture of such processes may share a database.
+    in any case. Any mixture of such processes may share a database. What a request does is the
+    intake's: `accept` or `accept_within`, and `start` once its answer has gone.
     """
 
     def __init__(
@@ -64,33 +66,20 @@ class Process:
         self.publisher = Publisher(store, broker, self._refused) if broker else None
         self.worker: Worker | None = None
         if run_tasks and not broker:
-            beats = self._maintenance.heartbeat
-            self.worker = Worker(store, self.slots, beats, self.backlog, self._refused)
-        self._intake = Intake(
+            self.worker = Worker(
+                store, self.slots, self._maintenance.heartbeat, self.backlog, self._refused
+            )
+        self._intake = intake = Intake(
             store, self.backlog, self._refused, worker=self.worker, publisher=self.publisher
         )
+        self.accept, self.accept_within = intake.accept, intake.accept_within
+        self.start = intake.start
 
     async def begin(self) -> None:
         """Make this process known, and start; if the database is away, as soon as it is back."""
         await self._maintenance.first_beat()
         self._maintenance.begin()
         self._withdrawing.begin()
-
-    async def accept(self, tasks: Sequence[Task]) -> None:
-        """Store the tasks in one commit.
-
-        Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored, or
-        ever runs.
-        """
-        await self._intake.accept(tasks)
-
-    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
-        """Store the tasks in the caller's transaction; otherwise as `accept`."""
-        await self._intake.accept_within(connection, tasks)
-
-    def start(self, tasks: Sequence[Task]) -> None:
-        """Have the accepted tasks run: their answer has gone, or the caller's transaction."""
-        self._intake.start(tasks)
 
     def start_in_memory(self, groups: Sequence[Sequence[Task]]) -> None:
         """Start tasks that are not stored: groups side by side, a group's tasks in order."""
@@ -113,7 +102,7 @@ class Process:
         await self._maintenance.end_upkeep()
         if loop := self.worker or self.publisher:
             await loop.end()
-        self._intake.start_all()
+        self._intake.start_committed()
         await self.slots.drain(seconds)
         # Not before: a worker that drains is alive.
         await self._maintenance.end(before_release=self._withdraw_the_last)
@@ -136,7 +125,8 @@ class Process:
     async def _beaten(self) -> None:
         if loop := self.worker or self.publisher:
             loop.begin()
-        self._intake.start_unanswered()
+        # A response that broke off before its background ran has left its tasks behind.
+        self._intake.start_committed(before=time.monotonic() - ANSWER_SECONDS)
         await self.backlog.recount(lambda: self.store.count_due(self._most_counted))
         self._fleet_rate = await self.store.settle_rate() if self.backlog.is_full() else 0.0
         oldest = await self.store.oldest_waiting()

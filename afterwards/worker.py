@@ -3,6 +3,7 @@
 What a worker knows in memory is a hint; the rows are the truth.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from afterwards.backlog import Backlog
@@ -15,7 +16,7 @@ from afterwards.rows import task_of
 from afterwards.settling import refuse, settle
 from afterwards.slots import Slots
 from afterwards.store.tasks import Store
-from afterwards.turns import Limit
+from afterwards.turns import Free, Limit
 
 POLL_SECONDS = 0.5  # how late a retry, or another process's task, may be noticed
 LOOP_SECONDS = 0.3  # for the claim that is under way when the loop ends
@@ -65,8 +66,7 @@ class Worker:
         for lane in Lane:
             if not self._heartbeat.vouches_for(claimer):
                 return False
-            free = self.slots.free(lane)
-            rows = await self._claimed(claimer, lane, free) if any(free.values()) else []
+            rows, free = await self._claim(claimer, lane)
             if not self._heartbeat.vouches_for(claimer):
                 return False
             self._backlog.claimed(len(rows))
@@ -75,11 +75,14 @@ class Worker:
                 await refuse(self._store, row, error)
         return self._is_backlog
 
-    async def _claimed(self, claimer: str, lane: Lane, free: Any) -> list[Any]:
-        rows = await self._store.claim(claimer, in_thread=lane is Lane.THREAD, free=free)
-        return list(rows)
+    async def _claim(self, claimer: str, lane: Lane) -> tuple[Sequence[Any], Free]:
+        free = self.slots.free(lane)
+        if not any(free.values()):
+            return [], free
+        is_thread = lane is Lane.THREAD
+        return await self._store.claim(claimer, in_thread=is_thread, free=free), free
 
-    def _start(self, rows: list[Any]) -> list[tuple[Any, Exception]]:
+    def _start(self, rows: Sequence[Any]) -> list[tuple[Any, Exception]]:
         """Start what was claimed; return what cannot be, with the reason."""
         unfit: list[tuple[Any, Exception]] = []
         # The same attempt runs here already where others thought this worker dead, and it has not
