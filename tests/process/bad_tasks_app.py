@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from afterwards.attempt import current_task_id
 from afterwards.registry import task
+from asgi_app import ServiceTasks
 from web import logs
 
 
