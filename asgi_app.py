@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -267,6 +267,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     )
     try:
         await worker.begin()
+        with suppress(DatabaseUnavailable):  # then they are made when users are first asked for
+            await users.make_table(database)
         _quieten_garbage_collector()
         yield
     finally:

@@ -6,29 +6,47 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    DateTime,
+    Dialect,
     Index,
     Integer,
+    MetaData,
     Row,
     String,
     Table,
+    TypeDecorator,
     bindparam,
     exists,
+    inspect,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from afterwards.store.database import Database
-from afterwards.store.migrations import Instant, metadata
+
+metadata = MetaData()
 
 FILLED_AT_ONCE = 1000  # users of an earlier version, in one statement
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 def folded(username: str) -> str:
@@ -39,6 +57,45 @@ def folded(username: str) -> str:
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
     visible = "".join(each for each in text if unicodedata.category(each) != "Cf")
     return " ".join(visible.split())
+
+
+users = Table(
+    "users",
+    metadata,
+    # SQLite gives rising ids to INTEGER alone.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("email", String, nullable=False),
+    Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
+    Column("username", String, nullable=False, unique=True),
+    # Unique without regard to what looks the same; null for those who looked like another before
+    # that was so.
+    Column("username_folded", String),
+    Column("created_at", Instant, nullable=False),
+)
+NAMES = Index("users_username_folded", users.c.username_folded, unique=True)
+
+
+_made = WeakSet[Database]()  # whose table was found as it is meant to be
+
+
+async def make_table(database: Database) -> None:
+    """Make the table, or what an earlier version's lacks; raise `DatabaseUnavailable`.
+
+    Whatever else is called here does so by itself, where it has not been done yet.
+    """
+    if database not in _made:
+        async with database.migrating() as connection:
+            await connection.run_sync(_migrate)
+        _made.add(database)
+
+
+def _migrate(connection: Connection) -> None:
+    metadata.create_all(connection)
+    found = inspect(connection)
+    if "username_folded" not in {column["name"] for column in found.get_columns("users")}:
+        connection.execute(text("ALTER TABLE users ADD COLUMN username_folded VARCHAR"))
+        _fold_names(connection)
+    NAMES.create(connection, checkfirst=True)
 
 
 def _fold_names(connection: Connection) -> None:
@@ -59,22 +116,6 @@ def _fold_names(connection: Connection) -> None:
     ).all():
         connection.execute(fold, [{"user": row.id, "name": folded(row.username)} for row in rows])
         last = rows[-1].id
-
-
-users = Table(
-    "users",
-    metadata,
-    # SQLite gives rising ids to INTEGER alone.
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("email", String, nullable=False),
-    Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
-    Column("username", String, nullable=False, unique=True),
-    # Unique without regard to what looks the same; null for those who looked like another before
-    # that was so.
-    Column("username_folded", String, info={"fill": _fold_names}),
-    Column("created_at", Instant, nullable=False),
-)
-Index("users_username_folded", users.c.username_folded, unique=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +142,7 @@ async def adding(
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
     insert = users.insert().values(row).returning(users)
+    await make_table(database)
     try:
         async with database.transaction() as connection:
             yield connection, _user((await connection.execute(insert)).one())
@@ -111,6 +153,7 @@ async def adding(
 async def page(database: Database, *, limit: int, after: int) -> list[User]:
     """List at most `limit` users whose ids are above `after`, by rising id."""
     query = select(users).where(users.c.id > after).order_by(users.c.id).limit(limit)
+    await make_table(database)
     async with database.reading() as connection:
         return [_user(row) for row in await connection.execute(query)]
 

@@ -171,7 +171,8 @@ async def store(
         raise ValueError("only registered task functions can be stored")
     tasks = [task for group in groups for task in group]
     if handing.key is not None:
-        await idempotency.reserve(connection, handing.key, [task.id for task in tasks])
+        ids = [task.id for task in tasks]
+        await idempotency.reserve(request.app.state.database, connection, handing.key, ids)
     await request.app.state.worker.accept_within(connection, tasks)
     return BackgroundTasks([Stored(tasks)])
 
@@ -253,15 +254,16 @@ async def _store_with_answer(
     state = handing.request.app.state
     async with state.database.transaction() as connection:
         if not is_reserved:
-            await idempotency.reserve(connection, key, [task.id for task in tasks])
+            await idempotency.reserve(state.database, connection, key, [task.id for task in tasks])
         await state.worker.accept_within(connection, tasks)
-        await idempotency.remember(connection, key, response)
+        await idempotency.remember(state.database, connection, key, response)
 
 
 async def _remember(handing: _Handing, key: Key, response: Response) -> None:
+    database = handing.request.app.state.database
     try:
-        async with handing.request.app.state.database.transaction() as connection:
-            await idempotency.remember(connection, key, response)
+        async with database.transaction() as connection:
+            await idempotency.remember(database, connection, key, response)
     except (
         DatabaseUnavailable
     ) as error:  # what the handler has committed is done, and must not be answered by a 503

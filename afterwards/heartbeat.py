@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
-from afterwards.store.tables import MICROSECONDS
+from afterwards.store.sql import MICROSECONDS
 from afterwards.store.tasks import Store
 
 log = logging.getLogger("tasks")

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from afterwards.errors import KeyIsUnderWay, KeyReused
-from afterwards.store.database import Connection, Database
-from afterwards.store.tables import answers, clock
+from afterwards.store import answers
+from afterwards.store.database import Database
 
 HEADER = b"idempotency-key"
 MAX_KEY = 255  # characters
@@ -63,11 +61,7 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
     Raises `KeyReused` where that was another request, `KeyIsUnderWay` where its answer is not known
     yet.
     """
-    is_late = (answers.c.created_at < clock() - LOST_SECONDS * 1_000_000).label("is_late")
-    async with database.reading() as connection:
-        row = (
-            await connection.execute(select(answers, is_late).where(answers.c.key == key.text))
-        ).one_or_none()
+    row = await answers.find(database, key.text, lost_seconds=LOST_SECONDS)
     if row is None:
         return None
     if row.fingerprint != key.fingerprint:
@@ -85,33 +79,24 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
     return response
 
 
-async def reserve(connection: Connection, key: Key, ids: Sequence[str]) -> None:
-    """Insert the key in the transaction that stores these tasks; raise `SeenBefore` where another request has."""
-    values = {
-        "key": key.text,
-        "fingerprint": key.fingerprint,
-        "created_at": clock(),
-        "headers": json.dumps(ids),
-    }
-    try:
-        await connection.execute(answers.insert().values(values))
-    except IntegrityError:
-        raise SeenBefore from None
+async def reserve(database: Database, within: answers.Within, key: Key, ids: Sequence[str]) -> None:
+    """Insert the key in the transaction that stores these tasks; raise `SeenBefore` if it is there."""
+    values = {"key": key.text, "fingerprint": key.fingerprint, "headers": json.dumps(ids)}
+    if not await answers.reserve(database, within, values):
+        raise SeenBefore
 
 
-async def remember(connection: Connection, key: Key, response: Response) -> None:
+async def remember(
+    database: Database, within: answers.Within, key: Key, response: Response
+) -> None:
     """Keep the answer beside its key, if it is one that can be kept: a stream cannot."""
     if not hasattr(response, "body"):
         return
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers
     ]
-    values = {
-        "status": response.status_code,
-        "headers": json.dumps(headers),
-        "body": bytes(response.body),
-    }
-    await connection.execute(update(answers).where(answers.c.key == key.text).values(values))
+    values = {"key": key.text, "status": response.status_code, "headers": json.dumps(headers)}
+    await answers.keep(database, within, values | {"body": bytes(response.body)})
 
 
 def _instead_of_lost(*ids: str) -> Response:

@@ -15,6 +15,7 @@ from afterwards.http import checking
 from afterwards.http.operators import admit
 from afterwards.problems import Problem
 from afterwards.skywalking.sw8 import parent_of
+from afterwards.store import Filter
 
 LIST_LENGTH = (
     256 * 1024
@@ -48,7 +49,7 @@ async def index(request: Request) -> Response:
     admit(request, request.app.state.admin_token)
     asked = checking.query(request, _Filter)
     rows = await request.app.state.store.page(
-        state=asked.state, name=asked.name, limit=asked.limit, after=asked.after
+        Filter(asked.state, asked.name), limit=asked.limit, after=asked.after
     )
     shown, following = _fitting(rows), None
     if len(shown) < len(rows) or len(rows) == asked.limit:

@@ -31,8 +31,8 @@ UNAVAILABLE = (
 # SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full
 # disk, a person's or a shutdown's interference, a system's error, and a server that only reads;
 # each may go well the next time. https://www.postgresql.org/docs/current/errcodes-appendix.html
-# 42P01: the tables are not there yet, as while a backup is restored.
-AWAY_STATES = ("08", "40", "53", "57", "58", "25006", "42P01")
+NO_TABLE = "42P01"  # they are not there yet, as while a backup is restored
+AWAY_STATES = ("08", "40", "53", "57", "58", "25006", NO_TABLE)
 
 
 NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -44,6 +44,19 @@ class DatabaseUnavailable(Exception):
 
 class OutcomeUnknown(DatabaseUnavailable):
     """The database was lost while it committed, and cannot be asked: whether anything was changed is not known."""
+
+
+class SchemaRefused(DatabaseUnavailable):
+    """The tables there are another's, or of a newer version: somebody must act; nothing was changed."""
+
+
+class WrongConnection(ValueError):
+    """A caller's own connection is one to a database where the tables are not."""
+
+
+def is_missing_table(error: exc.DBAPIError) -> bool:
+    """Tell whether a statement failed for want of a table."""
+    return getattr(error.orig, "sqlstate", "") == NO_TABLE or "no such table" in str(error.orig)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -27,7 +27,7 @@ END_WHAT_IS_WAITED_FOR = text("""
 """)
 
 
-async def has_committed(engine: AsyncEngine, insert: Executable, values: Mapping[str, Any]) -> bool:
+async def has_committed(engine: AsyncEngine, insert: TextClause, values: Mapping[str, Any]) -> bool:
     """Tell whether the insert, which cannot succeed twice, was committed; its transaction is over then.
 
     Raises `TimeoutError` or what a driver raises where that cannot be told. The engine's

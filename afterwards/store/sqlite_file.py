@@ -41,6 +41,10 @@ class SQLiteFile:
         self._opened = self._identities()
         self._anchor = anchor
 
+    def is_there(self) -> bool:
+        """Tell whether there is a file at all."""
+        return os.path.exists(self._paths[0])
+
     def is_lost(self) -> bool:
         """Tell whether other files, or none, have taken the place of those that were opened."""
         return self._anchor is not None and self._identities() != self._opened

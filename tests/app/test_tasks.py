@@ -45,7 +45,8 @@ async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) 
     await settled(client, task_id)
     async with asgi_app.app.state.database.transaction() as connection:
         await connection.exec_driver_sql(
-            "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
+            "UPDATE afterwards_tasks SET name = 'gone', state = 'queued', attempt = 0,"
+            " worker = NULL, finished_at = NULL"
         )
     asgi_app.app.state.worker.look()
     return task_id
@@ -268,7 +269,7 @@ async def test_a_list_holds_the_beginning_of_a_long_result(client: httpx.AsyncCl
     [task_id] = ids(await client.post("/action"))
     await drained()
     async with asgi_app.app.state.database.transaction() as connection:
-        await connection.exec_driver_sql(f"UPDATE tasks SET result = '\"{'x' * 5000}\"'")
+        await connection.exec_driver_sql(f"UPDATE afterwards_tasks SET result = '\"{'x' * 5000}\"'")
     [task] = (await client.get("/tasks")).json()["tasks"]
     assert task["result"] == '"' + "x" * 1023 + " [... 3978 characters]"
     assert (await client.get(f"/tasks/{task_id}")).json()["result"] == "x" * 5000
@@ -279,7 +280,7 @@ async def test_a_list_ends_early_where_its_tasks_are_long(client: httpx.AsyncCli
     await drained()
     async with asgi_app.app.state.database.transaction() as connection:
         await connection.exec_driver_sql(
-            f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
+            f"UPDATE afterwards_tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
         )
     path, listed, pages = "/tasks?limit=1000", list[str](), 0
     while path:

@@ -62,6 +62,7 @@ async def test_an_earlier_versions_users_keep_their_names(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "FILLED_AT_ONCE", 2)
+    await users.make_table(database)
     async with database.transaction() as connection:
         await connection.execute(text("DROP INDEX users_username_folded"))
         await connection.execute(text("ALTER TABLE users DROP COLUMN username_folded"))
@@ -78,7 +79,8 @@ async def test_an_earlier_versions_users_keep_their_names(
             )
             await connection.execute(insert, values)
     for _ in range(2):
-        await database.make_tables()
+        users._made.clear()
+        await users.make_table(database)
     assert [user.username for user in await users.page(database, limit=9, after=0)] == [
         "Ada",
         "bob",

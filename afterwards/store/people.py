@@ -1,0 +1,105 @@
+"""What a person asks of the tasks, and does to one or to all that they mean."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from afterwards.store import statements
+from afterwards.store.database import Database
+from afterwards.store.filter import Filter
+from afterwards.store.sql import listed
+from afterwards.store.steps import in_steps
+from afterwards.turns import ALONE_FROM
+from afterwards.waiting import ReadTogether, Waiters
+
+LISTED_TEXT = 1024  # characters of arguments and of a result that a list of tasks holds
+
+
+class ForPeople:
+    """The part of a `Store` that the API and the command line use."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows = ReadTogether(lambda ids: self._given(statements.ROWS, ids))
+        self.waiters = Waiters(self._ended)
+
+    async def schema_version(self) -> int | None:
+        """Give the version of the tables; None where there are none yet."""
+        return await self._database.schema_version()
+
+    async def get(self, id: str) -> Any:
+        """Give the task's row; None if there is none."""
+        return await self._rows.row(id)
+
+    async def page(
+        self, filter: Filter, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[Any]:
+        """List tasks, newest first: ids sort by time; `after` is the last one of the page before.
+
+        Of long arguments and results only the beginning is there, and `arguments_length` and
+        `result_length` are those of the whole.
+        """
+        condition, values = filter.condition()
+        values = {**values, "shown": LISTED_TEXT, "most": limit}
+        if after is not None:
+            condition, values = f"{condition} AND id < :after", values | {"after": after}
+        query = statements.PAGE + condition + statements.NEWEST_FIRST
+        return await self._database.all(query, values)
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel the task; False if it has settled, or is not there."""
+        return bool(await self._change(statements.CANCEL, [id]))
+
+    async def retry(self, id: str) -> bool:
+        """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
+        return bool(await self._change(statements.RETRY, [id]))
+
+    async def cancel_all(self, filter: Filter) -> int:
+        """Cancel what has not settled, in short steps; return how many it were."""
+        return await self._change_all("cancel", statements.CANCEL, filter)
+
+    async def retry_all(self, filter: Filter) -> int:
+        """Queue dead and cancelled tasks anew, in short steps; return how many it were."""
+        return await self._change_all("retry", statements.RETRY, filter)
+
+    async def delete_all(self, filter: Filter) -> int:
+        """Delete what has settled, in short steps; return how many it were."""
+        return await self._change_all("delete", statements.DELETE, filter)
+
+    async def _change_all(self, verb: str, statement: str, filter: Filter) -> int:
+        condition, values = filter.condition()
+        query = f"{statements.MATCHING}{condition} AND state IN ({{may:{verb}}})"
+        query += statements.OLDEST_FIRST
+        # What is made meanwhile is not meant; so each task is looked at once, and it comes to an end.
+        [(last,)] = await self._database.all(statements.NEWEST)
+        values = {**values, "last": last or ""}
+        since, changed = "", 0
+
+        async def step(most: int) -> tuple[int, float]:
+            # Looked for without a lock: of a million rows a few may match.
+            nonlocal since, changed
+            found = await self._database.all(query, {**values, "since": since, "most": most})
+            ids = [row.id for row in found]
+            if not ids:
+                return 0, 0.0
+            done, seconds = await self._write(statement, ids)
+            changed += len(done)
+            since = ids[-1]
+            return len(ids), seconds
+
+        await in_steps(step)
+        return changed
+
+    async def _change(self, statement: str, ids: Collection[str]) -> Sequence[str]:
+        return (await self._write(statement, ids))[0]
+
+    async def _write(self, statement: str, ids: Collection[str]) -> tuple[Sequence[str], float]:
+        values: dict[str, Any] = {"ids": listed(ids)}
+        if statement is statements.RETRY:
+            values["alone_from"] = ALONE_FROM
+        return await self._database.write_timed(statement, values)
+
+    async def _ended(self, ids: Collection[str]) -> set[str]:
+        return {row.id for row in await self._given(statements.ENDED, ids)}
+
+    async def _given(self, statement: str, ids: Collection[str]) -> Sequence[Any]:
+        return await self._database.all(statement, {"ids": listed(ids)})
