@@ -12,6 +12,7 @@ from afterwards.store import statements
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.turns import Room
+from tests.store.rows import row
 
 pytestmark = pytest.mark.anyio
 
@@ -25,21 +26,6 @@ async def store(database: Database) -> AsyncIterator[Store]:
     await store.register("b")
     yield store
     await store.close()
-
-
-def row(**changed: Any) -> dict[str, Any]:
-    return {
-        "id": new_task_id(),
-        "name": "nothing",
-        "arguments": "{}",
-        "in_thread": False,
-        "carrier": "",
-        "max_attempts": 5,
-        "worker": None,
-        "follows": None,
-        "delay_us": 0,
-        "hand_off_after_us": 0,
-    } | changed
 
 
 async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
