@@ -31,7 +31,7 @@ MICROSECOND = timedelta(microseconds=1)
 # clock runs on.
 HELD_BACK = 10**17
 
-IS_WAITING = "state IN ({may:claim}) AND follows IS NULL"
+IS_WAITING = "state {may:claim} AND follows IS NULL"
 HOLD_BACK = f"UPDATE {{tasks}} SET run_at = :held WHERE id = :id AND {IS_WAITING}"
 # What a route attached for later is due by the database's clock, so long after its creation.
 HOLD_BACK_LATER = f"""

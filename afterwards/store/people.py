@@ -67,7 +67,7 @@ class ForPeople:
 
     async def _change_all(self, verb: str, statement: str, filter: Filter) -> int:
         condition, values = filter.condition()
-        query = f"{statements.MATCHING}{condition} AND state IN ({{may:{verb}}})"
+        query = f"{statements.MATCHING}{condition} AND state {{may:{verb}}}"
         query += statements.OLDEST_FIRST
         # What is made meanwhile is not meant; so each task is looked at once, and it comes to an end.
         [(last,)] = await self._database.all(statements.NEWEST)

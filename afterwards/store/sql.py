@@ -1,10 +1,10 @@
 """SQL as plain text, with named fragments where two dialects, prefixes or versions of it differ.
 
     UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
-    WHERE id IN ({each:ids}) AND state IN ({may:cancel})
+    WHERE id IN ({each:ids}) AND state {may:cancel}
 
 `{tasks}`, `{workers}`, `{answers}` and `{version}` are the tables under their prefix. `{now}` is
-the database's clock. `{may:verb}` lists the states from which the verb may move a task. `{each:x}`
+the database's clock. `state {may:verb}` holds where the verb may move the task on. `{each:x}`
 selects the texts of the parameter `x`, a JSON array. `{given:a, b bigint}` is a table of the rows
 that a statement is executed for, with these columns; text, unless a type is given.
 """
@@ -55,6 +55,12 @@ class _Made:
 
     def __format__(self, said: str) -> str:
         return self._make(said)
+
+
+def _may(verb: str) -> str:
+    states = [f"'{state}'" for state in MOVES[verb].before]
+    # SQLite finds an index of the rows of one state only by an equation.
+    return f"= {states[0]}" if len(states) == 1 else f"IN ({', '.join(states)})"
 
 
 # Many rows travel as one JSON array, which the database takes apart. So the interpreter's lock is
@@ -116,7 +122,7 @@ class Sql:
             **MADE[dialect],
             **{name: prefix + name for name in TABLES},
             "prefix": prefix,
-            "may": _Made(lambda verb: ", ".join(f"'{state}'" for state in MOVES[verb].before)),
+            "may": _Made(_may),
         }
         self._made: dict[str, TextClause] = {}
 

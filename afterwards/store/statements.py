@@ -42,7 +42,7 @@ UPDATE {tasks} AS tasks SET
 FROM {given:id, worker, attempt BIGINT, state, delay_us BIGINT, result, error_kind, error_message}
 WHERE tasks.id = given.id
     AND tasks.worker = given.worker AND tasks.attempt = given.attempt
-    AND tasks.state || '' IN ({may:settle})
+    AND tasks.state || '' {may:settle}
 """
 
 # With a subquery Postgres goes by the ids alone.
@@ -54,7 +54,7 @@ ENDED = "SELECT id FROM {tasks} WHERE id IN ({each:ids}) AND finished_at IS NOT 
 # Waits, in words that only one index has: a planner whose statistics are of a moment when nothing
 # waited takes all indexes of what waits for empty, so that any would do, and sorts a whole backlog
 # for one row.
-IS_NEXT = "coalesce(follows, state) IN ({may:claim})"
+IS_NEXT = "coalesce(follows, state) {may:claim}"
 
 # One queue for each name, and for each number of crashes. From the head of one it is one look to
 # the head of the next, however long the queues are. They are two looks, because SQLite would use
@@ -102,7 +102,7 @@ UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *
 # whole backlog for one row.
 CLAIM_ONE = f"""
 UPDATE {{tasks}} SET {CLAIMED}
-WHERE id = :wanted AND state || '' IN ({{may:claim}}) AND follows IS NULL AND run_at <= {{now}}
+WHERE id = :wanted AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
 RETURNING *
 """
 
@@ -129,7 +129,7 @@ UPDATE {tasks} SET
     publish_at = CASE WHEN run_at > {now} THEN run_at ELSE {now} END
 WHERE follows IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM {tasks} AS before
-    WHERE before.id = {tasks}.follows AND before.state IN ({may:cancel})
+    WHERE before.id = {tasks}.follows AND before.state {may:cancel}
 )
 """
 
@@ -139,7 +139,7 @@ WHERE follows IS NOT NULL AND NOT EXISTS (
 PUBLISH = """
 WITH due AS (
     SELECT id FROM {tasks}
-    WHERE state IN ({may:claim}) AND follows IS NULL AND publish_at <= {now}
+    WHERE state {may:claim} AND follows IS NULL AND publish_at <= {now}
     ORDER BY publish_at LIMIT :most {skip_locked}
 )
 UPDATE {tasks} SET publish_at = {now} +
@@ -151,12 +151,12 @@ WHERE id IN (SELECT id FROM due) RETURNING id, name, carrier
 # future only.
 PUBLISH_SOON = """
 UPDATE {tasks} SET publish_at = {now}
-WHERE state IN ({may:claim}) AND follows IS NULL
+WHERE state {may:claim} AND follows IS NULL
     AND run_at <= {now} AND publish_at > {now} + :patience_us
 """
 NOT_PUBLISHED = """
 UPDATE {tasks} SET publish_at = {now}
-WHERE id IN ({each:ids}) AND state IN ({may:claim}) AND follows IS NULL
+WHERE id IN ({each:ids}) AND state {may:claim} AND follows IS NULL
 """
 
 # --- workers ---
@@ -169,12 +169,12 @@ FORGET = "DELETE FROM {workers} WHERE id IN ({each:ids})"
 RELEASED = """
     state = 'queued', attempt = attempt - 1, worker = NULL, run_at = {now}, publish_at = {now}
 """
-HELD = "state IN ({may:release}) AND worker = :holder"
+HELD = "state {may:release} AND worker = :holder"
 
 # A crash is counted apart from a failure; whose fault it was is seen when the task runs alone.
 RESCUE = f"""
 UPDATE {{tasks}} SET crashes = crashes + 1, {RELEASED}
-WHERE state IN ({{may:release}}) AND worker NOT IN (SELECT id FROM {{workers}})
+WHERE state {{may:release}} AND worker NOT IN (SELECT id FROM {{workers}})
 RETURNING *
 """
 RELEASE = f"UPDATE {{tasks}} SET {RELEASED} WHERE {HELD}"
@@ -196,35 +196,35 @@ PULL_BACK = f"""
 UPDATE {{tasks}} SET
     run_at = run_at - {AHEAD}, publish_at = run_at - {AHEAD},
     created_at = created_at - {AHEAD}, started_at = started_at - {AHEAD}
-WHERE state IN ({{may:claim}}) AND {AHEAD} > 60000000
+WHERE state {{may:claim}} AND {AHEAD} > 60000000
 """
 
 CANCELLED_UNDER = """
 SELECT id FROM {tasks}
-WHERE state IN ({may:prune}) AND finished_at > {now} - 60000000
+WHERE state {may:prune} AND finished_at > {now} - 60000000
     AND state = 'cancelled' AND worker = :worker
 """
 SETTLED_LATELY = """
 SELECT count(*) FROM {tasks}
-WHERE state IN ({may:prune}) AND finished_at > {now} - :lately_us
+WHERE state {may:prune} AND finished_at > {now} - :lately_us
 """
-COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state IN ({may:release})"
+COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state {may:release}"
 
 # --- a person ---
 
 CANCEL = """
 UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
-WHERE id IN ({each:ids}) AND state || '' IN ({may:cancel}) RETURNING id
+WHERE id IN ({each:ids}) AND state || '' {may:cancel} RETURNING id
 """
 # One that ended its process runs alone again.
 RETRY = """
 UPDATE {tasks} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
     error_message = NULL, finished_at = NULL, run_at = {now}, publish_at = {now},
     crashes = CASE WHEN crashes > :alone_from THEN :alone_from ELSE crashes END
-WHERE id IN ({each:ids}) AND state || '' IN ({may:retry}) RETURNING id
+WHERE id IN ({each:ids}) AND state || '' {may:retry} RETURNING id
 """
 DELETE = """
-DELETE FROM {tasks} WHERE id IN ({each:ids}) AND state || '' IN ({may:delete}) RETURNING id
+DELETE FROM {tasks} WHERE id IN ({each:ids}) AND state || '' {may:delete} RETURNING id
 """
 
 # Of long texts only the beginning is there.
@@ -255,5 +255,5 @@ DELETE FROM {table} WHERE {key} IN (
 """
 
 
-PRUNE_TASKS = _prune("{tasks}", "id", "finished_at", "state IN ({may:prune}) AND")
+PRUNE_TASKS = _prune("{tasks}", "id", "finished_at", "state {may:prune} AND")
 PRUNE_ANSWERS = _prune("{answers}", "key", "created_at")

@@ -169,9 +169,7 @@ async def test_nothing_bears_an_old_name(database: Database, version: str) -> No
         assert all(name.startswith("afterwards_") for name in await names(database, kind))
 
 
-async def test_a_taken_over_database_is_as_a_new_one(
-    database: Database, database_url: str
-) -> None:
+async def test_a_taken_over_database_is_as_a_new_one(database: Database, database_url: str) -> None:
     await filled(database, "f2a0de9")
     await database.make_tables()
     other = Database(database_url, prefix="new_")
@@ -281,9 +279,7 @@ async def test_a_chosen_prefix_takes_nothing_over(database: Database, database_u
     assert len(await Store(database).page(Filter(), limit=1000)) == len(rows)
 
 
-async def test_no_prefix_goes_on_with_the_old_tables(
-    database: Database, database_url: str
-) -> None:
+async def test_no_prefix_goes_on_with_the_old_tables(database: Database, database_url: str) -> None:
     rows = await filled(database, "f2a0de9")
     bare = Database(database_url, prefix="")
     await bare.make_tables()

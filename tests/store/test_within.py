@@ -56,7 +56,10 @@ async def stored(database: Database) -> tuple[set[str], set[str]]:
 
 
 async def test_a_connection_commits_both(database: Database, engine: AsyncEngine) -> None:
-    rows = [row(), row(delay_us=5_000_000, follows="x", in_thread=True, arguments='{"a": "\xfc:b"}')]
+    rows = [
+        row(),
+        row(delay_us=5_000_000, follows="x", in_thread=True, arguments='{"a": "\xfc:b"}'),
+    ]
     async with engine.begin() as connection:
         await connection.execute(text("INSERT INTO orders VALUES ('1')"))
         await Store(database).enqueue_within(connection, rows)

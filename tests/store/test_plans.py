@@ -1,0 +1,85 @@
+"""The planners take the indexes that are meant, on statistics of a moment when nothing waited."""
+
+from typing import Any
+
+import pytest
+
+from afterwards.store import statements
+from afterwards.store.database import Database
+from afterwards.store.sql import listed, parameters
+
+pytestmark = pytest.mark.anyio
+
+FILL = """
+INSERT INTO {tasks} (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,
+    worker, created_at, run_at, publish_at, finished_at)
+WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 20000)
+SELECT :kind || CAST(n AS VARCHAR), 'n' || CAST(n % 3 AS VARCHAR), '', false, '', :state, 1, 1, 0,
+    'w' || CAST(n % 9 AS VARCHAR), n, n, n, n FROM g
+"""
+IDS = {"ids": listed(["queued7", "queued8"])}
+SETTLED = [{"id": "running7", "worker": "w7", "attempt": 1, "state": "succeeded"}]
+PRUNING = {"age_us": 0, "since": 0, "most": 100}
+LANE = {"lane": False}
+QUEUE = {**LANE, "crashed": 0, "named": "n1", "claimer": "w", "most": 10}
+# Each statement with the indexes that it may use; `pkey` is the tables' own.
+PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
+    (statements.SETTLE, parameters(SETTLED), {"pkey"}),
+    (statements.ROWS, IDS, {"pkey"}),
+    (statements.ENDED, IDS, {"pkey"}),
+    (statements.QUEUES, LANE, {"next", "pkey"}),
+    (statements.CLAIM, QUEUE, {"next", "pkey"}),
+    (statements.CLAIM_ONE, {"wanted": "queued7", "claimer": "w"}, {"pkey"}),
+    (statements.WAITED, LANE, {"next", "pkey"}),
+    (statements.COUNT_DUE, {**LANE, "most": 10}, {"next", "pkey"}),
+    (statements.FOLLOW, {}, {"following", "pkey"}),
+    (statements.PUBLISH, {"most": 10, "patience_us": 1}, {"to_publish", "pkey"}),
+    (statements.HELD_BY, {"holder": "w1"}, {"running"}),
+    (statements.RELEASE, {"holder": "w1"}, {"running"}),
+    (statements.RESCUE, {}, {"running"}),
+    (statements.CANCELLED_UNDER, {"worker": "w1"}, {"pruned"}),
+    (statements.SETTLED_LATELY, {"lately_us": 1}, {"pruned"}),
+    (statements.CANCEL, IDS, {"pkey"}),
+    (statements.RETRY, {**IDS, "alone_from": 2}, {"pkey"}),
+    (statements.DELETE, IDS, {"pkey"}),
+    (statements.PRUNE_TASKS, PRUNING, {"pruned", "pkey"}),
+]
+
+
+async def plan(database: Database, statement: str, values: dict[str, Any]) -> str:
+    async with database.migrating() as connection:
+        is_sqlite = connection.dialect.name == "sqlite"
+        explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
+        rows = await connection.execute(database.sql(explain + statement.strip()), values)
+        return "\n".join(str(row[-1]) for row in rows)
+
+
+@pytest.fixture
+async def full(database: Database) -> Database:
+    """Tasks of every state, all of which came when the planner had looked."""
+    for state in ("succeeded", "dead"):
+        await database.change(FILL, {"kind": state, "state": state})
+    await database.change("ANALYZE {tasks}")
+    for state in ("queued", "running"):
+        await database.change(FILL, {"kind": state, "state": state})
+    return database
+
+
+async def test_each_statement_takes_its_indexes(full: Database) -> None:
+    for statement, values, meant in PLANS:
+        found = await plan(full, statement, values)
+        used = {
+            name
+            for name in ("next", "following", "running", "to_publish", "pruned")
+            if f"tasks_{name}" in found
+        }
+        used |= {"pkey"} if "pkey" in found or "autoindex_afterwards_tasks" in found else set()
+        assert used <= meant, f"{statement}\n{found}"
+        scans = [
+            line
+            for line in found.splitlines()
+            if "Seq Scan on afterwards_tasks" in line
+            or "SCAN afterwards_tasks" in line
+            and "USING" not in line
+        ]
+        assert not scans, f"{statement}\n{found}"
