@@ -50,9 +50,10 @@ class Instant(TypeDecorator[datetime]):
 
 
 def folded(username: str) -> str:
-    """Give what is left of a name without case, form, and what cannot be seen: names that share it look the same.
+    """Give a name without case, form, and what cannot be seen: names that share it look the same.
 
-    Letters of other alphabets that look alike are other letters here. https://www.unicode.org/reports/tr15/
+    Letters of other alphabets that look alike are other letters here.
+    https://www.unicode.org/reports/tr15/
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
     visible = "".join(each for each in text if unicodedata.category(each) != "Cf")
@@ -99,7 +100,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def _fold_names(connection: Connection) -> None:
-    """Fold the names of an earlier version's users; of those that look alike already the first has the name."""
+    """Fold the names of an earlier version's users; of those that look alike the first has it."""
     others = users.alias()
     is_taken = exists().where(others.c.username_folded == bindparam("name"))
     fold = (
@@ -138,7 +139,7 @@ class Taken(Exception):
 async def adding(
     database: Database, email: str, username: str
 ) -> AsyncIterator[tuple[AsyncConnection, User]]:
-    """Add a user in a transaction that the block may go on with; raise `Taken` where another user is in the way."""
+    """Add a user in a transaction that the block may go on with; raise `Taken` if another is there."""
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
     insert = users.insert().values(row).returning(users)

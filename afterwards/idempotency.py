@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same key gives the same tasks and the same answer, also while the first is under way.
+"""`Idempotency-Key`: the same key gives the same tasks and the same answer, even at once.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/ The key's row is
 inserted in the transaction that stores the tasks, so that of two requests with one key the second
@@ -80,7 +80,7 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
 
 
 async def reserve(database: Database, within: answers.Within, key: Key, ids: Sequence[str]) -> None:
-    """Insert the key in the transaction that stores these tasks; raise `SeenBefore` if it is there."""
+    """Insert the key in the transaction that stores these tasks; raise `SeenBefore`."""
     values = {"key": key.text, "fingerprint": key.fingerprint, "headers": json.dumps(ids)}
     if not await answers.reserve(database, within, values):
         raise SeenBefore

@@ -33,7 +33,7 @@ async def find(database: Database, key: str, *, lost_seconds: float) -> Any:
 
 
 async def reserve(database: Database, within: Within, values: Mapping[str, Any]) -> bool:
-    """Insert `key`, `fingerprint` and `headers` in the caller's transaction; False if it is taken."""
+    """Insert `key`, `fingerprint` and `headers` in the caller's transaction; False if taken."""
     try:
         await database.execute_within(within, RESERVE, values)
     except IntegrityError:

@@ -64,7 +64,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Write in one transaction; raise `DatabaseUnavailable` where the database is why it failed.
+        """Write in one transaction; raise `DatabaseUnavailable` where the database fails.
 
         Where the answer to its commit is lost, the database is asked for it, if `insert` has
         inserted something; where nobody can tell, that is `OutcomeUnknown`.
@@ -98,7 +98,7 @@ class Database:
             return (await connection.execute(self.sql(statement), values)).all()
 
     async def change(self, statement: str, values: Mapping[str, Any] | None = None) -> int:
-        """Execute the statement in a transaction of its own, and return how many rows it changed."""
+        """Execute the statement in a transaction of its own; return how many rows it changed."""
         async with self.transaction() as connection:
             result = await connection.execute(self.sql(statement), values)
             assert isinstance(result, CursorResult)
@@ -208,7 +208,7 @@ class Database:
             yield connection
 
     async def close(self) -> None:
-        """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
+        """Close the pool, or leave it after a second: a dead server must not delay the end."""
         if self._sqlite is not None:
             self._sqlite.close()
         if self._file is not None:
@@ -247,6 +247,6 @@ class Database:
     def _wrong(self, connection: AsyncConnection) -> WrongConnection:
         asked, ours = connection.engine.url, self._engine.url
         return WrongConnection(
-            f"within: {asked!r} has no table {self.sql.prefix}tasks, takes a connection or a session"
-            f" of the tasks' own database, {ours!r}"
+            f"within: {asked!r} has no table {self.sql.prefix}tasks, takes a connection or a"
+            f" session of the tasks' own database, {ours!r}"
         )

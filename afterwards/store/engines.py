@@ -1,4 +1,4 @@
-"""SQLAlchemy's engines, of a file or of a server: how long they wait, and what each connection is told."""
+"""SQLAlchemy's engines: how long they wait, and what each connection is told."""
 
 from typing import Any
 

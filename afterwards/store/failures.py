@@ -1,7 +1,8 @@
-"""What goes wrong with a database, as against wrong SQL: whatever a driver raises becomes one of two errors.
+"""What goes wrong with a database, as against wrong SQL: what a driver raises becomes one of these.
 
 DatabaseUnavailable   nothing was changed
   OutcomeUnknown      whether anything was changed is not known
+  SchemaRefused       the tables are not ones that this code can use
 """
 
 import sqlite3
@@ -39,15 +40,15 @@ NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class DatabaseUnavailable(Exception):
-    """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
+    """The database cannot be reached or written; nothing was changed, and one may try again."""
 
 
 class OutcomeUnknown(DatabaseUnavailable):
-    """The database was lost while it committed, and cannot be asked: whether anything was changed is not known."""
+    """The database was lost while it committed: whether anything was changed is not known."""
 
 
 class SchemaRefused(DatabaseUnavailable):
-    """The tables there are another's, or of a newer version: somebody must act; nothing was changed."""
+    """The tables are another's, or of a newer version: somebody must act; nothing was changed."""
 
 
 class WrongConnection(ValueError):

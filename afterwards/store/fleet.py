@@ -34,7 +34,7 @@ class ForWorkers:
         await self._database.change(statements.FORGET, {"ids": listed(dead)})
 
     async def rescue(self) -> Sequence[Any]:
-        """Give back what workers run that are not known any more; return those rows as they are now."""
+        """Give back what unknown workers run; return those rows as they are now."""
         async with self._database.transaction() as connection:
             return (await connection.execute(self._database.sql(statements.RESCUE))).all()
 

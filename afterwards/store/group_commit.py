@@ -1,4 +1,4 @@
-"""Many writes in one commit: what comes while a commit is under way is written together by the next."""
+"""Many writes in one commit: what comes while one is under way is written by the next."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Write = tuple[str, Rows, asyncio.Future[None]]
 
 
 class GroupCommit:
-    """Executes statements on given rows for many callers at once; each goes on when its rows are on disk.
+    """Executes statements for many callers at once; each goes on when its rows are on disk.
 
     A commit that fails fails for all its callers, who may try again: none of their rows is there.
     One whose outcome cannot be known (`OutcomeUnknown`) is the exception.
@@ -26,7 +26,7 @@ class GroupCommit:
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, statement: str, rows: Rows, *, patience: float = 0.0) -> asyncio.Future[None]:
-        """Execute the statement for the given rows; what it returns is done when they are committed.
+        """Execute the statement for the rows; what is returned is done when they are committed.
 
         With `patience` (s) they wait so long for another's commit that takes them along, which
         costs nothing. Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open

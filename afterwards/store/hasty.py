@@ -1,4 +1,4 @@
-"""A connection to Postgres that does not wait long for the end: a silent server is left after half a second."""
+"""A connection to Postgres that leaves a silent server after half a second."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ class HastyConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has 
     """Closes in good order if the server answers at once, and as it is if not."""
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close; raise TimeoutError where the server is silent, with the connection closed all the same."""
+        """Close; raise TimeoutError where the server is silent, and be closed all the same."""
         await super().close(timeout=min(timeout or CLOSING_SECONDS, CLOSING_SECONDS))
 
     async def fetchrow(self, *args: Any, **options: Any) -> Any:
-        """Ask for a row, as SQLAlchemy's ping does, whose ROLLBACK would wait for a silent server once more."""
+        """Ask for a row, as SQLAlchemy's ping does; its ROLLBACK would wait once more."""
         try:
             return await super().fetchrow(*args, **options)
         except TimeoutError:

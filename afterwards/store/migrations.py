@@ -86,8 +86,9 @@ COLUMNS = {
     "postgresql": """
         SELECT relname AS table_name, attname AS column_name
         FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-        WHERE relnamespace = CAST(current_schema() AS regnamespace) AND relkind IN ('r', 'p', 'v', 'm', 'f')
-            AND attnum > 0 AND NOT attisdropped AND relname IN ({each:names})""",
+        WHERE relnamespace = CAST(current_schema() AS regnamespace)
+            AND relkind IN ('r', 'p', 'v', 'm', 'f') AND relname IN ({each:names})
+            AND attnum > 0 AND NOT attisdropped""",
 }
 
 

@@ -69,7 +69,7 @@ class ForPeople:
         condition, values = filter.condition()
         query = f"{statements.MATCHING}{condition} AND state {{may:{verb}}}"
         query += statements.OLDEST_FIRST
-        # What is made meanwhile is not meant; so each task is looked at once, and it comes to an end.
+        # What is made meanwhile is not meant, so that this comes to an end.
         [(last,)] = await self._database.all(statements.NEWEST)
         values = {**values, "last": last or ""}
         since, changed = "", 0

@@ -1,4 +1,4 @@
-"""Notices a pooler such as PgBouncer between us and Postgres, and does without prepared statements there.
+"""Notices a pooler such as PgBouncer, and does without prepared statements there.
 
 In transaction mode each transaction may get another server connection, where what was prepared
 before is not, or is something else.

@@ -99,7 +99,7 @@ MADE = {
 
 
 def parameters(rows: Rows) -> dict[str, str]:
-    """Make of the rows what `{given:...}` takes; raise ValueError where one holds what is no JSON."""
+    """Make of the rows what `{given:...}` takes; raise ValueError where one is no JSON."""
     return {"rows": json.dumps(rows, ensure_ascii=False, allow_nan=False)}
 
 

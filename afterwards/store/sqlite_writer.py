@@ -28,7 +28,7 @@ Batch = Sequence[tuple[str, Mapping[str, Any]]]  # statements with their paramet
 
 
 class SQLiteWriter:
-    """One connection to the file at `path`, for what is written in one visit; `timeout` (s) is for its write lock."""
+    """One connection to the file at `path`, which waits `timeout` (s) for the write lock."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
@@ -43,13 +43,13 @@ class SQLiteWriter:
     async def write_timed(
         self, statement: str, values: Mapping[str, Any]
     ) -> tuple[list[Any], float]:
-        """Execute the statement as above; give the first column of its rows, and the seconds that it held the lock."""
+        """Execute as above; give the rows' first column, and the seconds that it held the lock."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._write_timed, statement, values
         )
 
     async def vacuum(self, most: int) -> tuple[int, float]:
-        """Give at most so many free pages back to the disk, if there are many; return as above how many it were."""
+        """Give at most so many free pages back to the disk; return how many, and as above."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._vacuum, most)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class SQLiteWriter:
 
 
 async def lock(driver: aiosqlite.Connection, timeout: float) -> None:
-    """Begin a transaction that has the write lock, and wait so long (s) for it; raise `sqlite3.Error`.
+    """Begin a transaction with the write lock, and wait so long (s); raise `sqlite3.Error`.
 
     The connection's own timeout must be `POLL_SECONDS`.
     """

@@ -1,4 +1,4 @@
-"""The tables of versions without a prefix become ours, when none of their processes lives any more."""
+"""The tables of versions without a prefix become ours, when none of their processes lives."""
 
 import time
 from collections.abc import Collection, Mapping

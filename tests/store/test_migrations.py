@@ -85,7 +85,7 @@ async def test_a_step_that_fails_leaves_nothing(
 
 async def test_a_newer_database_is_left_alone(database: Database) -> None:
     await database.change("UPDATE {version} SET number = 99")
-    with pytest.raises(SchemaRefused, match="of version 99, .*: deploy the newer code again"):
+    with pytest.raises(SchemaRefused, match=r"of version 99, .*: deploy the newer code again"):
         await database.make_tables()
     assert await database.schema_version() == 99
 
@@ -148,7 +148,7 @@ async def test_every_table_and_index_bears_the_prefix(database: Database) -> Non
 
 @pytest.mark.parametrize("prefix", ["Shop_", "a-b", "a b", '"', "9a", "\xe4_", "a\n", "x" * 46])
 def test_a_wrong_prefix_names_the_argument(prefix: str) -> None:
-    with pytest.raises(ValueError, match="table_prefix: .* takes lower-case letters, digits"):
+    with pytest.raises(ValueError, match=r"table_prefix: .* takes lower-case letters, digits"):
         Database("sqlite:///none.db", prefix=prefix)
 
 

@@ -57,8 +57,10 @@ ROWS = [
     ("dead", 5, 0, "gone", None, 3, 4, None, "ValueError"),
     ("cancelled", 0, 0, None, None, None, 4, None, None),
 ]
-COLUMNS = ("state", "attempt", "crashes", "worker", "follows")
-COLUMNS += ("started_at", "finished_at", "result", "error_kind")
+COLUMNS = [
+    *("state", "attempt", "crashes", "worker", "follows"),
+    *("started_at", "finished_at", "result", "error_kind"),
+]
 INSERT = f"""
 INSERT INTO tasks (id, name, arguments, in_thread, carrier, max_attempts, created_at, run_at,
     hand_off_at, {", ".join(COLUMNS)})
@@ -199,7 +201,7 @@ async def test_a_living_process_is_left_alone(database: Database, soon: None) ->
     await filled(database, "2ae3707")
     await execute(database, "INSERT INTO workers VALUES ('old-1', 5)")
     for _ in range(10):
-        with pytest.raises(DatabaseUnavailable, match="process old-1 still runs .* stopped first"):
+        with pytest.raises(DatabaseUnavailable, match=r"process old-1 still runs .* stopped first"):
             await database.make_tables()
         await execute(database, "UPDATE workers SET beats = beats + 1")
         await asyncio.sleep(0.1)

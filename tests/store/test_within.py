@@ -113,7 +113,7 @@ async def test_another_database_is_named(
     async with empty_database(kind, tmp_path_factory.mktemp("other")) as url:
         engine = create_async_engine(make_url(url).set(drivername=driver))
         async with engine.connect() as connection:
-            with pytest.raises(WrongConnection, match="within: .* has no table afterwards_tasks"):
+            with pytest.raises(WrongConnection, match=r"within: .* has no table afterwards_tasks"):
                 await Store(database).enqueue_within(connection, [row()])
         await engine.dispose()
     assert await database.all("SELECT id FROM {tasks}") == []
@@ -132,7 +132,7 @@ async def test_a_wrong_row_is_no_wrong_connection(database: Database, engine: As
     new = row()
     await Store(database).enqueue([new])
     async with engine.connect() as connection:
-        with pytest.raises(Exception, match="(?i)unique") as raised:
+        with pytest.raises(Exception, match=r"(?i)unique") as raised:
             await Store(database).enqueue_within(connection, [new])
         await connection.rollback()
     assert not isinstance(raised.value, WrongConnection)
