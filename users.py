@@ -33,6 +33,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from afterwards.store.database import Database
+from afterwards.store.failures import SchemaRefused
 
 metadata = MetaData()
 
@@ -82,6 +83,8 @@ _made = WeakSet[Database]()  # whose table was found as it is meant to be
 async def make_table(database: Database) -> None:
     """Make the table, or what an earlier version's lacks; raise `DatabaseUnavailable`.
 
+    That is a `SchemaRefused` where there is a table of this name that is another's.
+
     Whatever else is called here does so by itself, where it has not been done yet.
     """
     if database not in _made:
@@ -92,8 +95,13 @@ async def make_table(database: Database) -> None:
 
 def _migrate(connection: Connection) -> None:
     metadata.create_all(connection)
-    found = inspect(connection)
-    if "username_folded" not in {column["name"] for column in found.get_columns("users")}:
+    found = {column["name"] for column in inspect(connection).get_columns("users")}
+    if found | {"username_folded"} != {column.name for column in users.columns}:
+        raise SchemaRefused(
+            "there is a table users that is none of ours, and it is left alone: give the service a"
+            " database where there is none"
+        )
+    if "username_folded" not in found:
         connection.execute(text("ALTER TABLE users ADD COLUMN username_folded VARCHAR"))
         _fold_names(connection)
     NAMES.create(connection, checkfirst=True)

@@ -157,7 +157,7 @@ def until_health(server: Server, status: int) -> dict[str, Any]:
     return body
 
 
-OUR_TABLES = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|ANALYZE) (tasks|workers|answers)\b")
+OUR_TABLES = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|ANALYZE|ON) (tasks|workers|answers)\b")
 BRACES = re.compile("[{}]")
 
 

@@ -105,10 +105,7 @@ class Database:
             return result.rowcount
 
     async def execute_within(
-        self,
-        within: AsyncConnection | AsyncSession,
-        statement: str,
-        values: Mapping[str, Any],
+        self, within: AsyncConnection | AsyncSession, statement: str, values: Mapping[str, Any]
     ) -> AsyncConnection:
         """Execute the statement in the caller's transaction, on a connection of whatever engine.
 

@@ -6,8 +6,6 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from afterwards.store import pooler
-from afterwards.store.hasty import HastyConnection
 from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
 
 CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still waits
@@ -43,12 +41,18 @@ def writing(url: URL) -> AsyncEngine:
 
 
 def postgres(url: URL, **pool: Any) -> AsyncEngine:
-    """Make an engine of a Postgres server."""
+    """Make an engine of a Postgres server; raise ValueError where its driver is not installed."""
+    try:
+        from afterwards.store import driver  # only here: with SQLite nobody needs asyncpg
+    except ModuleNotFoundError:
+        raise ValueError(
+            "url: names a Postgres, which takes `pip install 'afterwards[postgres]'`"
+        ) from None
     waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
     engine = create_async_engine(
-        url, **pool, connect_args=waits | {"connection_class": HastyConnection}
+        url, **pool, connect_args=waits | {"connection_class": driver.HastyConnection}
     )
-    event.listen(engine.sync_engine, "do_connect", pooler.connect)
+    event.listen(engine.sync_engine, "do_connect", driver.connect)
     return engine
 
 

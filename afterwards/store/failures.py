@@ -7,23 +7,30 @@ DatabaseUnavailable   nothing was changed
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-import asyncpg
 from sqlalchemy import exc
 
+POSTGRES: tuple[type[Exception], ...] = ()
+with suppress(ModuleNotFoundError):  # it is there only where a Postgres is used
+    import asyncpg
+
+    POSTGRES = (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    )
+
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
-UNAVAILABLE = (
+UNAVAILABLE: tuple[type[Exception], ...] = (
     exc.OperationalError,
     sqlite3.OperationalError,
     exc.InterfaceError,
     exc.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+    *POSTGRES,
     OSError,
     TimeoutError,
 )

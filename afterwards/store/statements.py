@@ -210,35 +210,6 @@ WHERE state {may:prune} AND finished_at > {now} - :lately_us
 """
 COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state {may:release}"
 
-# --- a person ---
-
-CANCEL = """
-UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
-WHERE id IN ({each:ids}) AND state || '' {may:cancel} RETURNING id
-"""
-# One that ended its process runs alone again.
-RETRY = """
-UPDATE {tasks} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
-    error_message = NULL, finished_at = NULL, run_at = {now}, publish_at = {now},
-    crashes = CASE WHEN crashes > :alone_from THEN :alone_from ELSE crashes END
-WHERE id IN ({each:ids}) AND state || '' {may:retry} RETURNING id
-"""
-DELETE = """
-DELETE FROM {tasks} WHERE id IN ({each:ids}) AND state || '' {may:delete} RETURNING id
-"""
-
-# Of long texts only the beginning is there.
-PAGE = """
-SELECT id, name, carrier, in_thread, state, attempt, max_attempts, crashes, worker, created_at,
-    run_at, publish_at, follows, started_at, finished_at, error_kind, error_message,
-    substr(arguments, 1, :shown) AS arguments, length(arguments) AS arguments_length,
-    substr(result, 1, :shown) AS result, length(result) AS result_length
-FROM {tasks} WHERE """
-NEWEST_FIRST = " ORDER BY id DESC LIMIT :most"
-MATCHING = "SELECT id FROM {tasks} WHERE id > :since AND id <= :last AND "
-NEWEST = "SELECT max(id) FROM {tasks}"
-OLDEST_FIRST = " ORDER BY id LIMIT :most"
-
 # --- what is old ---
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.store import statements
+from afterwards.store import people, statements
 from afterwards.store.database import Database
 from afterwards.store.sql import listed, parameters
 
@@ -39,9 +39,9 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.RESCUE, {}, {"running"}),
     (statements.CANCELLED_UNDER, {"worker": "w1"}, {"pruned"}),
     (statements.SETTLED_LATELY, {"lately_us": 1}, {"pruned"}),
-    (statements.CANCEL, IDS, {"pkey"}),
-    (statements.RETRY, {**IDS, "alone_from": 2}, {"pkey"}),
-    (statements.DELETE, IDS, {"pkey"}),
+    (people.CANCEL, IDS, {"pkey"}),
+    (people.RETRY, {**IDS, "alone_from": 2}, {"pkey"}),
+    (people.DELETE, IDS, {"pkey"}),
     (statements.PRUNE_TASKS, PRUNING, {"pruned", "pkey"}),
 ]
 
