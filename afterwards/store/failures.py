@@ -34,6 +34,7 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
 )
+RAISED: tuple[type[Exception], ...] = (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError)
 
 
 # SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full
@@ -72,7 +73,7 @@ def translated() -> Iterator[None]:
     """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason."""
     try:
         yield
-    except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
+    except RAISED as error:
         if not _is_the_databases_fault(error):
             raise
         reason = (
