@@ -6,43 +6,109 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    DateTime,
+    Dialect,
     Index,
     Integer,
+    MetaData,
     Row,
     String,
     Table,
+    TypeDecorator,
     bindparam,
     exists,
+    inspect,
     or_,
     select,
+    text,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from afterwards.store.database import Database
-from afterwards.store.migrations import Instant, metadata
+from afterwards.store.failures import SchemaRefused
+
+metadata = MetaData()
 
 FILLED_AT_ONCE = 1000  # users of an earlier version, in one statement
 
 
-def folded(username: str) -> str:
-    """Give what is left of a name without case, form, and what cannot be seen: names that share it look the same.
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
 
-    Letters of other alphabets that look alike are other letters here. https://www.unicode.org/reports/tr15/
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def folded(username: str) -> str:
+    """Give a name without case, form, and what cannot be seen: names that share it look the same.
+
+    Letters of other alphabets that look alike are other letters here.
+    https://www.unicode.org/reports/tr15/
     """
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
     visible = "".join(each for each in text if unicodedata.category(each) != "Cf")
     return " ".join(visible.split())
 
 
+users = Table(
+    "users",
+    metadata,
+    # SQLite gives rising ids to INTEGER alone.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("email", String, nullable=False),
+    Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
+    Column("username", String, nullable=False, unique=True),
+    # Unique without regard to what looks the same; null for those who looked like another before
+    # that was so.
+    Column("username_folded", String),
+    Column("created_at", Instant, nullable=False),
+)
+NAMES = Index("users_username_folded", users.c.username_folded, unique=True)
+
+
+_made = WeakSet[Database]()  # whose table was found as it is meant to be
+
+
+async def make_table(database: Database) -> None:
+    """Make the table, or what an earlier version's lacks; raise `DatabaseUnavailable`.
+
+    That is a `SchemaRefused` where there is a table of this name that is another's.
+
+    Whatever else is called here does so by itself, where it has not been done yet.
+    """
+    if database not in _made:
+        async with database.migrating() as connection:
+            await connection.run_sync(_migrate)
+        _made.add(database)
+
+
+def _migrate(connection: Connection) -> None:
+    metadata.create_all(connection)
+    found = {column["name"] for column in inspect(connection).get_columns("users")}
+    if found | {"username_folded"} != {column.name for column in users.columns}:
+        raise SchemaRefused(
+            "there is a table users that is none of ours, and it is left alone: give the service a"
+            " database where there is none"
+        )
+    if "username_folded" not in found:
+        connection.execute(text("ALTER TABLE users ADD COLUMN username_folded VARCHAR"))
+        _fold_names(connection)
+    NAMES.create(connection, checkfirst=True)
+
+
 def _fold_names(connection: Connection) -> None:
-    """Fold the names of an earlier version's users; of those that look alike already the first has the name."""
+    """Fold the names of an earlier version's users; of those that look alike the first has it."""
     others = users.alias()
     is_taken = exists().where(others.c.username_folded == bindparam("name"))
     fold = (
@@ -59,22 +125,6 @@ def _fold_names(connection: Connection) -> None:
     ).all():
         connection.execute(fold, [{"user": row.id, "name": folded(row.username)} for row in rows])
         last = rows[-1].id
-
-
-users = Table(
-    "users",
-    metadata,
-    # SQLite gives rising ids to INTEGER alone.
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("email", String, nullable=False),
-    Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
-    Column("username", String, nullable=False, unique=True),
-    # Unique without regard to what looks the same; null for those who looked like another before
-    # that was so.
-    Column("username_folded", String, info={"fill": _fold_names}),
-    Column("created_at", Instant, nullable=False),
-)
-Index("users_username_folded", users.c.username_folded, unique=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +147,11 @@ class Taken(Exception):
 async def adding(
     database: Database, email: str, username: str
 ) -> AsyncIterator[tuple[AsyncConnection, User]]:
-    """Add a user in a transaction that the block may go on with; raise `Taken` where another user is in the way."""
+    """Add a user in a transaction that the block may go on with; raise `Taken` if another is there."""
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
     insert = users.insert().values(row).returning(users)
+    await make_table(database)
     try:
         async with database.transaction() as connection:
             yield connection, _user((await connection.execute(insert)).one())
@@ -111,6 +162,7 @@ async def adding(
 async def page(database: Database, *, limit: int, after: int) -> list[User]:
     """List at most `limit` users whose ids are above `after`, by rising id."""
     query = select(users).where(users.c.id > after).order_by(users.c.id).limit(limit)
+    await make_table(database)
     async with database.reading() as connection:
         return [_user(row) for row in await connection.execute(query)]
 

@@ -20,6 +20,7 @@ from afterwards.model import Task, new_task_id
 from afterwards.process import Process
 from afterwards.request_tasks import RequestTasks, current_request
 from afterwards.store.database import Connection, Database
+from afterwards.store.sql import Sql
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
 
@@ -72,7 +73,7 @@ class Afterwards:
         )
         has_celery = broker is None or find_spec("celery") is not None
         _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
-        _require("table_prefix", bool(PREFIX.fullmatch(table_prefix)), "up to 30 of a-z, 0-9 and _")
+        Sql("sqlite", table_prefix)  # raises for a wrong one
         check("drain_seconds", drain_seconds)
         check("max_keyed_body", max_keyed_body, is_whole=True)
         self.limits = Limits(
@@ -273,7 +274,7 @@ class Afterwards:
             raise RuntimeError("this Afterwards runs in another event loop: use enqueue_sync here")
         self._loop, self._has_tables = loop, False
         self._thread = threading.get_ident()
-        self.database = Database(self.url)
+        self.database = Database(self.url, self.table_prefix)
         self.store = Store(self.database)
         self.process = Process(
             self.store,
@@ -299,7 +300,6 @@ class Afterwards:
 
 URL = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
 BROKER = re.compile(r"(amqps?|rediss?)://[^/]|sqs://")
-PREFIX = re.compile(r"[a-z0-9_]{0,30}")
 
 
 def _require(name: str, is_right: bool, takes: str) -> None:

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same key gives the same tasks and the same answer, also while the first is under way.
+"""`Idempotency-Key`: the same key gives the same tasks and the same answer, even at once.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/ The key's row is
 inserted in the transaction that stores the tasks, so that of two requests with one key the second
@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from afterwards.errors import KeyIsUnderWay, KeyReused
-from afterwards.store.database import Connection, Database
-from afterwards.store.tables import answers, clock
+from afterwards.store import answers
+from afterwards.store.database import Database
 
 HEADER = b"idempotency-key"
 CREDENTIALS = (b"authorization", b"cookie")
@@ -67,11 +65,7 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
     Raises `KeyReused` where that was another request, `KeyIsUnderWay` where its answer is not known
     yet.
     """
-    is_late = (answers.c.created_at < clock() - LOST_SECONDS * 1_000_000).label("is_late")
-    async with database.reading() as connection:
-        row = (
-            await connection.execute(select(answers, is_late).where(answers.c.key == key.text))
-        ).one_or_none()
+    row = await answers.find(database, key.text, lost_seconds=LOST_SECONDS)
     if row is None:
         return None
     if row.fingerprint != key.fingerprint:
@@ -90,36 +84,37 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
 
 
 async def reserve(
-    connection: Connection, key: Key, ids: Sequence[str], *, is_known: bool = False
+    database: Database,
+    within: answers.Within,
+    key: Key,
+    ids: Sequence[str],
+    *,
+    is_known: bool = False,
 ) -> None:
     """Insert the key in the transaction that stores these tasks, unless it `is_known` there.
 
     Raises `SeenBefore` where another request has it.
     """
+    headers = json.dumps(ids)
     if is_known:
-        change = update(answers).where(answers.c.key == key.text)
-        await connection.execute(change.values(headers=json.dumps(ids)))
+        await answers.keep_ids(database, within, key.text, headers)
         return
-    values = {"key": key.text, "fingerprint": key.fingerprint, "created_at": clock()}
-    try:
-        await connection.execute(answers.insert().values({**values, "headers": json.dumps(ids)}))
-    except IntegrityError:
-        raise SeenBefore("the first request with it failed; send it again") from None
+    values = {"key": key.text, "fingerprint": key.fingerprint, "headers": headers}
+    if not await answers.reserve(database, within, values):
+        raise SeenBefore("the first request with it failed; send it again")
 
 
-async def remember(connection: Connection, key: Key, response: Response) -> None:
+async def remember(
+    database: Database, within: answers.Within, key: Key, response: Response
+) -> None:
     """Keep the answer beside its key, if it is one that can be kept: a stream cannot."""
     if not hasattr(response, "body"):
         return
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers
     ]
-    values = {
-        "status": response.status_code,
-        "headers": json.dumps(headers),
-        "body": bytes(response.body),
-    }
-    await connection.execute(update(answers).where(answers.c.key == key.text).values(values))
+    values = {"key": key.text, "status": response.status_code, "headers": json.dumps(headers)}
+    await answers.keep(database, within, values | {"body": bytes(response.body)})
 
 
 def _instead_of_lost(*ids: str) -> Response:

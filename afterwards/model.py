@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class State(StrEnum):
@@ -23,20 +23,26 @@ class State(StrEnum):
     CANCELLED = "cancelled"  # moved in by a person
 
 
-# The transition table: from each state, the states that it may become.
-MOVES: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
-    State.RUNNING: frozenset(
-        {State.SUCCEEDED, State.RETRYING, State.DEAD, State.QUEUED, State.CANCELLED}
-    ),
-    State.RETRYING: frozenset({State.RUNNING, State.CANCELLED, State.DEAD}),
-    State.SUCCEEDED: frozenset(),
-    State.DEAD: frozenset({State.QUEUED}),
-    State.CANCELLED: frozenset({State.QUEUED}),
+class Move(NamedTuple):
+    """What one verb does to a task's state; one that moves it to nothing deletes its row."""
+
+    before: tuple[State, ...]
+    after: tuple[State, ...] = ()
+
+
+# The transition table, from which the statements take their `WHERE state IN (...)`.
+MOVES: dict[str, Move] = {
+    "claim": Move((State.QUEUED, State.RETRYING), (State.RUNNING,)),
+    "settle": Move((State.RUNNING,), (State.SUCCEEDED, State.RETRYING, State.DEAD)),
+    "release": Move((State.RUNNING,), (State.QUEUED,)),  # or rescue, from a worker that is dead
+    "cancel": Move((State.QUEUED, State.RUNNING, State.RETRYING), (State.CANCELLED,)),
+    "retry": Move((State.DEAD, State.CANCELLED), (State.QUEUED,)),
+    "prune": Move((State.SUCCEEDED, State.CANCELLED)),  # what is dead waits for a person
+    "delete": Move((State.SUCCEEDED, State.DEAD, State.CANCELLED)),
 }
 
-WAITING = (State.QUEUED, State.RETRYING)
-SETTLED = (State.SUCCEEDED, State.DEAD, State.CANCELLED)
+WAITING = MOVES["claim"].before
+SETTLED = MOVES["delete"].before
 
 
 class Outcome(StrEnum):

@@ -17,7 +17,7 @@ from afterwards.background import Groups, groups_of, is_stored
 from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
 from afterwards.idempotency import Key
 from afterwards.model import Task, new_task_id
-from afterwards.store.database import Connection
+from afterwards.store.answers import Within
 
 if TYPE_CHECKING:
     from afterwards.app import Afterwards
@@ -97,7 +97,7 @@ class RequestTasks:
         return response
 
     async def enqueue_within(
-        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
+        self, connection: Within, task: Task, insert: Callable[[], Awaitable[None]]
     ) -> None:
         """Store a task in the handler's transaction, along with this request's key."""
         if self.key is not None:
@@ -114,7 +114,7 @@ class RequestTasks:
             async with self.owner.database.transaction() as connection:
                 await self._reserve(connection, key, new)
                 await self.owner.accept_within(connection, new)
-                await idempotency.remember(connection, key, response)
+                await idempotency.remember(self.owner.database, connection, key, response)
         except idempotency.SeenBefore:  # at the same moment
             if earlier := await self._earlier(key):
                 return earlier
@@ -125,14 +125,16 @@ class RequestTasks:
             ) from error
         return response
 
-    async def _reserve(self, connection: Connection, key: Key, new: list[Task]) -> None:
+    async def _reserve(self, connection: Within, key: Key, new: list[Task]) -> None:
         ids = [task.id for task in [*self.enqueued, *new]]
-        await idempotency.reserve(connection, key, ids, is_known=bool(self.enqueued))
+        is_known = bool(self.enqueued)
+        database = self.owner.database
+        await idempotency.reserve(database, connection, key, ids, is_known=is_known)
 
     async def _remember(self, response: Response, key: Key) -> None:
         try:
             async with self.owner.database.transaction() as connection:
-                await idempotency.remember(connection, key, response)
+                await idempotency.remember(self.owner.database, connection, key, response)
         except DatabaseUnavailable as error:
             # What the handler has committed is done, and must not be answered by a 503.
             log.warning("an answer is not kept beside its Idempotency-Key: %s", error)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from afterwards.store.tables import MICROSECONDS
+from afterwards.store.sql import MICROSECONDS
 from afterwards.store.tasks import Store
 
 log = logging.getLogger("tasks")

@@ -9,7 +9,7 @@ from typing import Any
 
 from afterwards import registry
 from afterwards.model import Attempt, Task
-from afterwards.store.tables import MICROSECONDS
+from afterwards.store.sql import MICROSECONDS
 
 log = logging.getLogger("tasks")
 

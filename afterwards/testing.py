@@ -15,8 +15,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
-from sqlalchemy import Executable, update
-
 from afterwards import registry
 from afterwards.errors import UnknownTask
 from afterwards.limits import Limits
@@ -25,7 +23,6 @@ from afterwards.process import Process
 from afterwards.retries import settlement
 from afterwards.slots import Ended, Slots, forgotten
 from afterwards.store.database import Database
-from afterwards.store.tables import IS_WAITING, clock, tasks
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
 from afterwards.turns import Free
@@ -40,6 +37,18 @@ MICROSECOND = timedelta(microseconds=1)
 # What is not due by the kit's clock is written as due in three thousand years: the database's own
 # clock runs on.
 HELD_BACK = 10**17
+
+IS_WAITING = "state {may:claim} AND follows IS NULL"
+HOLD_BACK = f"UPDATE {{tasks}} SET run_at = :held WHERE id = :id AND {IS_WAITING}"
+# What a route attached for later is due by the database's clock, so long after its creation.
+HOLD_BACK_LATER = f"""
+UPDATE {{tasks}} SET run_at = :held + run_at - created_at
+WHERE {IS_WAITING} AND attempt = 0 AND run_at > {{now}} AND run_at < :held_back
+"""
+SET_CLOCK = f"""
+UPDATE {{tasks}} SET run_at = {{now}} - :now + run_at - :held_back
+WHERE {IS_WAITING} AND run_at BETWEEN :held_back AND :held_back + :now
+"""
 
 
 class _ByHand(Slots):
@@ -160,9 +169,8 @@ class TaskKit:
         """Set the clock; one that is set back makes nothing wait that was due."""
         await self._hold_back_later()
         self.now = moment
-        due_at, now = tasks.c.run_at - HELD_BACK, _microseconds(moment)
-        due = update(tasks).where(IS_WAITING, due_at.between(0, now))
-        await self._execute(due.values(run_at=clock() - now + due_at))
+        values = {"now": _microseconds(moment), "held_back": HELD_BACK}
+        await self.database.change(SET_CLOCK, values)
 
     async def row(self, id: str) -> Any:
         """Return the task's row, with `state`, `attempt`, `result` (JSON) and so on."""
@@ -184,25 +192,11 @@ class TaskKit:
     async def _hold_back(self, id: str, moment: datetime) -> None:
         if moment > self.now:
             held = HELD_BACK + _microseconds(moment)
-            await self._execute(
-                update(tasks).where(tasks.c.id == id, IS_WAITING).values(run_at=held)
-            )
+            await self.database.change(HOLD_BACK, {"held": held, "id": id})
 
     async def _hold_back_later(self) -> None:
-        # What a route attached for later is due by the database's clock, so long after its
-        # creation.
-        is_later = (
-            IS_WAITING,
-            tasks.c.attempt == 0,
-            tasks.c.run_at > clock(),
-            tasks.c.run_at < HELD_BACK,
-        )
-        due_at = _microseconds(self.now) + tasks.c.run_at - tasks.c.created_at
-        await self._execute(update(tasks).where(*is_later).values(run_at=HELD_BACK + due_at))
-
-    async def _execute(self, statement: Executable) -> None:
-        async with self.database.transaction() as connection:
-            await connection.execute(statement)
+        held = HELD_BACK + _microseconds(self.now)
+        await self.database.change(HOLD_BACK_LATER, {"held": held, "held_back": HELD_BACK})
 
 
 def _microseconds(moment: datetime) -> int:

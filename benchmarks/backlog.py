@@ -88,7 +88,7 @@ def _all_due(directory: Path, seconds: int) -> str:
     """Let all rows be due at once, and look at the first seconds of the work."""
     with closing(sqlite3.connect(_file(directory))) as connection, connection:
         connection.execute(
-            "UPDATE tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')"
+            "UPDATE afterwards_tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')"
         )
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
@@ -105,11 +105,9 @@ def _fill(directory: Path, rows: int) -> None:
     with closing(sqlite3.connect(_file(directory))) as connection:
         connection.execute("PRAGMA synchronous=OFF")
         connection.row_factory = sqlite3.Row
-        row = dict(connection.execute("SELECT * FROM tasks").fetchone())
+        row = dict(connection.execute("SELECT * FROM afterwards_tasks").fetchone())
         row["run_at"] += FAR_US
-        insert = (
-            f"INSERT INTO tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
-        )
+        insert = f"INSERT INTO afterwards_tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
         for start in range(0, rows, CHUNK):
             copies = (
                 {**row, "id": f"{row['id']}-{number:08}"}
@@ -118,7 +116,7 @@ def _fill(directory: Path, rows: int) -> None:
             with connection:
                 connection.executemany(insert, copies)
         with connection:
-            connection.execute("DELETE FROM tasks WHERE id = ?", (row["id"],))
+            connection.execute("DELETE FROM afterwards_tasks WHERE id = ?", (row["id"],))
 
 
 def _done(directory: Path, since: float) -> Done:

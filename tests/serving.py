@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from sqlalchemy import text
 
 from afterwards.store.database import Database
 
@@ -158,15 +157,23 @@ def until_health(server: Server, status: int) -> dict[str, Any]:
     return body
 
 
+OUR_TABLES = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|ANALYZE|ON) (tasks|workers|answers)\b")
+BRACES = re.compile("[{}]")
+
+
 def sql(database_url: str, statement: str, **values: object) -> list[Any]:
-    """Execute the statement in a transaction of its own, beside the service's, and return the rows that it gives."""
+    """Execute the statement in a transaction of its own, beside the service's, and return its rows.
+
+    In it `tasks`, `workers` and `answers` are the tables that bear the prefix.
+    """
 
     async def execute() -> list[Any]:
         database = Database(database_url)
         is_read = statement.startswith("SELECT")
+        prefixed = database.sql(OUR_TABLES.sub(r"\1 {\2}", BRACES.sub(r"\g<0>\g<0>", statement)))
         try:
             async with database.reading() if is_read else database.transaction() as connection:
-                result = await connection.execute(text(statement), values)
+                result = await connection.execute(prefixed, values)
                 return list(result.all()) if result.returns_rows else []
         finally:
             await database.close()

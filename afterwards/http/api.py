@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -14,6 +14,7 @@ from afterwards.http import checking
 from afterwards.http.operators import admit
 from afterwards.problems import Problem
 from afterwards.skywalking.sw8 import parent_of
+from afterwards.store import Filter
 from afterwards.store.tasks import Store
 from afterwards.times import rfc3339
 
@@ -22,6 +23,7 @@ LIST_LENGTH = 256 * 1024
 LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
 MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 
+Text = Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")]
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
 
 
@@ -53,7 +55,9 @@ class _Wait(BaseModel):
 class _Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
     state: Literal["queued", "running", "retrying", "succeeded", "dead", "cancelled"] | None = None
-    name: Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")] | None = None
+    name: Text | None = None
+    error: Text | None = None
+    before: AwareDatetime | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     after: Id | None = None
 
@@ -111,9 +115,8 @@ class Tasks:
         return JSONResponse(_shown(await self._row(request)))
 
     async def _page(self, asked: _Page) -> Sequence[Any]:
-        return await self.owner.store.page(
-            state=asked.state, name=asked.name, limit=asked.limit, after=asked.after
-        )
+        wanted = Filter(asked.state, asked.name, asked.error, asked.before)
+        return await self.owner.store.page(wanted, limit=asked.limit, after=asked.after)
 
     async def _row(self, request: Request) -> Any:
         row = await self.owner.store.get(request.path_params["id"].replace("\0", ""))

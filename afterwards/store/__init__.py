@@ -1,1 +1,5 @@
 """The database: its connections, its tables and their migrations, and every statement."""
+
+from afterwards.store.filter import Filter
+
+__all__ = ["Filter"]

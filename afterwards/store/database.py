@@ -8,61 +8,65 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import Executable, event
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import exc
+from sqlalchemy.engine import CursorResult, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import NullPool
 
-from afterwards.store import lost_commit, pooler
-from afterwards.store import migrations as schema
-from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown, translated
-from afterwards.store.hasty import HastyConnection
-from afterwards.store.many_rows import Rows, parameters
+from afterwards.store import engines, lost_commit, migrations
+from afterwards.store.failures import (
+    DatabaseUnavailable,
+    OutcomeUnknown,
+    WrongConnection,
+    is_missing_table,
+    translated,
+)
+from afterwards.store.sql import DEFAULT_PREFIX, Rows, Sql, parameters
 from afterwards.store.sqlite_file import SQLiteFile
-from afterwards.store.sqlite_writer import POLL_SECONDS, SQLiteWriter, bound_log, lock, prepare
+from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
 from afterwards.store.steps import in_steps
+from afterwards.store.takeover import Earlier
 
 Connection = AsyncConnection
 
-CONNECT_SECONDS = (
-    3.0  # for a connection: a dead host must become a 503 while the client still waits
-)
-STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
 CLOSING_SECONDS = 1.0
-CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
+# Postgres' advisory lock; any number, as long as only what makes tables takes it.
+TABLES_LOCK = 0x7461736B
 
 LOST = (
-    "{0} was deleted or replaced while it was open, and is used no more: put it back (with its -wal and -shm), "
-    "or restart the service to go on with what is there now"
+    "{0} was deleted or replaced while it was open, and is used no more: put it back (with its"
+    " -wal and -shm), or restart the service to go on with what is there now"
 )
 
 
 class Database:
-    """A pool of connections to the database at `url`, in any spelling that Heroku, Render or SQLAlchemy use."""
+    """A pool of connections to the database at `url`, in any spelling that is common for one.
 
-    def __init__(self, url: str) -> None:
-        self._engine = _engine(_with_driver(make_url(url)))
-        # SQLite's readers never wait for its writers: they have a pool, and a patience, of their
-        # own.
-        self._reading = (
-            _sqlite(self._engine.url, is_reading=True) if self._is_sqlite() else self._engine
-        )
-        self._asking = (
-            self._engine if self._is_sqlite() else _postgres(self._engine.url, poolclass=NullPool)
-        )
+    The names of all tables begin with `prefix`; a statement is text for `afterwards.store.sql`.
+    """
+
+    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX) -> None:
+        self._engine = engines.writing(engines.with_driver(make_url(url)))
+        self.sql = Sql(self._engine.dialect.name, prefix)
         path = str(self._engine.url.database)
-        self._sqlite = SQLiteWriter(path, STATEMENT_SECONDS) if self._is_sqlite() else None
-        self._file = SQLiteFile(path, STATEMENT_SECONDS) if self._is_sqlite() else None
-        self._refused_at = (
-            -math.inf
-        )  # by the monotonic clock: when a commit failed, and none has succeeded since
+        is_file = self._engine.dialect.name == "sqlite"
+        self._sqlite = SQLiteWriter(path, engines.STATEMENT_SECONDS) if is_file else None
+        self._file = SQLiteFile(path, engines.STATEMENT_SECONDS) if is_file else None
+        # SQLite's readers never wait for its writers: they have a pool and a patience of their own.
+        self._reading, self._asking = (
+            (engines.sqlite(self._engine.url, is_reading=True), self._engine)
+            if is_file
+            else (self._engine, engines.postgres(self._engine.url, poolclass=NullPool))
+        )
+        self._earlier = Earlier()
+        # By the monotonic clock: when a commit failed, and none has succeeded since.
+        self._refused_at = -math.inf
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Write in one transaction; raise `DatabaseUnavailable` where the database is the reason that it failed.
+        """Write in one transaction; raise `DatabaseUnavailable` where the database fails.
 
-        Where the answer to its commit is lost, the database is asked for it, if `execute_for` has
+        Where the answer to its commit is lost, the database is asked for it, if `insert` has
         inserted something; where nobody can tell, that is `OutcomeUnknown`.
         """
         committing = None
@@ -72,7 +76,8 @@ class Database:
                     yield connection
                     committing = connection.sync_connection
         except DatabaseUnavailable as error:
-            if committing is None or self._is_sqlite():  # a file's commit that fails is rolled back
+            # A file's commit that fails is rolled back.
+            if committing is None or self._sqlite is not None:
                 raise
             witness = committing.get_execution_options().get("witness")
             if witness is None:
@@ -82,27 +87,63 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
-        """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable` as above."""
+        """Read in one transaction that never waits for a writer; raise `DatabaseUnavailable`."""
         with self._translated():
             async with self._reading.connect() as connection:
                 yield connection
 
-    async def execute_for(self, connection: Connection, statement: Executable, rows: Rows) -> None:
-        """Execute the statement for the `given` rows; an insert must be one that cannot succeed twice."""
-        await connection.execute(statement, parameters(rows))
-        if statement.is_insert:
-            await connection.execution_options(witness=(statement, rows))
+    async def all(self, statement: str, values: Mapping[str, Any] | None = None) -> Sequence[Any]:
+        """Read all rows that the statement gives."""
+        async with self.reading() as connection:
+            return (await connection.execute(self.sql(statement), values)).all()
 
-    async def has_committed(self, insert: Executable, rows: Rows) -> bool:
-        """Tell whether this insert of `given` rows was committed; if not, it never will be. Raises `OutcomeUnknown`."""
+    async def change(self, statement: str, values: Mapping[str, Any] | None = None) -> int:
+        """Execute the statement in a transaction of its own; return how many rows it changed."""
+        async with self.transaction() as connection:
+            result = await connection.execute(self.sql(statement), values)
+            assert isinstance(result, CursorResult)
+            return result.rowcount
+
+    async def execute_within(
+        self, within: AsyncConnection | AsyncSession, statement: str, values: Mapping[str, Any]
+    ) -> AsyncConnection:
+        """Execute the statement in the caller's transaction, on a connection of whatever engine.
+
+        Raises `WrongConnection` where that is one to another database.
+        """
+        connection = within if isinstance(within, AsyncConnection) else await within.connection()
+        if connection.dialect.name != self._engine.dialect.name:
+            raise self._wrong(connection)
+        try:
+            await connection.execute(self.sql(statement), values)
+        except exc.DBAPIError as error:
+            if connection.engine is self._engine or not is_missing_table(error):
+                raise
+            raise self._wrong(connection) from error
+        return connection
+
+    async def insert(
+        self, within: AsyncConnection | AsyncSession, statement: str, rows: Rows
+    ) -> None:
+        """Insert the given rows as above, by a statement that cannot succeed twice."""
+        connection = await self.execute_within(within, statement, parameters(rows))
+        await connection.execution_options(witness=(statement, rows))
+
+    async def has_committed(self, insert: str, rows: Rows) -> bool:
+        """Tell whether this insert of given rows was committed; if not, it never will be.
+
+        Raises `OutcomeUnknown`.
+        """
         try:
             with self._translated():
-                return await lost_commit.has_committed(self._asking, insert, parameters(rows))
+                return await lost_commit.has_committed(
+                    self._asking, self.sql(insert), parameters(rows)
+                )
         except DatabaseUnavailable as error:
             raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
 
-    async def write_together(self, batch: Mapping[Executable, Rows]) -> None:
-        """Execute each statement for its `given` rows, all in one transaction; raise `DatabaseUnavailable` as above."""
+    async def write_together(self, batch: Mapping[str, Rows]) -> None:
+        """Execute each statement for its given rows, all in one transaction; raise as above."""
         try:
             await self._write(batch)
         except DatabaseUnavailable:
@@ -111,41 +152,60 @@ class Database:
         self._refused_at = -math.inf
 
     def is_refusing(self, seconds: float) -> bool:
-        """Tell whether the last `write_together` found the database unavailable, no longer ago than so many seconds."""
+        """Tell whether the last `write_together` failed, no longer ago than so many seconds."""
         return time.monotonic() - self._refused_at < seconds
 
     async def write_timed(
-        self, statement: Executable, values: Mapping[str, Any]
+        self, statement: str, values: Mapping[str, Any]
     ) -> tuple[Sequence[Any], float]:
-        """Execute the statement in a transaction of its own; raise `DatabaseUnavailable` as above.
+        """Execute the statement in a transaction of its own; raise `DatabaseUnavailable`.
 
         Gives the first column of its rows, and for how many seconds it held other writers up.
         """
         if self._sqlite is not None:
             with self._translated():
-                return await self._sqlite.write_timed(statement, values)
+                return await self._sqlite.write_timed(self.sql.text(statement), values)
         async with self.transaction() as connection:
             began = time.monotonic()
-            rows = (await connection.execute(statement, values)).scalars().all()
+            rows = (await connection.execute(self.sql(statement), values)).scalars().all()
         return rows, time.monotonic() - began
 
     async def shrink(self) -> None:
-        """Bound SQLite's write-ahead log, and give its free pages back; Postgres does the like by itself."""
+        """Bound SQLite's log, and give its free pages back; Postgres does the like by itself."""
         if self._sqlite is not None:
             with self._translated():
                 await asyncio.to_thread(bound_log, Path(str(self._engine.url.database)))
                 await in_steps(self._sqlite.vacuum)
 
     async def make_tables(self) -> None:
-        """Make what is missing of tables, columns, indexes and SQLite's directory; several may do so at once."""
-        if self._file is not None:
-            with self._translated():
-                await asyncio.to_thread(self._file.open)
+        """Bring the tables, and SQLite's directory, to this version; several may do so at once.
+
+        Raises `SchemaRefused` where that cannot be, and `DatabaseUnavailable` while a process of a
+        version without a prefix lives: try again every few seconds.
+        """
+        await self._open_file()
+        if await self.schema_version() != migrations.newest():
+            async with self.migrating() as connection:
+                await migrations.migrate(connection, self.sql, self._earlier)
+
+    async def schema_version(self) -> int | None:
+        """Give the version of the tables; None where there are none yet."""
+        if self._file is not None and not self._file.is_there():
+            return None
+        async with self.reading() as connection:
+            return await migrations.version(connection, self.sql)
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[Connection]:
+        """Write in one transaction, while no other process makes tables here."""
+        await self._open_file()
         async with self.transaction() as connection:
-            await schema.make(connection)
+            if self._sqlite is None:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})")
+            yield connection
 
     async def close(self) -> None:
-        """Close the pool, or leave it after a second: a dead server must not hold up the shutdown."""
+        """Close the pool, or leave it after a second: a dead server must not delay the end."""
         if self._sqlite is not None:
             self._sqlite.close()
         if self._file is not None:
@@ -155,15 +215,24 @@ class Database:
                 await self._reading.dispose()
                 await self._engine.dispose()
 
-    async def _write(self, batch: Mapping[Executable, Rows]) -> None:
-        if self._sqlite is not None:
-            ready = {statement: parameters(rows) for statement, rows in batch.items()}
+    async def _open_file(self) -> None:
+        if self._file is not None:
             with self._translated():
-                await self._sqlite.write(ready)
+                await asyncio.to_thread(self._file.open)
+
+    async def _write(self, batch: Mapping[str, Rows]) -> None:
+        ready = {statement: parameters(rows) for statement, rows in batch.items()}
+        if self._sqlite is not None:
+            with self._translated():
+                await self._sqlite.write(
+                    [(self.sql.text(statement), values) for statement, values in ready.items()]
+                )
             return
         async with self.transaction() as connection:
-            for statement, rows in batch.items():
-                await self.execute_for(connection, statement, rows)
+            for statement, rows in ready.items():
+                await connection.execute(self.sql(statement), rows)
+                if statement.lstrip().startswith("INSERT"):
+                    await connection.execution_options(witness=(statement, batch[statement]))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -172,67 +241,9 @@ class Database:
         with translated():
             yield
 
-    def _is_sqlite(self) -> bool:
-        return self._engine.dialect.name == "sqlite"
-
-
-def _with_driver(url: URL) -> URL:
-    if url.get_backend_name() == "sqlite":
-        return url.set(drivername="sqlite+aiosqlite")
-    # Heroku writes postgres://, and libpq's sslmode is asyncpg's ssl.
-    url = url.set(drivername="postgresql+asyncpg")
-    sslmode = url.query.get("sslmode")
-    return (
-        url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
-        if sslmode
-        else url
-    )
-
-
-def _engine(url: URL) -> AsyncEngine:
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url, is_reading=False)
-    return _postgres(
-        url,
-        pool_pre_ping=True,  # a platform may restart the server or change its password under us
-        pool_timeout=STATEMENT_SECONDS,
-        pool_size=CONNECTIONS,
-        max_overflow=0,  # to open and close a connection costs more than to wait for one
-    )
-
-
-def _postgres(url: URL, **pool: Any) -> AsyncEngine:
-    waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
-    engine = create_async_engine(
-        url, **pool, connect_args=waits | {"connection_class": HastyConnection}
-    )
-    event.listen(engine.sync_engine, "do_connect", pooler.connect)
-    return engine
-
-
-def _sqlite(url: URL, *, is_reading: bool) -> AsyncEngine:
-    timeout = STATEMENT_SECONDS if is_reading else POLL_SECONDS
-    engine = create_async_engine(
-        url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": timeout}
-    )
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_reading if is_reading else _begin_writing)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, record: object) -> None:
-    connection.isolation_level = (
-        None  # the driver would begin by itself, and too late to take the write lock
-    )
-    prepare(connection)
-
-
-def _begin_reading(connection: SyncConnection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_writing(connection: SyncConnection) -> None:
-    # A transaction that turns from reading to writing half-way fails at once where another writes;
-    # so take the write lock first, and wait for it.
-    adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(lambda driver: lock(driver, STATEMENT_SECONDS))
+    def _wrong(self, connection: AsyncConnection) -> WrongConnection:
+        asked, ours = connection.engine.url, self._engine.url
+        return WrongConnection(
+            f"within: {asked!r} has no table {self.sql.prefix}tasks, takes a connection or a"
+            f" session of the tasks' own database, {ours!r}"
+        )

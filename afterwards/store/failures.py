@@ -1,41 +1,62 @@
-"""What goes wrong with a database, as against wrong SQL: a driver's errors become `DatabaseUnavailable`."""
+"""What goes wrong with a database, as against wrong SQL: what a driver raises becomes an error of ours."""
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-import asyncpg
 from sqlalchemy import exc
 
 from afterwards.errors import DatabaseUnavailable, OutcomeUnknown
 
-__all__ = ["DatabaseUnavailable", "OutcomeUnknown", "translated"]
+__all__ = ["DatabaseUnavailable", "OutcomeUnknown", "SchemaRefused", "WrongConnection"]
+
+POSTGRES: tuple[type[Exception], ...] = ()
+with suppress(ModuleNotFoundError):  # it is there only where a Postgres is used
+    import asyncpg
+
+    POSTGRES = (
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.InsufficientResourcesError,
+        asyncpg.OperatorInterventionError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    )
 
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
-UNAVAILABLE = (
+UNAVAILABLE: tuple[type[Exception], ...] = (
     exc.OperationalError,
     sqlite3.OperationalError,
     exc.InterfaceError,
     exc.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
+    *POSTGRES,
     OSError,
     TimeoutError,
 )
+RAISED: tuple[type[Exception], ...] = (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError)
 
 
 # SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full
 # disk, a person's or a shutdown's interference, a system's error, and a server that only reads;
 # each may go well the next time. https://www.postgresql.org/docs/current/errcodes-appendix.html
-# 42P01: the tables are not there yet, as while a backup is restored.
-AWAY_STATES = ("08", "40", "53", "57", "58", "25006", "42P01")
+NO_TABLE = "42P01"  # they are not there yet, as while a backup is restored
+AWAY_STATES = ("08", "40", "53", "57", "58", "25006", NO_TABLE)
 
 
 NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class SchemaRefused(DatabaseUnavailable):
+    """The tables are another's, or of a newer version: somebody must act; nothing was changed."""
+
+
+class WrongConnection(ValueError):
+    """A caller's own connection is one to a database where the tables are not."""
+
+
+def is_missing_table(error: exc.DBAPIError) -> bool:
+    """Tell whether a statement failed for want of a table."""
+    return getattr(error.orig, "sqlstate", "") == NO_TABLE or "no such table" in str(error.orig)
 
 
 @contextmanager
@@ -43,7 +64,7 @@ def translated() -> Iterator[None]:
     """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason."""
     try:
         yield
-    except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
+    except RAISED as error:
         if not _is_the_databases_fault(error):
             raise
         reason = (

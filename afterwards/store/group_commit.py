@@ -1,20 +1,18 @@
-"""Many writes in one commit: what comes while a commit is under way is written together by the next."""
+"""Many writes in one commit: what comes while one is under way is written by the next."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Executable
-
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
-from afterwards.store.many_rows import Rows
+from afterwards.store.sql import Rows
 
-Write = tuple[Executable, Rows, asyncio.Future[None]]
+Write = tuple[str, Rows, asyncio.Future[None]]
 
 
 class GroupCommit:
-    """Executes statements on `given` rows for many callers at once; each goes on when its rows are on disk.
+    """Executes statements for many callers at once; each goes on when its rows are on disk.
 
     A commit that fails fails for all its callers, who may try again: none of their rows is there.
     One whose outcome cannot be known (`OutcomeUnknown`) is the exception.
@@ -27,10 +25,8 @@ class GroupCommit:
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def write(
-        self, statement: Executable, rows: Rows, *, patience: float = 0.0
-    ) -> asyncio.Future[None]:
-        """Execute the statement for the `given` rows; what it returns is done when they are committed.
+    def write(self, statement: str, rows: Rows, *, patience: float = 0.0) -> asyncio.Future[None]:
+        """Execute the statement for the rows; what is returned is done when they are committed.
 
         With `patience` (s) they wait so long for another's commit that takes them along, which
         costs nothing. Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open
@@ -70,7 +66,7 @@ class GroupCommit:
                 _tell(unwritten, DatabaseUnavailable(str(error)))
 
     async def _commit(self, batch: Sequence[Write]) -> Exception | None:
-        by_statement: dict[Executable, list[Mapping[str, Any]]] = {}
+        by_statement: dict[str, list[Mapping[str, Any]]] = {}
         for statement, rows, _ in batch:
             by_statement.setdefault(statement, []).extend(rows)
         try:

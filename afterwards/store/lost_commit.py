@@ -1,4 +1,4 @@
-"""A commit whose answer was lost: whether it happened is asked on a new connection, in bounded time.
+"""A commit whose answer was lost: whether it happened is asked anew, in bounded time.
 
 The insert is tried again and rolled back. On Postgres that waits for a transaction that has the
 same id and is still open, so that the answer is final: what can be inserted now will never come.
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Executable, text
+from sqlalchemy import TextClause, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -22,13 +22,14 @@ END_WHAT_IS_WAITED_FOR = text("""
     SELECT pg_terminate_backend(holder.pid)
     FROM pg_locks AS waiting
     JOIN pg_locks AS holder ON holder.transactionid = waiting.transactionid AND holder.granted
-    JOIN pg_stat_activity AS session ON session.pid = holder.pid AND session.state = 'idle in transaction'
+    JOIN pg_stat_activity AS session
+        ON session.pid = holder.pid AND session.state = 'idle in transaction'
     WHERE waiting.pid = :waiting AND NOT waiting.granted
 """)
 
 
-async def has_committed(engine: AsyncEngine, insert: Executable, values: Mapping[str, Any]) -> bool:
-    """Tell whether the insert, which cannot succeed twice, was committed; its transaction is over then.
+async def has_committed(engine: AsyncEngine, insert: TextClause, values: Mapping[str, Any]) -> bool:
+    """Tell whether the insert, which cannot succeed twice, was committed; it is over then.
 
     Raises `TimeoutError` or what a driver raises where that cannot be told. The engine's
     connections are to be new.

@@ -1,75 +1,151 @@
-"""The tables as they are meant to be, and how those of an earlier version become so."""
+"""The tables, made by numbered steps: each is applied once, in order, under a lock."""
 
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection as SyncConnection
-from sqlalchemy import DateTime, Dialect, Index, MetaData, TypeDecorator, inspect, text
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.schema import CreateColumn, CreateIndex
 
-metadata = MetaData()
+from afterwards.store.failures import SchemaRefused
+from afterwards.store.sql import TABLES, Sql, listed
+from afterwards.store.takeover import Columns, Earlier, foreign
 
-INDEX_SECONDS = 600.0  # for an index that an earlier version's table lacks
-TABLES_LOCK = (
-    0x7461736B  # Postgres' advisory lock; any number, as long as only the making of tables takes it
-)
+INDEX_SECONDS = 600.0  # for an index on rows that there are already
 
 
-class Instant(TypeDecorator[datetime]):
-    """A moment in UTC with microseconds; SQLite keeps no zone, so it is put back on the way out."""
+class Migration(NamedTuple):
+    """One step: its number, what it does, and the statements that do it."""
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+    number: int
+    what: str
+    statements: tuple[str, ...]
 
 
-async def make(connection: AsyncConnection) -> None:
-    """Make the tables, columns and indexes that are missing; several processes may do so at once."""
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": TABLES_LOCK})
-    await connection.run_sync(metadata.create_all)
-    await connection.run_sync(_add_missing_columns)
-    for index in await connection.run_sync(_missing_indexes):
-        await _make_index(connection, index)
+# A step that was released is never changed: databases are at every one of them.
+MIGRATIONS = [
+    Migration(
+        1,
+        "make the tables; those of versions without a prefix are taken over",
+        (
+            """CREATE TABLE IF NOT EXISTS {tasks} (
+                id VARCHAR NOT NULL PRIMARY KEY,
+                name VARCHAR NOT NULL,
+                arguments VARCHAR NOT NULL, -- JSON, by parameter
+                in_thread BOOLEAN NOT NULL, -- whether its function is a plain def
+                carrier VARCHAR NOT NULL,
+                state VARCHAR NOT NULL,
+                attempt INTEGER NOT NULL, -- how many were started, but for those that do not count
+                max_attempts INTEGER NOT NULL,
+                crashes INTEGER NOT NULL,
+                worker VARCHAR, -- who runs it, or ran it last
+                created_at BIGINT NOT NULL,
+                run_at BIGINT NOT NULL,
+                publish_at BIGINT NOT NULL DEFAULT 0, -- when a broker is to be told of it (again)
+                follows VARCHAR, -- the id of the task that must have ended before
+                started_at BIGINT,
+                finished_at BIGINT,
+                result VARCHAR, -- JSON
+                error_kind VARCHAR,
+                error_message VARCHAR
+            )""",
+            """CREATE TABLE IF NOT EXISTS {workers} (
+                id VARCHAR NOT NULL PRIMARY KEY,
+                beats BIGINT NOT NULL -- counted, not timed: no clock makes the living look dead
+            )""",
+            """CREATE TABLE IF NOT EXISTS {answers} (
+                key VARCHAR NOT NULL PRIMARY KEY, -- a client's Idempotency-Key
+                fingerprint VARCHAR NOT NULL, -- of the request that it came with
+                created_at BIGINT NOT NULL,
+                status INTEGER, -- none until the answer is known
+                headers VARCHAR, -- JSON; until then the ids of the tasks
+                body {bytes}
+            )""",
+            # Each index holds only the rows that its question is about, so that a million settled
+            # rows cost a claim nothing.
+            "CREATE INDEX IF NOT EXISTS {tasks}_next ON {tasks} (in_thread, crashes, name, run_at)"
+            " WHERE coalesce(follows, state) IN ('queued', 'retrying')",
+            "CREATE INDEX IF NOT EXISTS {tasks}_to_publish ON {tasks} (publish_at)"
+            " WHERE state IN ('queued', 'retrying')",
+            "CREATE INDEX IF NOT EXISTS {tasks}_following ON {tasks} (follows)"
+            " WHERE follows IS NOT NULL",
+            "CREATE INDEX IF NOT EXISTS {tasks}_running ON {tasks} (worker)"
+            " WHERE state = 'running'",
+            "CREATE INDEX IF NOT EXISTS {tasks}_pruned ON {tasks} (finished_at)"
+            " WHERE state IN ('succeeded', 'cancelled')",
+            "CREATE INDEX IF NOT EXISTS {answers}_created_at ON {answers} (created_at)",
+            "CREATE TABLE {version} (number INTEGER NOT NULL)",
+            "INSERT INTO {version} (number) VALUES (0)",
+        ),
+    ),
+]
+
+COLUMNS = {
+    "sqlite": """
+        SELECT found.name AS table_name, columns.name AS column_name
+        FROM sqlite_master AS found, pragma_table_info(found.name) AS columns
+        WHERE found.type IN ('table', 'view') AND found.name IN ({each:names})""",
+    # Not the information schema, which hides what its reader may not touch.
+    "postgresql": """
+        SELECT relname AS table_name, attname AS column_name
+        FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+        WHERE relnamespace = CAST(current_schema() AS regnamespace)
+            AND relkind IN ('r', 'p', 'v', 'm', 'f') AND relname IN ({each:names})
+            AND attnum > 0 AND NOT attisdropped""",
+}
 
 
-def _add_missing_columns(connection: SyncConnection) -> None:
-    """Bring the tables of an earlier version up to date: add the columns that they lack.
+async def version(connection: AsyncConnection, sql: Sql) -> int | None:
+    """Give the number of the last step that was applied; None where there are no tables of ours."""
+    return await _version(connection, sql, await _columns(connection, sql))
 
-    A column whose `info` has a "fill" is filled by it, for the rows that there are.
+
+def newest() -> int:
+    """Give the number of the last step that there is."""
+    return MIGRATIONS[-1].number
+
+
+async def migrate(connection: AsyncConnection, sql: Sql, earlier: Earlier) -> None:
+    """Apply the steps that are missing, in the caller's transaction, which must hold the lock.
+
+    Raises `SchemaRefused` where the tables are none of ours, or of a newer version.
     """
-    for table in metadata.sorted_tables:
-        known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-        for column in [column for column in table.columns if column.name not in known]:
-            definition = CreateColumn(column).compile(dialect=connection.dialect)
-            connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {definition}"))
-            if fill := column.info.get("fill"):
-                fill(connection)
-
-
-def _missing_indexes(connection: SyncConnection) -> list[Index]:
-    # SQLAlchemy's inspection asks so much that it doubles the time of a start on Postgres.
-    listing = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
-        "postgresql": "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()",
-    }
-    known = set(connection.execute(text(listing[connection.dialect.name])).scalars())
-    return [
-        index
-        for table in metadata.sorted_tables
-        for index in table.indexes
-        if index.name not in known
-    ]
-
-
-async def _make_index(connection: AsyncConnection, index: Index) -> None:
-    if connection.dialect.name == "postgresql":  # millions of rows take longer than a statement may
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute(
-            str(CreateIndex(index).compile(dialect=connection.dialect)), timeout=INDEX_SECONDS
+    columns = await _columns(connection, sql)
+    found = await _version(connection, sql, columns)
+    if found is None:
+        await earlier.take_over(connection, sql, columns)
+    elif found > newest():
+        raise SchemaRefused(
+            f"the tables {sql.prefix}... are of version {found}, and this code knows versions up to"
+            f" {newest()}: deploy the newer code again"
         )
+    missing = [step for step in MIGRATIONS if step.number > (found or 0)]
+    for statement in [each for step in missing for each in step.statements]:
+        await _apply(connection, sql, statement)
+    if missing:
+        await connection.execute(sql("UPDATE {version} SET number = :number"), {"number": newest()})
+
+
+async def _apply(connection: AsyncConnection, sql: Sql, statement: str) -> None:
+    if statement.startswith("CREATE INDEX") and connection.dialect.name == "postgresql":
+        # On millions of rows that takes longer than a statement may.
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute(sql.text(statement), timeout=INDEX_SECONDS)
     else:
-        await connection.execute(CreateIndex(index))
+        await connection.execute(sql(statement))
+
+
+async def _columns(connection: AsyncConnection, sql: Sql) -> Columns:
+    names = {before + table for before in (sql.prefix, "") for table in TABLES}
+    rows = await connection.execute(sql(COLUMNS[connection.dialect.name]), {"names": listed(names)})
+    columns: dict[str, set[str]] = {}
+    for row in rows:
+        columns.setdefault(row.table_name, set()).add(row.column_name)
+    return columns
+
+
+async def _version(connection: AsyncConnection, sql: Sql, columns: Columns) -> int | None:
+    name = sql.prefix + "version"
+    if name not in columns:
+        return None
+    if columns[name] != {"number"}:
+        raise foreign([name], sql.prefix)
+    number: int = (await connection.execute(sql("SELECT number FROM {version}"))).scalar_one()
+    return number

@@ -1,4 +1,4 @@
-"""The file of an SQLite database as this process has opened it, to notice when it is another one or none.
+"""The file of an SQLite database as it was opened, to notice when it is another one or none.
 
 Whoever deletes or replaces it leaves us with a file that has no name: commits succeed there, and
 end with the process.
@@ -14,7 +14,7 @@ Identity = tuple[int, int] | None  # a device and an inode, or no file at all
 
 
 class SQLiteFile:
-    """The database at `path` with its log and its index; `timeout` (s) is for what others do to it meanwhile."""
+    """The database at `path` with its log and its index; others may hold it for `timeout` (s)."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._paths = [path + suffix for suffix in ("", "-wal", "-shm")]
@@ -25,7 +25,7 @@ class SQLiteFile:
         self._opened: list[Identity] = []
 
     def open(self) -> None:
-        """Make the file and its directory, where they are missing, and keep it open; raise `sqlite3.Error`."""
+        """Make the file and its directory, if need be, and keep it open; raise `sqlite3.Error`."""
         if self._anchor is not None:
             return
         Path(self._paths[0]).parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,10 @@ class SQLiteFile:
             raise
         self._opened = self._identities()
         self._anchor = anchor
+
+    def is_there(self) -> bool:
+        """Tell whether there is a file at all."""
+        return os.path.exists(self._paths[0])
 
     def is_lost(self) -> bool:
         """Tell whether other files, or none, have taken the place of those that were opened."""

@@ -6,19 +6,13 @@ Through SQLAlchemy's asyncio extension a commit takes some eight visits: 1.4 ms 
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
-from sqlalchemy import Executable
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.sql.elements import ClauseElement
-
-DIALECT = sqlite.dialect(paramstyle="named")
 
 FEW_PAGES = 4096  # of 4 KiB: so many free ones are not worth the work of giving them back
 LARGE_LOG = (
@@ -30,11 +24,11 @@ LAST_FRAMES = 1000  # pages that a checkpoint may copy while it holds writers up
 POLL_SECONDS = 0.03
 CHECKPOINT_SECONDS = 0.02  # for which a checkpoint waits for readers, and writers wait for it
 
-Batch = Mapping[Executable, Mapping[str, Any]]
+Batch = Sequence[tuple[str, Mapping[str, Any]]]  # statements with their parameters
 
 
 class SQLiteWriter:
-    """One connection to the file at `path`, for what is written in one visit; `timeout` (s) is for its write lock."""
+    """One connection to the file at `path`, which waits `timeout` (s) for the write lock."""
 
     def __init__(self, path: str, timeout: float) -> None:
         self._path = path
@@ -47,15 +41,15 @@ class SQLiteWriter:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
 
     async def write_timed(
-        self, statement: Executable, values: Mapping[str, Any]
+        self, statement: str, values: Mapping[str, Any]
     ) -> tuple[list[Any], float]:
-        """Execute the statement as above; give the first column of its rows, and the seconds that it held the lock."""
+        """Execute as above; give the rows' first column, and the seconds that it held the lock."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, self._write_timed, statement, values
         )
 
     async def vacuum(self, most: int) -> tuple[int, float]:
-        """Give at most so many free pages back to the disk, if there are many; return as above how many it were."""
+        """Give at most so many free pages back to the disk; return how many, and as above."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._vacuum, most)
 
     def close(self) -> None:
@@ -65,17 +59,13 @@ class SQLiteWriter:
 
     def _write(self, batch: Batch) -> None:
         with self._locked() as connection:
-            for statement, parameters in batch.items():
-                sql, fixed = _compiled(statement)
-                connection.execute(sql, {**fixed, **parameters})
+            for statement, values in batch:
+                connection.execute(statement, values)
 
-    def _write_timed(
-        self, statement: Executable, values: Mapping[str, Any]
-    ) -> tuple[list[Any], float]:
-        sql, fixed = _compiled(statement)
+    def _write_timed(self, statement: str, values: Mapping[str, Any]) -> tuple[list[Any], float]:
         with self._locked() as connection:
             began = time.monotonic()
-            rows = [row[0] for row in connection.execute(sql, {**fixed, **values})]
+            rows = [row[0] for row in connection.execute(statement, values)]
         return rows, time.monotonic() - began
 
     def _vacuum(self, most: int) -> tuple[int, float]:
@@ -133,7 +123,7 @@ class SQLiteWriter:
 
 
 async def lock(driver: aiosqlite.Connection, timeout: float) -> None:
-    """Begin a transaction that has the write lock, and wait so long (s) for it; raise `sqlite3.Error`.
+    """Begin a transaction with the write lock, and wait so long (s); raise `sqlite3.Error`.
 
     The connection's own timeout must be `POLL_SECONDS`.
     """
@@ -176,11 +166,3 @@ def bound_log(path: Path) -> None:
             _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if frames - copied < LAST_FRAMES:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-
-@lru_cache
-def _compiled(statement: Executable) -> tuple[str, dict[str, Any]]:
-    """Return the SQL, and the parameters that the statement itself brings."""
-    assert isinstance(statement, ClauseElement)
-    compiled = statement.compile(dialect=DIALECT)
-    return str(compiled), dict(compiled.params)

@@ -1,288 +1,234 @@
-"""The store's longer statements, made once: what they do is said by the verbs of `afterwards.store.tasks`."""
+"""The statements, as text for `afterwards.store.sql`: what they do is said by the store's verbs."""
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Executable,
-    ScalarSelect,
-    TextClause,
-    bindparam,
-    case,
-    delete,
-    exists,
-    func,
-    literal,
-    literal_column,
-    or_,
-    select,
-    update,
+# In index conditions and in these statements the same words: a planner uses a partial index only
+# where it can see that the condition is the index's.
+
+ENQUEUE = """
+INSERT INTO {tasks} (
+    id, name, arguments, in_thread, carrier, max_attempts, worker, follows, state, attempt, crashes,
+    created_at, run_at, publish_at, started_at
 )
-
-from afterwards.model import WAITING, State
-from afterwards.store.many_rows import given, number_of_given, of_given
-from afterwards.store.tables import (
-    IS_FOLLOWING,
-    IS_NEXT,
-    IS_PRUNED,
-    IS_RUNNING,
-    IS_WAITING,
-    MICROSECONDS,
-    answers,
-    clock,
-    tasks,
-    workers,
-)
-
-_is_claimed = of_given("worker").is_not(None)
-_due = clock() + number_of_given("delay_us")
-_NEW = {
-    "id": of_given("id"),
-    "name": of_given("name"),
-    "arguments": of_given("arguments"),
-    "in_thread": of_given("in_thread", Boolean()),
-    "carrier": of_given("carrier"),
-    "max_attempts": number_of_given("max_attempts"),
-    "worker": of_given("worker"),
-    "follows": of_given("follows"),
-    "state": case((_is_claimed, State.RUNNING), else_=State.QUEUED),
-    "attempt": case((_is_claimed, 1), else_=0),
-    "crashes": literal(0),
-    "created_at": clock(),
-    "run_at": _due,
-    "hand_off_at": _due + number_of_given("hand_off_after_us"),
-    "started_at": case((_is_claimed, clock())),
-}
-ENQUEUE = tasks.insert().from_select([*_NEW], select(*_NEW.values()))
+SELECT id, name, arguments, in_thread, carrier, max_attempts, worker, follows,
+    CASE WHEN worker IS NULL THEN 'queued' ELSE 'running' END,
+    CASE WHEN worker IS NULL THEN 0 ELSE 1 END,
+    0,
+    {now},
+    {now} + delay_us,
+    {now} + delay_us + hand_off_after_us,
+    CASE WHEN worker IS NOT NULL THEN {now} END
+FROM {given:id, name, arguments, in_thread BOOLEAN, carrier, max_attempts INTEGER, worker, follows,
+    delay_us BIGINT, hand_off_after_us BIGINT}
+"""
 
 # What the `own` workers hold here was never started: the request that stored it was refused.
-GIVEN = tasks.c.id.in_(select(of_given("id")))
-WITHDRAW = delete(tasks).where(
-    GIVEN,
-    or_(
-        tasks.c.state == State.QUEUED,
-        IS_RUNNING & tasks.c.worker.in_(bindparam("own", expanding=True)),
-    ),
-)
+WITHDRAW = """
+DELETE FROM {tasks} WHERE id IN ({each:ids})
+    AND (state = 'queued' OR state = 'running' AND worker IN ({each:own}))
+"""
+STORED = "SELECT id FROM {tasks} WHERE id IN ({each:ids})"
 
-_is_final = of_given("state") != State.RETRYING
-SETTLE = (
-    update(tasks)
-    .where(
-        tasks.c.id == of_given("id"),
-        tasks.c.worker == of_given("worker"),
-        tasks.c.attempt == number_of_given("attempt"),
-        IS_RUNNING,
-    )
-    .values(
-        state=of_given("state"),
-        run_at=case((_is_final, tasks.c.run_at), else_=_due),
-        hand_off_at=case((_is_final, tasks.c.hand_off_at), else_=_due),
-        finished_at=case((_is_final, clock())),
-        result=of_given("result"),
-        error_kind=of_given("error_kind"),
-        error_message=of_given("error_message"),
-    )
-)
+# The state is concatenated, so that the rows are found by their ids: Postgres would go through
+# whatever runs.
+SETTLE = """
+UPDATE {tasks} AS tasks SET
+    state = given.state,
+    run_at = CASE WHEN given.state = 'retrying' THEN {now} + given.delay_us ELSE tasks.run_at END,
+    publish_at =
+        CASE WHEN given.state = 'retrying' THEN {now} + given.delay_us ELSE tasks.publish_at END,
+    finished_at = CASE WHEN given.state <> 'retrying' THEN {now} END,
+    result = given.result,
+    error_kind = given.error_kind,
+    error_message = given.error_message
+FROM {given:id, worker, attempt BIGINT, state, delay_us BIGINT, result, error_kind, error_message}
+WHERE tasks.id = given.id
+    AND tasks.worker = given.worker AND tasks.attempt = given.attempt
+    AND tasks.state || '' {may:settle}
+"""
 
 # With a subquery Postgres goes by the ids alone.
-_given_ids = tasks.c.id.in_(select(of_given("id")).select_from(given))
-ROWS = select(tasks).where(_given_ids)
-ENDED = select(tasks.c.id).where(_given_ids, tasks.c.finished_at.is_not(None))
-_KEY = (tasks.c.in_thread, tasks.c.crashes, tasks.c.name)
-_lane = bindparam("lane", type_=Boolean())
+ROWS = "SELECT * FROM {tasks} WHERE id IN ({each:ids})"
+ENDED = "SELECT id FROM {tasks} WHERE id IN ({each:ids}) AND finished_at IS NOT NULL"
 
+# --- claim ---
 
-def _next(*conditions: ColumnElement[bool]) -> ScalarSelect[str]:
-    chosen = select(tasks.c.id).where(IS_NEXT, *conditions).order_by(*_KEY, tasks.c.run_at).limit(1)
-    return chosen.correlate(_head).scalar_subquery()
-
+# Waits, in words that only one index has: a planner whose statistics are of a moment when nothing
+# waited takes all indexes of what waits for empty, so that any would do, and sorts a whole backlog
+# for one row.
+IS_NEXT = "coalesce(follows, state) {may:claim}"
 
 # One queue for each name, and for each number of crashes. From the head of one it is one look to
-# the head of the next, however long the queues are. They are two steps, because SQLite would use
+# the head of the next, however long the queues are. They are two looks, because SQLite would use
 # one column of the index for a row's order.
-_head = tasks.alias("head")
-_heads = select(_next(tasks.c.in_thread == _lane).label("id")).cte("heads", recursive=True)
-_heads = _heads.union_all(
-    select(
-        func.coalesce(
-            _next(
-                tasks.c.in_thread == _lane,
-                tasks.c.crashes == _head.c.crashes,
-                tasks.c.name > _head.c.name,
-            ),
-            _next(tasks.c.in_thread == _lane, tasks.c.crashes > _head.c.crashes),
-        )
-    ).where(_head.c.id == _heads.c.id)
+HEADS = f"""
+WITH RECURSIVE heads AS (
+    SELECT (
+        SELECT id FROM {{tasks}} WHERE {IS_NEXT} AND in_thread = :lane
+        ORDER BY in_thread, crashes, name, run_at LIMIT 1
+    ) AS id
+    UNION ALL
+    SELECT coalesce((
+        SELECT id FROM {{tasks}} WHERE {IS_NEXT} AND in_thread = :lane
+            AND crashes = head.crashes AND name > head.name
+        ORDER BY in_thread, crashes, name, run_at LIMIT 1
+    ), (
+        SELECT id FROM {{tasks}} WHERE {IS_NEXT} AND in_thread = :lane AND crashes > head.crashes
+        ORDER BY in_thread, crashes, name, run_at LIMIT 1
+    ))
+    FROM heads, {{tasks}} AS head WHERE head.id = heads.id
 )
-QUEUES = (
-    select(_head.c.in_thread, _head.c.crashes, _head.c.name)
-    .where(_head.c.id == _heads.c.id, _head.c.run_at <= clock())
-    .order_by(_head.c.run_at)
-)
+"""
 
-_DUE = (
-    select(tasks.c.id)
-    .where(
-        IS_NEXT,
-        tasks.c.in_thread == _lane,
-        tasks.c.crashes == bindparam("crashed"),
-        tasks.c.name == bindparam("named"),
-        tasks.c.run_at <= clock(),
-    )
-    .order_by(tasks.c.run_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-    .cte("due")
-)
+QUEUES = f"""{HEADS}
+SELECT in_thread, crashes, name FROM heads, {{tasks}} AS head
+WHERE head.id = heads.id AND run_at <= {{now}} ORDER BY run_at
+"""
 
-_CLAIMED = {
-    "state": State.RUNNING,
-    "worker": bindparam("claimer"),
-    "attempt": tasks.c.attempt + 1,
-    "started_at": clock(),
-    "finished_at": None,
-}
-# Whoever settles it claims at once what follows. As text: for SQLite, SQLAlchemy takes the tables'
-# names out of what is returned.
-_IS_FOLLOWED = literal_column(
-    "EXISTS (SELECT 1 FROM tasks AS follower WHERE follower.follows = tasks.id)", Boolean()
+CLAIMED = """
+    state = 'running', worker = :claimer, attempt = attempt + 1, started_at = {now},
+    finished_at = NULL
+"""
+# Whoever settles it claims at once what follows.
+IS_FOLLOWED = """
+    EXISTS (SELECT 1 FROM {tasks} AS follower WHERE follower.follows = {tasks}.id) AS is_followed
+"""
+CLAIM = f"""
+WITH due AS (
+    SELECT id FROM {{tasks}}
+    WHERE {IS_NEXT} AND in_thread = :lane AND crashes = :crashed AND name = :named
+        AND run_at <= {{now}}
+    ORDER BY run_at LIMIT :most {{skip_locked}}
 )
-_ROW = (*tasks.c, _IS_FOLLOWED.label("is_followed"))
-CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*_ROW)
+UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *, {IS_FOLLOWED}
+"""
+
 # Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
 # whole backlog for one row.
-_state = tasks.c.state.concat("")
-CLAIM_ONE = (
-    update(tasks)
-    .where(
-        tasks.c.id == bindparam("wanted"),
-        _state.in_(WAITING),
-        tasks.c.follows.is_(None),
-        tasks.c.run_at <= clock(),
-    )
-    .values(_CLAIMED)
-    .returning(*_ROW)
-)
-
-_DUE_FOR_HAND_OFF = (
-    select(tasks.c.id)
-    .where(IS_WAITING, tasks.c.hand_off_at <= clock())
-    .order_by(tasks.c.hand_off_at)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-    .cte("due")
-)
-_patience = bindparam("patience_us", type_=BigInteger())
-_twice_its_age = 2 * (clock() - tasks.c.run_at)
-HAND_OFF = (
-    update(tasks)
-    .where(tasks.c.id.in_(select(_DUE_FOR_HAND_OFF.c.id)))
-    # The older a backlog is, the rarer its repeats: they come after 30 s, then as the age trebles.
-    .values(
-        hand_off_at=clock() + case((_twice_its_age > _patience, _twice_its_age), else_=_patience)
-    )
-    .returning(tasks.c.id, tasks.c.name, tasks.c.carrier)
-)
-
-# After the broker has lost its queue: what was handed off, and is to be handed off again in the
-# distant future only.
-HAND_OFF_SOON = (
-    update(tasks)
-    .where(IS_WAITING, tasks.c.run_at <= clock(), tasks.c.hand_off_at > clock() + _patience)
-    .values(hand_off_at=clock())
-)
+CLAIM_ONE = f"""
+UPDATE {{tasks}} SET {CLAIMED}
+WHERE id = :wanted AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
+RETURNING *, {IS_FOLLOWED}
+"""
 
 # Both queue by queue, because the index is: so the first is a few looks at a million rows, and the
 # second sees none that is for later.
-WAITED = select(func.coalesce(clock() - func.min(_head.c.run_at), 0)).where(
-    _head.c.id == _heads.c.id
-)
-COUNT_DUE = select(func.count()).select_from(
-    select(tasks.c.id)
-    .where(
-        _head.c.id == _heads.c.id,
-        IS_NEXT,
-        *(column == _head.c[column.name] for column in _KEY),
-        tasks.c.run_at <= clock(),
-    )
-    .limit(bindparam("most"))
-    .subquery()
-)
+WAITED = f"""{HEADS}
+SELECT coalesce({{now}} - min(run_at), 0) FROM heads, {{tasks}} AS head WHERE head.id = heads.id
+"""
+COUNT_DUE = f"""{HEADS}
+SELECT count(*) FROM (
+    SELECT tasks.id FROM heads, {{tasks}} AS head, {{tasks}} AS tasks
+    WHERE head.id = heads.id AND {IS_NEXT.replace("follows, state", "tasks.follows, tasks.state")}
+        AND tasks.in_thread = head.in_thread AND tasks.crashes = head.crashes
+        AND tasks.name = head.name AND tasks.run_at <= {{now}}
+    LIMIT :most
+) AS due
+"""
 
-_before = tasks.alias("before")
-_not_before = case((tasks.c.run_at > clock(), tasks.c.run_at), else_=clock())
-_is_open = _before.c.state.in_([*WAITING, State.RUNNING])
-FOLLOW = (
-    update(tasks)
-    .where(
-        IS_FOLLOWING, ~exists(select(_before.c.id).where(_before.c.id == tasks.c.follows, _is_open))
-    )
-    .values(follows=None, run_at=_not_before, hand_off_at=_not_before)
+# What follows another is due when that has ended, or is not there any more.
+FOLLOW = """
+UPDATE {tasks} SET
+    follows = NULL,
+    run_at = CASE WHEN run_at > {now} THEN run_at ELSE {now} END,
+    publish_at = CASE WHEN run_at > {now} THEN run_at ELSE {now} END
+WHERE follows IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM {tasks} AS before
+    WHERE before.id = {tasks}.follows AND before.state {may:cancel}
 )
+"""
 
-RESCUE = (
-    update(tasks)
-    .where(IS_RUNNING, tasks.c.worker.not_in(select(workers.c.id)))
-    # A crash is counted apart from a failure; whose fault it was is seen when the task runs alone.
-    .values(
-        state=State.QUEUED,
-        crashes=tasks.c.crashes + 1,
-        attempt=tasks.c.attempt - 1,
-        worker=None,
-        run_at=clock(),
-        hand_off_at=clock(),
-    )
-    .returning(*tasks.c)
+# --- publish ---
+
+# The older a backlog is, the rarer its repeats: they come after 30 s, then as the age trebles.
+PUBLISH = """
+WITH due AS (
+    SELECT id FROM {tasks}
+    WHERE state {may:claim} AND follows IS NULL AND publish_at <= {now}
+    ORDER BY publish_at LIMIT :most {skip_locked}
 )
-HELD = (IS_RUNNING, tasks.c.worker == bindparam("holder"))
+UPDATE {tasks} SET publish_at = {now} +
+    CASE WHEN 2 * ({now} - run_at) > :patience_us THEN 2 * ({now} - run_at) ELSE :patience_us END
+WHERE id IN (SELECT id FROM due) RETURNING id, name, carrier
+"""
 
-POISON = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("poison"), *HELD, tasks.c.attempt == bindparam("number"))
-    .values(
-        state=State.DEAD,
-        crashes=bindparam("crashed"),
-        attempt=tasks.c.attempt - 1,
-        finished_at=clock(),
-        error_kind=bindparam("kind"),
-        error_message=bindparam("message"),
-    )
-)
+# After the broker has lost its queue: what was published, and is to be so again in the distant
+# future only.
+PUBLISH_SOON = """
+UPDATE {tasks} SET publish_at = {now}
+WHERE state {may:claim} AND follows IS NULL
+    AND run_at <= {now} AND publish_at > {now} + :patience_us
+"""
+NOT_PUBLISHED = """
+UPDATE {tasks} SET publish_at = {now}
+WHERE id IN ({each:ids}) AND state {may:claim} AND follows IS NULL
+"""
 
-DUE_NOW = {"run_at": clock(), "hand_off_at": clock()}
-RELEASED = {"state": State.QUEUED, "attempt": tasks.c.attempt - 1, "worker": None, **DUE_NOW}
-RELEASE = update(tasks).where(*HELD).values(RELEASED)
+# --- workers ---
 
-_latest = case(
-    (tasks.c.started_at > tasks.c.created_at, tasks.c.started_at), else_=tasks.c.created_at
-)
-_ahead = _latest - clock()  # how far the clock was set back since, if it was
-PULL_BACK = (
-    update(tasks)
-    .where(tasks.c.state.in_(WAITING), _ahead > 60 * MICROSECONDS)  # those too that follow another
-    .values(
-        run_at=tasks.c.run_at - _ahead,
-        hand_off_at=tasks.c.run_at - _ahead,
-        created_at=tasks.c.created_at - _ahead,
-        started_at=tasks.c.started_at - _ahead,
-    )
-)
+REGISTER = "INSERT INTO {workers} (id, beats) VALUES (:worker, 0)"
+BEAT = "UPDATE {workers} SET beats = beats + 1 WHERE id = :worker"
+BEATS = "SELECT id, beats FROM {workers}"
+FORGET = "DELETE FROM {workers} WHERE id IN ({each:ids})"
+
+RELEASED = """
+    state = 'queued', attempt = attempt - 1, worker = NULL, run_at = {now}, publish_at = {now}
+"""
+HELD = "state {may:release} AND worker = :holder"
+
+# A crash is counted apart from a failure; whose fault it was is seen when the task runs alone.
+RESCUE = f"""
+UPDATE {{tasks}} SET crashes = crashes + 1, {RELEASED}
+WHERE state {{may:release}} AND worker NOT IN (SELECT id FROM {{workers}})
+RETURNING *
+"""
+RELEASE = f"UPDATE {{tasks}} SET {RELEASED} WHERE {HELD}"
+GIVE_BACK = f"{RELEASE} AND id IN ({{each:ids}})"
+HELD_BY = f"SELECT id FROM {{tasks}} WHERE {HELD}"
+
+POISON = f"""
+UPDATE {{tasks}} SET state = 'dead', crashes = :crashed, attempt = attempt - 1,
+    finished_at = {{now}}, error_kind = :kind, error_message = :message
+WHERE id = :poison AND {HELD} AND attempt = :number
+"""
+
+NOW = "SELECT {now}"
+
+# The latest moment that a row knows says how far the clock was set back since, if it was. Those too
+# that follow another.
+AHEAD = "(CASE WHEN started_at > created_at THEN started_at ELSE created_at END - {now})"
+PULL_BACK = f"""
+UPDATE {{tasks}} SET
+    run_at = run_at - {AHEAD}, publish_at = run_at - {AHEAD},
+    created_at = created_at - {AHEAD}, started_at = started_at - {AHEAD}
+WHERE state {{may:claim}} AND {AHEAD} > 60000000
+"""
+
+CANCELLED_UNDER = """
+SELECT id FROM {tasks}
+WHERE state {may:prune} AND finished_at > {now} - 60000000
+    AND state = 'cancelled' AND worker = :worker
+"""
+SETTLED_LATELY = """
+SELECT count(*) FROM {tasks}
+WHERE state {may:prune} AND finished_at > {now} - :lately_us
+"""
+COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state {may:release}"
+
+# --- what is old ---
 
 
-def _prune(
-    key: Column[str], moment: Column[int], *conditions: ColumnElement[bool] | TextClause
-) -> Executable:
+def _prune(table: str, key: str, moment: str, condition: str = "") -> str:
     # Beginning where the last step ended: Postgres would go through all that was deleted before and
     # not yet vacuumed. The bound is a subquery because a clock that goes on while it is read cannot
     # bound an index scan.
-    bound = select(clock() - bindparam("age_us", type_=BigInteger())).scalar_subquery()
-    is_old = moment.between(bindparam("since", type_=BigInteger()), bound)
-    old = select(key).where(*conditions, is_old).order_by(moment).limit(bindparam("most"))
-    return delete(key.table).where(key.in_(old.with_for_update(skip_locked=True))).returning(moment)
+    return f"""
+DELETE FROM {table} WHERE {key} IN (
+    SELECT {key} FROM {table}
+    WHERE {condition} {moment} BETWEEN :since AND (SELECT {{now}} - :age_us)
+    ORDER BY {moment} LIMIT :most {{skip_locked}}
+) RETURNING {moment}
+"""
 
 
-PRUNE_TASKS = _prune(tasks.c.id, tasks.c.finished_at, IS_PRUNED)
-PRUNE_ANSWERS = _prune(answers.c.key, answers.c.created_at)
+PRUNE_TASKS = _prune("{tasks}", "id", "finished_at", "state {may:prune} AND")
+PRUNE_ANSWERS = _prune("{answers}", "key", "created_at")

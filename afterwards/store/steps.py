@@ -1,4 +1,4 @@
-"""Long work on the database in short steps, so that whoever writes meanwhile waits for one step at most."""
+"""Long work in short steps, so that whoever writes meanwhile waits for one step at most."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -50,7 +50,8 @@ async def dead_task(
     await settled(client, task_id)
     async with app.state.afterwards.database.transaction() as connection:
         await connection.exec_driver_sql(
-            "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
+            "UPDATE afterwards_tasks SET name = 'gone', state = 'queued', attempt = 0,"
+            " worker = NULL, finished_at = NULL"
         )
     app.state.afterwards.process.wake()
     return task_id
@@ -197,8 +198,37 @@ async def test_tasks_are_listed_newest_first_in_pages(
     assert rest["next"] is None
 
 
+@pytest.mark.parametrize("before", ["2026-01-31T12:00:00", "yesterday", "2026-13-01T00:00:00Z"])
+async def test_a_wrong_moment_is_422(client: httpx.AsyncClient, before: str) -> None:
+    response = await client.get(f"/tasks?before={before}")
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "#/before"
+
+
+async def test_tasks_are_listed_by_error_and_age(
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await dead_task(app, client, monkeypatch)
+    task = await settled(client, id)
+    [later] = ids(await client.post("/action"))
+    await drained(app)
+    for query, expected in {
+        "error=UnknownTask": [id],
+        "error=is named 'gone'": [id],
+        "error=Timeout": [],
+        f"before={task['created_at']}": [],
+        f"before={(await settled(client, later))['created_at']}": [id],
+        "before=2126-01-01T00:00:00Z": [later, id],
+    }.items():
+        listed = (await client.get(f"/tasks?{query}")).json()["tasks"]
+        assert (query, [each["id"] for each in listed]) == (query, expected)
+    page = (await client.get("/tasks?before=2126-01-01T01:00:00%2B01:00&limit=1")).json()
+    rest = (await client.get(page["next"])).json()
+    assert [each["id"] for each in (*page["tasks"], *rest["tasks"])] == [later, id]
+
+
 @pytest.mark.parametrize(
-    "query", ["state=lost", "limit=0", "limit=9999", "after=x", "name=%00", "page=1"]
+    "query", ["state=lost", "limit=0", "limit=9999", "after=x", "name=%00", "error=%00", "page=1"]
 )
 async def test_a_wrong_filter_is_422(client: httpx.AsyncClient, query: str) -> None:
     assert (await client.get(f"/tasks?{query}")).status_code == 422
@@ -260,7 +290,7 @@ async def test_a_list_holds_the_beginning_of_a_long_result(
     [task_id] = ids(await client.post("/action"))
     await drained(app)
     async with app.state.afterwards.database.transaction() as connection:
-        await connection.exec_driver_sql(f"UPDATE tasks SET result = '\"{'x' * 5000}\"'")
+        await connection.exec_driver_sql(f"UPDATE afterwards_tasks SET result = '\"{'x' * 5000}\"'")
     [task] = (await client.get("/tasks")).json()["tasks"]
     assert task["result"] == '"' + "x" * 1023 + " [... 3978 characters]"
     assert (await client.get(f"/tasks/{task_id}")).json()["result"] == "x" * 5000
@@ -273,7 +303,7 @@ async def test_a_list_ends_early_where_its_tasks_are_long(
     await drained(app)
     async with app.state.afterwards.database.transaction() as connection:
         await connection.exec_driver_sql(
-            f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
+            f"UPDATE afterwards_tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
         )
     path, listed, pages = "/tasks?limit=1000", list[str](), 0
     while path:

@@ -204,7 +204,9 @@ async def test_the_clock_can_be_set_to_any_moment_and_stands_still(kit: TaskKit)
 async def test_what_no_longer_fits_the_code_is_dead_and_the_next_task_runs(kit: TaskKit) -> None:
     unfit, fit = await kit.enqueue(notes, "a"), await kit.enqueue(notes, "b")
     async with kit.database.transaction() as connection:
-        await connection.exec_driver_sql(f"UPDATE tasks SET name = 'gone' WHERE id = '{unfit}'")
+        await connection.exec_driver_sql(
+            f"UPDATE afterwards_tasks SET name = 'gone' WHERE id = '{unfit}'"
+        )
     assert [attempt.task.id for attempt in await kit.drain()] == [fit]
     assert (await kit.row(unfit)).error_kind == "UnknownTask"
 

@@ -30,7 +30,7 @@ from afterwards.background import InOrder
 from afterwards.registry import task
 from afterwards.request_tasks import RequestTasks
 from afterwards.retries import GiveUp, RetryAfter
-from afterwards.store.database import STATEMENT_SECONDS
+from afterwards.store.engines import STATEMENT_SECONDS
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.sqlite_writer import SQLiteWriter
 from afterwards.store.tasks import Store
@@ -240,7 +240,7 @@ def starve(write: Callable[P, R]) -> Callable[P, R]:
 
 
 DEATHS: dict[str, Callable[[str], object]] = {
-    "before the commit": lambda step: die_in_the_commit_of(step, "INSERT INTO tasks"),
+    "before the commit": lambda step: die_in_the_commit_of(step, "INSERT INTO afterwards_tasks"),
     "after the commit, before the answer": lambda step: wrap(
         "enqueue", die_around(step, Store.enqueue, before=False)
     ),
@@ -249,7 +249,7 @@ DEATHS: dict[str, Callable[[str], object]] = {
     "between work and settle": lambda step: wrap(
         "settle", die_around(step, Store.settle, before=True)
     ),
-    "while settling": lambda step: die_in_the_commit_of(step, " result="),
+    "while settling": lambda step: die_in_the_commit_of(step, "result = given.result"),
     "after settling": lambda step: wrap("settle", die_around(step, Store.settle, before=False)),
     "before an answer is kept": lambda step: setattr(
         idempotency, "remember", die_around(step, idempotency.remember, before=True)

@@ -86,14 +86,14 @@ def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
     accepted = [posted(web.url) for _ in range(20)]  # there is no worker yet
     until(
         lambda: all(
-            row.hand_off_at > row.run_at + 1_000_000 for row in fleet.rows(accepted).values()
+            row.publish_at > row.run_at + 1_000_000 for row in fleet.rows(accepted).values()
         ),
         20,
     )
     # An old backlog's: told again as its age trebles, which is in two hours.
     sql(
         fleet.database_url,
-        f"UPDATE tasks SET run_at = run_at - {HOUR}, hand_off_at = run_at + {2 * HOUR}",
+        f"UPDATE tasks SET run_at = run_at - {HOUR}, publish_at = run_at + {2 * HOUR}",
     )
     fleet.broker.kill()
     fleet.broker.start()

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from sqlalchemy import text
 
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
@@ -17,12 +16,12 @@ async def test_a_deadlock_is_no_bug_of_ours(database: Database) -> None:
 
     async def lock(first: str, second: str) -> None:
         async with database.transaction() as connection:
-            await connection.execute(text(f"LOCK TABLE {first}"))
+            await connection.execute(database.sql(f"LOCK TABLE {first}"))
             await both_hold.wait()
-            await connection.execute(text(f"LOCK TABLE {second}"))
+            await connection.execute(database.sql(f"LOCK TABLE {second}"))
 
     results = await asyncio.gather(
-        lock("tasks", "users"), lock("users", "tasks"), return_exceptions=True
+        lock("{tasks}", "{workers}"), lock("{workers}", "{tasks}"), return_exceptions=True
     )
     [error] = [result for result in results if result is not None]
     assert isinstance(error, DatabaseUnavailable)

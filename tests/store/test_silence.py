@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from afterwards.store.hasty import CLOSING_SECONDS, HastyConnection
+from afterwards.store.driver import CLOSING_SECONDS, HastyConnection
 from tests.databases import empty_database
 from tests.proxy import Proxy
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from afterwards.model import State, new_task_id
 from afterwards.retries import Settlement
@@ -13,6 +12,7 @@ from afterwards.store import statements
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.turns import Limit
+from tests.store.rows import row
 
 pytestmark = pytest.mark.anyio
 
@@ -26,21 +26,6 @@ async def store(database: Database) -> AsyncIterator[Store]:
     await store.register("b")
     yield store
     await store.close()
-
-
-def row(**changed: Any) -> dict[str, Any]:
-    return {
-        "id": new_task_id(),
-        "name": "nothing",
-        "arguments": "{}",
-        "in_thread": False,
-        "carrier": "",
-        "max_attempts": 5,
-        "worker": None,
-        "follows": None,
-        "delay_us": 0,
-        "hand_off_after_us": 0,
-    } | changed
 
 
 async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
@@ -402,15 +387,13 @@ async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(
     store: Store, database: Database
 ) -> None:
     young, old = await enqueued(store, 2)
-    async with database.transaction() as connection:
-        hour = 3_600_000_000
-        await connection.execute(
-            text("UPDATE tasks SET run_at = run_at - :hour WHERE id = :id"),
-            {"hour": hour, "id": old},
-        )
+    hour = 3_600_000_000
+    await database.change(
+        "UPDATE {tasks} SET run_at = run_at - :hour WHERE id = :id", {"hour": hour, "id": old}
+    )
     assert set(await handed_off(store)) == {young, old}
     now = await store.now()
-    waits = {id: found.hand_off_at - now for id in (young, old) if (found := await store.get(id))}
+    waits = {id: found.publish_at - now for id in (young, old) if (found := await store.get(id))}
     assert 20_000_000 < waits[young] <= 30_000_000 + hour / 60
     assert 2 * hour - hour / 60 < waits[old] < 2 * hour + hour / 60
 
@@ -460,42 +443,3 @@ async def test_a_family_of_workers_is_released_together_and_no_other(store: Stor
         ("running", 1, 0),
     ]
     assert set(await store.beats()) == {"a", "b"}
-
-
-async def test_a_database_of_an_earlier_version_gets_the_missing_column_and_strands_nothing(
-    store: Store, database: Database
-) -> None:
-    [id] = await enqueued(store)
-    async with database.transaction() as connection:
-        await connection.execute(text("DROP INDEX tasks_to_hand_off"))
-        await connection.execute(text("ALTER TABLE tasks DROP COLUMN hand_off_at"))
-    for _ in range(2):
-        await database.make_tables()
-    assert await handed_off(store) == [id]
-    async with database.transaction() as connection:
-        await connection.execute(text("DROP INDEX tasks_to_hand_off"))  # it was made as well
-
-
-async def test_a_database_of_an_earlier_version_gets_the_missing_index(
-    store: Store, database: Database
-) -> None:
-    for _ in range(2):
-        async with database.transaction() as connection:
-            await connection.execute(text("DROP INDEX tasks_next"))
-        await database.make_tables()
-    await database.make_tables()
-    ids = await enqueued(store, 2)
-    assert sorted(await claimed(store)) == ids
-
-
-async def test_processes_that_update_an_earlier_version_at_the_same_time_do_no_harm(
-    store: Store, database: Database, database_url: str
-) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(text("DROP INDEX tasks_to_hand_off"))
-        await connection.execute(text("ALTER TABLE tasks DROP COLUMN hand_off_at"))
-    others = [Database(database_url) for _ in range(3)]
-    await asyncio.gather(*(each.make_tables() for each in others))
-    for each in others:
-        await each.close()
-    assert len(await enqueued(store)) == 1

@@ -12,7 +12,7 @@ from tests.serving import sql
 from torture.house import House
 
 INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt, max_attempts, crashes,
-created_at, run_at, hand_off_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
+created_at, run_at, publish_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
 
 
 class Moving(House):

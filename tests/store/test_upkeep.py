@@ -7,12 +7,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, text
 
 from afterwards import rescue, upkeep
 from afterwards.limits import Limits
 from afterwards.process import Process
-from afterwards.store import database as database_module
 from afterwards.store import sqlite_writer, statements
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
@@ -23,10 +21,10 @@ pytestmark = pytest.mark.anyio
 
 MANY = 6000  # more than one minute's worth once was
 NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < :count)"
-TASKS = f"""INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,
-    created_at, run_at, hand_off_at, finished_at)
+TASKS = f"""INSERT INTO {{tasks}} (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,
+    created_at, run_at, publish_at, finished_at)
     {NUMBERS} SELECT CAST(n AS VARCHAR), 'old', '', false, '', 'succeeded', 1, 1, 0, n, n, n, n / 10 FROM g"""
-ANSWERS = f"""INSERT INTO answers (key, fingerprint, created_at)
+ANSWERS = f"""INSERT INTO {{answers}} (key, fingerprint, created_at)
     {NUMBERS} SELECT CAST(n AS VARCHAR), '', n / 10 FROM g"""
 
 
@@ -38,18 +36,14 @@ async def store(database: Database) -> AsyncIterator[Store]:
 
 
 async def execute(database: Database, statement: str, **values: object) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(text(statement), values)
+    await database.change(statement, values)
 
 
 async def emptied(database: Database, table: str) -> None:
     async with asyncio.timeout(30):
         while True:
-            async with database.reading() as connection:
-                if not (
-                    await connection.execute(text(f"SELECT count(*) FROM {table}"))
-                ).scalar_one():
-                    return
+            if not await database.all(f"SELECT 1 FROM {table} LIMIT 1"):
+                return
             await asyncio.sleep(0.01)
 
 
@@ -57,11 +51,11 @@ async def emptied(database: Database, table: str) -> None:
     ("pruning", "old"), [(statements.PRUNE_TASKS, TASKS), (statements.PRUNE_ANSWERS, ANSWERS)]
 )
 async def test_pruning_goes_on_until_nothing_old_is_left(
-    database: Database, store: Store, pruning: object, old: str
+    database: Database, store: Store, pruning: str, old: str
 ) -> None:
     await execute(database, old, count=MANY)
-    assert await store.prune(pruning, 40_000) == 0  # type: ignore[arg-type]
-    assert await store.prune(pruning, 1) == MANY  # type: ignore[arg-type]
+    assert await store.prune(pruning, 40_000) == 0
+    assert await store.prune(pruning, 1) == MANY
 
 
 def known() -> asyncio.Event:
@@ -78,10 +72,10 @@ async def test_two_processes_may_prune_at_once(database: Database, store: Store)
 
 async def test_a_pruning_that_fails_stops_no_other(database: Database, store: Store) -> None:
     await execute(database, TASKS, count=MANY)
-    await execute(database, "DROP TABLE answers")
+    await execute(database, "DROP TABLE {answers}")
     chores = Upkeep(store, keep_days=1, is_known=known())
     chores.begin()
-    await emptied(database, "tasks")
+    await emptied(database, "{tasks}")
     await chores.end()
 
 
@@ -91,7 +85,7 @@ async def test_upkeep_comes_round_again(
     monkeypatch.setattr(upkeep, "UPKEEP_SECONDS", 0.01)
     chores = Upkeep(store, keep_days=1, is_known=known())
     chores.begin()
-    for statement, table in ((TASKS, "tasks"), (ANSWERS, "answers")) * 2:
+    for statement, table in ((TASKS, "{tasks}"), (ANSWERS, "{answers}")) * 2:
         await execute(database, statement, count=10)
         await emptied(database, table)
     await chores.end()
@@ -111,33 +105,6 @@ async def test_a_long_pruning_delays_no_heartbeat(
                 break
             await asyncio.sleep(0.01)
     await process.drain(0.1)
-
-
-async def test_tables_of_an_earlier_version_get_their_indexes(database: Database) -> None:
-    await execute(database, "DROP INDEX ix_answers_created_at")
-    await database.make_tables()
-    async with database.reading() as connection:
-        found = await connection.run_sync(lambda sync: inspect(sync).get_indexes("answers"))
-    assert [index["name"] for index in found] == ["ix_answers_created_at"]
-
-
-async def test_an_index_may_take_longer_than_a_statement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with empty_database("postgres", tmp_path) as url:
-        first = Database(url)
-        await first.make_tables()
-        await execute(first, "DROP INDEX ix_answers_created_at")
-        monkeypatch.setattr(database_module, "STATEMENT_SECONDS", 2.0)
-        second = Database(url)
-        async with first.transaction() as holding:
-            await holding.execute(
-                text(ANSWERS), {"count": 1}
-            )  # the index waits for the end of this
-            making = asyncio.create_task(second.make_tables())
-            await asyncio.wait([making], timeout=4)
-        await making
-        await asyncio.gather(first.close(), second.close())
 
 
 # --- SQLite's files ---
@@ -160,7 +127,7 @@ async def test_the_log_is_emptied_once_a_long_reader_has_gone(
     log = path.with_name("service.db-wal")
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM tasks").fetchall()
+        reader.execute("SELECT count(*) FROM afterwards_tasks").fetchall()
         await execute(database, TASKS, count=20_000)
         large = log.stat().st_size
         await database.shrink()  # in vain, but nobody waits for the reader

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 import users
 from afterwards.store.database import Database
-from afterwards.store.failures import DatabaseUnavailable
+from afterwards.store.failures import DatabaseUnavailable, SchemaRefused
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +62,7 @@ async def test_an_earlier_versions_users_keep_their_names(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "FILLED_AT_ONCE", 2)
+    await users.make_table(database)
     async with database.transaction() as connection:
         await connection.execute(text("DROP INDEX users_username_folded"))
         await connection.execute(text("ALTER TABLE users DROP COLUMN username_folded"))
@@ -78,7 +79,8 @@ async def test_an_earlier_versions_users_keep_their_names(
             )
             await connection.execute(insert, values)
     for _ in range(2):
-        await database.make_tables()
+        users._made.clear()
+        await users.make_table(database)
     assert [user.username for user in await users.page(database, limit=9, after=0)] == [
         "Ada",
         "bob",
@@ -92,6 +94,17 @@ async def test_an_earlier_versions_users_keep_their_names(
         with pytest.raises(users.Taken) as taken:
             await add(database, "new@example.com", name)
         assert taken.value.fields == ["username"]
+
+
+async def test_anothers_users_are_left_alone(database: Database) -> None:
+    async with database.migrating() as connection:
+        await connection.execute(text("CREATE TABLE users (id INTEGER PRIMARY KEY, pet VARCHAR)"))
+        await connection.execute(text("INSERT INTO users VALUES (1, 'cat')"))
+    with pytest.raises(SchemaRefused, match="a table users that is none of ours"):
+        await users.make_table(database)
+    with pytest.raises(DatabaseUnavailable):
+        await add(database, "ada@example.com", "ada")
+    assert await database.all("SELECT * FROM users") == [(1, "cat")]
 
 
 async def test_of_many_at_once_with_one_name_one_is_added(database: Database) -> None:

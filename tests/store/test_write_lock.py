@@ -9,9 +9,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from afterwards.store import database as databases
+from afterwards.store import engines
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
 
@@ -21,7 +20,7 @@ HELD_SECONDS, FREE_SECONDS = (
     0.37,
     0.03,
 )  # SQLite looks after 328, 428, 528... ms, when the lock is held
-WRITE = text("DELETE FROM workers")
+WRITE = "DELETE FROM {workers}"
 
 
 class Hog(threading.Thread):
@@ -59,8 +58,7 @@ def hogged(path: Path) -> Iterator[Hog]:
 
 
 async def in_a_transaction(database: Database) -> None:
-    async with database.transaction() as connection:
-        await connection.execute(WRITE)
+    await database.change(WRITE)
 
 
 async def together(database: Database) -> None:
@@ -87,7 +85,7 @@ async def test_a_lock_that_is_kept_is_waited_for_in_vain(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(databases, "STATEMENT_SECONDS", 0.5)
+    monkeypatch.setattr(engines, "STATEMENT_SECONDS", 0.5)
     database = Database(database_url)
     await database.make_tables()
     with closing(sqlite3.connect(tmp_path / "service.db", isolation_level=None)) as connection:

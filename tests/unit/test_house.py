@@ -29,10 +29,7 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"tracing", "afterwards.skywalking"},
     "grpc": {"tracing", "afterwards.skywalking"},
-    "sqlalchemy": {
-        *("afterwards.store", "afterwards.idempotency", "afterwards.testing", "users"),
-        "afterwards.app",  # whose callers bring connections of their own
-    },
+    "sqlalchemy": {"afterwards.store", "afterwards.app", "users"},
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},

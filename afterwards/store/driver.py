@@ -1,7 +1,7 @@
-"""Notices a pooler such as PgBouncer between us and Postgres, and does without prepared statements there.
+"""What asyncpg is taught: to leave a silent server soon, and to notice a pooler such as PgBouncer.
 
-In transaction mode each transaction may get another server connection, where what was prepared
-before is not, or is something else.
+In a pooler's transaction mode each transaction may get another server connection, where what was
+prepared before is not, or is something else.
 """
 
 from typing import Any
@@ -9,8 +9,25 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Dialect
 
+CLOSING_SECONDS = 0.5  # SQLAlchemy would give it two, while a client waits for its 503
 # Both caches off: then statements are unnamed, and each is sent together with its parameters.
 UNPREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+
+
+class HastyConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """Closes in good order if the server answers at once, and as it is if not."""
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close; raise TimeoutError where the server is silent, and be closed all the same."""
+        await super().close(timeout=min(timeout or CLOSING_SECONDS, CLOSING_SECONDS))
+
+    async def fetchrow(self, *args: Any, **options: Any) -> Any:
+        """Ask for a row, as SQLAlchemy's ping does; its ROLLBACK would wait once more."""
+        try:
+            return await super().fetchrow(*args, **options)
+        except TimeoutError:
+            self.terminate()
+            raise
 
 
 def connect(dialect: Dialect, record: object, args: Any, parameters: dict[str, Any]) -> Any:

@@ -1,0 +1,132 @@
+"""What a person asks of the tasks, and does to one or to all that they mean."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from afterwards.store import statements
+from afterwards.store.database import Database
+from afterwards.store.filter import Filter
+from afterwards.store.sql import listed
+from afterwards.store.steps import in_steps
+from afterwards.turns import ALONE_FROM
+from afterwards.waiting import ReadTogether, Waiters
+
+CANCEL = """
+UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
+WHERE id IN ({each:ids}) AND state || '' {may:cancel} RETURNING id
+"""
+# One that ended its process runs alone again.
+RETRY = """
+UPDATE {tasks} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
+    error_message = NULL, finished_at = NULL, run_at = {now}, publish_at = {now},
+    crashes = CASE WHEN crashes > :alone_from THEN :alone_from ELSE crashes END
+WHERE id IN ({each:ids}) AND state || '' {may:retry} RETURNING id
+"""
+DELETE = """
+DELETE FROM {tasks} WHERE id IN ({each:ids}) AND state || '' {may:delete} RETURNING id
+"""
+
+# Of long texts only the beginning is there.
+PAGE = """
+SELECT id, name, carrier, in_thread, state, attempt, max_attempts, crashes, worker, created_at,
+    run_at, publish_at, follows, started_at, finished_at, error_kind, error_message,
+    substr(arguments, 1, :shown) AS arguments, length(arguments) AS arguments_length,
+    substr(result, 1, :shown) AS result, length(result) AS result_length
+FROM {tasks} WHERE """
+NEWEST_FIRST = " ORDER BY id DESC LIMIT :most"
+MATCHING = "SELECT id FROM {tasks} WHERE id > :since AND id <= :last AND "
+NEWEST = "SELECT max(id) FROM {tasks}"
+OLDEST_FIRST = " ORDER BY id LIMIT :most"
+
+LISTED_TEXT = 1024  # characters of arguments and of a result that a list of tasks holds
+
+
+class ForPeople:
+    """The part of a `Store` that the API and the command line use."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._rows = ReadTogether(lambda ids: self._given(statements.ROWS, ids))
+        self.waiters = Waiters(self._ended)
+
+    async def schema_version(self) -> int | None:
+        """Give the version of the tables; None where there are none yet."""
+        return await self._database.schema_version()
+
+    async def get(self, id: str) -> Any:
+        """Give the task's row; None if there is none."""
+        return await self._rows.row(id)
+
+    async def page(
+        self, filter: Filter, *, limit: int = 100, after: str | None = None
+    ) -> Sequence[Any]:
+        """List tasks, newest first: ids sort by time; `after` is the last one of the page before.
+
+        Of long arguments and results only the beginning is there, and `arguments_length` and
+        `result_length` are those of the whole.
+        """
+        condition, values = filter.condition()
+        values = {**values, "shown": LISTED_TEXT, "most": limit}
+        if after is not None:
+            condition, values = f"{condition} AND id < :after", values | {"after": after}
+        query = PAGE + condition + NEWEST_FIRST
+        return await self._database.all(query, values)
+
+    async def cancel(self, id: str) -> bool:
+        """Cancel the task; False if it has settled, or is not there."""
+        return bool(await self._change(CANCEL, [id]))
+
+    async def retry(self, id: str) -> bool:
+        """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
+        return bool(await self._change(RETRY, [id]))
+
+    async def cancel_all(self, filter: Filter) -> int:
+        """Cancel what has not settled, in short steps; return how many it were."""
+        return await self._change_all("cancel", CANCEL, filter)
+
+    async def retry_all(self, filter: Filter) -> int:
+        """Queue dead and cancelled tasks anew, in short steps; return how many it were."""
+        return await self._change_all("retry", RETRY, filter)
+
+    async def delete_all(self, filter: Filter) -> int:
+        """Delete what has settled, in short steps; return how many it were."""
+        return await self._change_all("delete", DELETE, filter)
+
+    async def _change_all(self, verb: str, statement: str, filter: Filter) -> int:
+        condition, values = filter.condition()
+        query = f"{MATCHING}{condition} AND state {{may:{verb}}}"
+        query += OLDEST_FIRST
+        # What is made meanwhile is not meant, so that this comes to an end.
+        [(last,)] = await self._database.all(NEWEST)
+        values = {**values, "last": last or ""}
+        since, changed = "", 0
+
+        async def step(most: int) -> tuple[int, float]:
+            # Looked for without a lock: of a million rows a few may match.
+            nonlocal since, changed
+            found = await self._database.all(query, {**values, "since": since, "most": most})
+            ids = [row.id for row in found]
+            if not ids:
+                return 0, 0.0
+            done, seconds = await self._write(statement, ids)
+            changed += len(done)
+            since = ids[-1]
+            return len(ids), seconds
+
+        await in_steps(step)
+        return changed
+
+    async def _change(self, statement: str, ids: Collection[str]) -> Sequence[str]:
+        return (await self._write(statement, ids))[0]
+
+    async def _write(self, statement: str, ids: Collection[str]) -> tuple[Sequence[str], float]:
+        values: dict[str, Any] = {"ids": listed(ids)}
+        if statement is RETRY:
+            values["alone_from"] = ALONE_FROM
+        return await self._database.write_timed(statement, values)
+
+    async def _ended(self, ids: Collection[str]) -> set[str]:
+        return {row.id for row in await self._given(statements.ENDED, ids)}
+
+    async def _given(self, statement: str, ids: Collection[str]) -> Sequence[Any]:
+        return await self._database.all(statement, {"ids": listed(ids)})
