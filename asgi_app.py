@@ -208,7 +208,7 @@ def _routes() -> list[Route]:
     routes = []
     for path, handlers in ROUTES.items():
         endpoint = bodies.bounded(
-            after_answer(_by_method(handlers), tracing.carrier, bodies.whole),
+            after_answer(_by_method(handlers), _carrier, bodies.whole),
             MAX_BODIES.get(path, bodies.MAX_BODY),
         )
         for spelling in {path, path.rstrip("/") or "/", path.rstrip("/") + "/"}:
@@ -216,6 +216,10 @@ def _routes() -> list[Route]:
             route.path = path
             routes.append(route)
     return routes
+
+
+def _carrier(request: Request) -> str:
+    return tracing.carrier(request.scope)
 
 
 def _by_method(handlers: Mapping[str, Handler]) -> Handler:
@@ -240,12 +244,12 @@ def _broker() -> Broker | None:
     app = celery.make_app(
         settings.celery_broker_url, longest=registry.longest(settings.request_timeout)
     )
-    return celery.CeleryBroker(app, settings.celery_broker_url, tracing.hand_off_span)
+    return celery.CeleryBroker(app, settings.celery_broker_url, tracing.publication)
 
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start(in_fleet=broker is not None)
+    tracing.start(has_broker=broker is not None)
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
         log.warning(
             "THE DISK HERE FORGETS: users and tasks are lost at each deploy and restart; set DATABASE_URL"
@@ -257,7 +261,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         max_running=settings.max_running,
         threads=settings.task_threads,
         timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
+        surrounding=tracing.attempt,
     )
     limits: dict[str, Any] = {"max_queued": settings.max_queued, "keep_days": settings.keep_days}
     app.state.worker = worker = (
@@ -292,7 +296,7 @@ logs.configure(
 
 app = Starlette(
     routes=_routes(),
-    middleware=[Middleware(tracing.RequestTracing)],
+    middleware=[Middleware(tracing.entry_spans)],
     exception_handlers={
         HTTPException: problems.answer,
         DatabaseUnavailable: problems.answer_unavailable,

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from functools import partial
 
 import tasks as task_functions  # importing them registers them
 import tracing
@@ -28,7 +29,7 @@ _process: list[tuple[LoopThread, Runner]] = []  # what runs tasks in this proces
 
 def _make_run() -> worker.Run:
     """Start what runs tasks in this process: after the fork, because neither threads nor connections survive it."""
-    tracing.start(in_fleet=True)
+    tracing.start(has_broker=True)
     loop = LoopThread()
     runner = loop.run(_runner())
     _process[:] = [(loop, runner)]
@@ -40,7 +41,7 @@ async def _runner() -> Runner:
         max_running=UNBOUNDED,
         threads=UNBOUNDED,
         timeout=settings.request_timeout,
-        surrounding=tracing.handed_off_attempt_span,
+        surrounding=partial(tracing.attempt, is_consumed=True),
     )
     runner = Runner(
         Database(settings.database_url), local, keep_days=settings.keep_days, family=FAMILY

@@ -159,12 +159,14 @@ def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
     )
 
 
+def _carrier(request: Request) -> str:
+    return tracing.carrier(request.scope)
+
+
 def _ours(handlers: Mapping[str, Handler]) -> Starlette:
-    routes = [
-        Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()
-    ]
+    routes = [Route(path, after_answer(handler, _carrier)) for path, handler in handlers.items()]
     return Starlette(
-        routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan
+        routes=[*routes, *TOLD], middleware=[Middleware(tracing.entry_spans)], lifespan=lifespan
     )
 
 

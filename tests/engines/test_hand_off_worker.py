@@ -13,7 +13,7 @@ from afterwards.registry import task
 from afterwards.slots import LocalEngine
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
-from tracing import attempt_span
+from tracing import attempt
 
 pytestmark = pytest.mark.anyio
 
@@ -67,7 +67,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def handing_off(store: Store, broker: Told) -> HandOffWorker:
-    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=attempt_span)
+    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=attempt)
     return HandOffWorker(store, engine, broker, max_queued=100, keep_days=1)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import tracing
@@ -19,8 +20,15 @@ from afterwards.attempt import current_task_id
 from afterwards.background import InOrder, after_answer
 from afterwards.model import Task, new_task_id
 from afterwards.slots import LocalEngine
+from afterwards.tracing import Tracing
 from settings import settings
 from web import logs
+
+seam: Tracing = tracing  # the module is all that the library asks for
+
+SECRETS = (
+    "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
+)
 
 
 async def fails() -> None:
@@ -30,9 +38,7 @@ async def fails() -> None:
 def _deeper(frames: int) -> None:
     if frames:
         _deeper(frames - 1)
-    raise ValueError(
-        "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
-    )
+    raise ValueError(SECRETS)
 
 
 class UnspeakableError(Exception):
@@ -69,6 +75,7 @@ def calls_in_a_thread(url: str) -> None:
     httpx.get(url)
 
 
+loop: asyncio.AbstractEventLoop
 stragglers: set[asyncio.Task[None]] = set()
 
 
@@ -80,11 +87,30 @@ async def leaves_a_call_behind(url: str) -> None:
     stragglers.add(asyncio.create_task(late()))
 
 
+async def enqueues() -> None:
+    enqueue(sleeps_in_a_thread)
+
+
+def enqueues_in_a_thread() -> None:
+    loop.call_soon_threadsafe(enqueue, sleeps_in_a_thread, tracing.carrier(None))
+
+
+def enqueue(function: Callable[[], None], carrier: str | None = None) -> None:
+    """Start a task as whoever runs here causes it, or with this carrier."""
+    carrier = tracing.carrier(None) if carrier is None else carrier
+    task = Task(new_task_id(), function.__name__, function, is_async=False, carrier=carrier)
+    app.state.engine.start([[task]])
+
+
+def carrier(request: Request) -> str:
+    return tracing.carrier(request.scope)
+
+
 def attaching(function: Callable[..., Any]) -> Route:
     async def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(function, **request.query_params))
 
-    return Route(f"/{function.__name__}", after_answer(handler, tracing.carrier))
+    return Route(f"/{function.__name__}", after_answer(handler, carrier))
 
 
 async def first_then_second(request: Request) -> Response:
@@ -100,6 +126,18 @@ async def resumes(request: Request) -> Response:
     ]
     request.app.state.engine.start([stored])
     return PlainTextResponse("ok")
+
+
+async def enqueues_itself(request: Request) -> Response:
+    enqueue(sleeps_in_a_thread)
+    return PlainTextResponse("ok")
+
+
+async def outside(request: Request) -> Response:
+    """Tell the carriers of what is neither a request nor a task: the lifespan, and a timer."""
+    told: asyncio.Future[str] = loop.create_future()
+    loop.call_soon(lambda: told.set_result(tracing.carrier(None)), context=Context())
+    return JSONResponse([request.app.state.carrier, await told])
 
 
 async def lingers(request: Request) -> Response:
@@ -130,12 +168,15 @@ async def streams(request: Request) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    global loop
+    loop = asyncio.get_running_loop()
     tracing.start()
+    app.state.carrier = tracing.carrier(None)
     app.state.engine = LocalEngine(
         max_running=100,
         threads=8,
         timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
+        surrounding=tracing.attempt,
     )
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
@@ -145,7 +186,10 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 
 
 logs.configure(
-    settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
+    settings.log_level,
+    settings.log_format,
+    task_id=current_task_id.get,
+    trace_id=tracing.trace_id,
 )
 
 app = Starlette(
@@ -159,18 +203,20 @@ app = Starlette(
         attaching(calls),
         attaching(calls_in_a_thread),
         attaching(leaves_a_call_behind),
-        Route(
-            "/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), tracing.carrier)
-        ),
-        Route("/first_then_second", after_answer(first_then_second, tracing.carrier)),
-        Route("/resumes", after_answer(resumes, tracing.carrier), methods=["POST"]),
+        attaching(enqueues),
+        attaching(enqueues_in_a_thread),
+        Route("/enqueues_itself", enqueues_itself),
+        Route("/outside", outside),
+        Route("/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), carrier)),
+        Route("/first_then_second", after_answer(first_then_second, carrier)),
+        Route("/resumes", after_answer(resumes, carrier), methods=["POST"]),
         Route(
             "/lingers", lingers
         ),  # not wrapped, so that Starlette runs its task inside the request
-        Route("/raises", after_answer(raises, tracing.carrier)),
-        Route("/drips", after_answer(drips, tracing.carrier)),
-        Route("/streams", after_answer(streams, tracing.carrier)),
+        Route("/raises", after_answer(raises, carrier)),
+        Route("/drips", after_answer(drips, carrier)),
+        Route("/streams", after_answer(streams, carrier)),
     ],
-    middleware=[Middleware(tracing.RequestTracing)],
+    middleware=[Middleware(tracing.entry_spans)],
     lifespan=lifespan,
 )
