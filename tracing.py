@@ -21,7 +21,9 @@ from contextlib import AbstractContextManager
 
 from afterwards.model import Attempt
 from afterwards.skywalking import SkyWalking
-from settings import settings
+from settings import read_or_exit
+
+settings = read_or_exit()
 
 # The agent starts with the service if its collector is set; it reads all other SW_* itself.
 skywalking = SkyWalking(

@@ -1,4 +1,4 @@
-"""The seam to whatever traces: all that the library's core knows of it."""
+"""The seam to whatever traces: what an `Afterwards` tells it, and asks of it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
@@ -10,30 +10,32 @@ from afterwards.model import Attempt
 
 
 class Tracing(Protocol):
-    """Traces requests, attempts and publications; none of it may fail its caller."""
+    """Follows requests, attempts and publications; none of it may raise."""
 
     def start(self, *, has_broker: bool) -> None:
-        """Start tracing; `has_broker` says that this process publishes to a broker, or consumes."""
+        """Begin; `has_broker` says that messages travel, whose spans are made here."""
 
     async def stop(self) -> None:
-        """Send what is left within a few seconds, and stop tracing."""
+        """Send what there is, within seconds."""
 
     def carrier(self, scope: Scope | None) -> str:
-        """Return the trace context of a request, or with None that of the task that runs here.
+        """Return the trace context of a request, or, without one, of what runs in this context.
 
-        It is text that is stored with the tasks which they enqueue; "" if there is none.
+        It is text that is stored with the task; "" if there is none.
         """
 
     def attempt(
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
-        """Surround an attempt, whose outcome is set on leaving; a consumed one came by a broker."""
+        """Surround an attempt, whose outcome is set on leaving; `is_consumed`: a broker told of it."""
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
-        """Surround a publication to the broker there, and give the carrier that travels with it."""
+        """Surround the telling of a broker, and give the carrier that travels with the message."""
 
 
-class _NoTracing:
+class Untraced:
+    """Follows nothing."""
+
     def start(self, *, has_broker: bool) -> None: ...
 
     async def stop(self) -> None: ...
@@ -44,11 +46,11 @@ class _NoTracing:
     def attempt(
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
-        return _NOTHING
+        return NOTHING
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         return nullcontext(message.carrier)
 
 
-_NOTHING = nullcontext()
-NO_TRACING: Tracing = _NoTracing()
+NOTHING = nullcontext()
+NO_TRACING = Untraced()

@@ -14,17 +14,14 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import tracing
+from afterwards import Afterwards, InOrder
 from afterwards.attempt import current_task_id
-from afterwards.background import InOrder, after_answer
 from afterwards.model import Task, new_task_id
-from afterwards.slots import LocalEngine
-from afterwards.tracing import Tracing
 from settings import settings
 from web import logs
-
-seam: Tracing = tracing  # the module is all that the library asks for
 
 SECRETS = (
     "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
@@ -99,18 +96,14 @@ def enqueue(function: Callable[[], None], carrier: str | None = None) -> None:
     """Start a task as whoever runs here causes it, or with this carrier."""
     carrier = tracing.carrier(None) if carrier is None else carrier
     task = Task(new_task_id(), function.__name__, function, is_async=False, carrier=carrier)
-    app.state.engine.start([[task]])
-
-
-def carrier(request: Request) -> str:
-    return tracing.carrier(request.scope)
+    afterwards.engine.start([[task]])
 
 
 def attaching(function: Callable[..., Any]) -> Route:
     async def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(function, **request.query_params))
 
-    return Route(f"/{function.__name__}", after_answer(handler, carrier))
+    return Route(f"/{function.__name__}", handler)
 
 
 async def first_then_second(request: Request) -> Response:
@@ -124,7 +117,7 @@ async def resumes(request: Request) -> Response:
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    request.app.state.engine.start([stored])
+    afterwards.engine.start([stored])
     return PlainTextResponse("ok")
 
 
@@ -140,8 +133,13 @@ async def outside(request: Request) -> Response:
     return JSONResponse([request.app.state.carrier, await told])
 
 
-async def lingers(request: Request) -> Response:
-    return PlainTextResponse("ok", background=BackgroundTask(asyncio.sleep, 0.5))
+class Lingers:
+    """Have Starlette run a task inside the request, as if nothing were installed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope["afterwards.request"]
+        response = PlainTextResponse("ok", background=BackgroundTask(asyncio.sleep, 0.5))
+        await response(scope, receive, send)
 
 
 async def raises(request: Request) -> Response:
@@ -170,26 +168,14 @@ async def streams(request: Request) -> Response:
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     global loop
     loop = asyncio.get_running_loop()
-    tracing.start()
     app.state.carrier = tracing.carrier(None)
-    app.state.engine = LocalEngine(
-        max_running=100,
-        threads=8,
-        timeout=settings.request_timeout,
-        surrounding=tracing.attempt,
-    )
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
     yield
-    await app.state.engine.drain(settings.drain_seconds, lambda task: None)
-    await tracing.stop()
 
 
 logs.configure(
-    settings.log_level,
-    settings.log_format,
-    task_id=current_task_id.get,
-    trace_id=tracing.trace_id,
+    settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
 )
 
 app = Starlette(
@@ -207,16 +193,21 @@ app = Starlette(
         attaching(enqueues_in_a_thread),
         Route("/enqueues_itself", enqueues_itself),
         Route("/outside", outside),
-        Route("/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), carrier)),
-        Route("/first_then_second", after_answer(first_then_second, carrier)),
-        Route("/resumes", after_answer(resumes, carrier), methods=["POST"]),
-        Route(
-            "/lingers", lingers
-        ),  # not wrapped, so that Starlette runs its task inside the request
-        Route("/raises", after_answer(raises, carrier)),
-        Route("/drips", after_answer(drips, carrier)),
-        Route("/streams", after_answer(streams, carrier)),
+        Route("/items/{id}", lambda request: PlainTextResponse("ok")),
+        Route("/first_then_second", first_then_second),
+        Route("/resumes", resumes, methods=["POST"]),
+        Route("/lingers", Lingers()),
+        Route("/raises", raises),
+        Route("/drips", drips),
+        Route("/streams", streams),
     ],
     middleware=[Middleware(tracing.entry_spans)],
     lifespan=lifespan,
 )
+afterwards = Afterwards(
+    settings.database_url,
+    timeout=settings.request_timeout,
+    drain_seconds=settings.drain_seconds,
+    tracing=tracing,
+)
+afterwards.install(app)
