@@ -9,12 +9,13 @@ The agent (`pip install 'afterwards[skywalking]'`) is imported when it starts, a
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from afterwards.brokers import HandOff as Message
+from afterwards.brokers import Message
 from afterwards.model import Attempt
 from afterwards.skywalking import life
 from afterwards.skywalking.agent import Agent, Span
@@ -87,7 +88,7 @@ class SkyWalking:
 
         return middleware
 
-    def carrier(self, scope: Scope | None) -> str:
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
         """Return the trace context of the request, or with None that of what runs in this context.
 
         It is text in the form of `sw8`, for the tasks that are enqueued: "" where nothing is
@@ -114,7 +115,7 @@ class SkyWalking:
         return nullcontext(message.carrier)
 
 
-def _carrier_of(span: RootSpan | Span, scope: Scope | None) -> str:
+def _carrier_of(span: RootSpan | Span, scope: Mapping[str, Any] | None) -> str:
     if not isinstance(span, RootSpan):
         # A span that is not sent: one of ours, or the lifespan's, under which nothing is enqueued.
         return UNSAMPLED if hasattr(span.context, "task_id") else ""

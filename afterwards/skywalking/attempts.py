@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from afterwards.brokers import HandOff as Message
+from afterwards.brokers import Message
 from afterwards.model import Attempt, Outcome
 from afterwards.redaction import encodable
 from afterwards.skywalking.agent import Agent, Shape

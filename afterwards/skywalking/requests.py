@@ -41,7 +41,7 @@ async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, sen
         guarded(_end, span, scope, status)
 
 
-def name_of(scope: Scope) -> str:
+def name_of(scope: Mapping[str, Any]) -> str:
     """Name the span for the route, so that ids in paths make no endpoints."""
     path = _path_of(scope)
     if path is None:
@@ -49,7 +49,7 @@ def name_of(scope: Scope) -> str:
     return f"{scope['method'] if scope['method'] in METHODS else 'OTHER'}:{path}"
 
 
-def _path_of(scope: Scope) -> str | None:
+def _path_of(scope: Mapping[str, Any]) -> str | None:
     route, is_mounted = scope.get("route"), "app_root_path" in scope
     if route is None and (is_mounted or "endpoint" not in scope):
         return None

@@ -96,7 +96,7 @@ def enqueue(function: Callable[[], None], carrier: str | None = None) -> None:
     """Start a task as whoever runs here causes it, or with this carrier."""
     carrier = tracing.carrier(None) if carrier is None else carrier
     task = Task(new_task_id(), function.__name__, function, is_async=False, carrier=carrier)
-    afterwards.engine.start([[task]])
+    afterwards.process.slots.start([[task]])
 
 
 def attaching(function: Callable[..., Any]) -> Route:
@@ -117,7 +117,7 @@ async def resumes(request: Request) -> Response:
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    afterwards.engine.start([stored])
+    afterwards.process.slots.start([stored])
     return PlainTextResponse("ok")
 
 
