@@ -215,7 +215,7 @@ def test_a_task_enqueued_by_a_task_hangs_below_its_span(
 ) -> None:
     httpx.get(f"{traced(app=PIECES).url}/{name}")
     request, first = collector.segment(f"GET:/{name}"), collector.segment(name)
-    second = collector.segment("sleeps_in_a_thread")
+    second = collector.segment("stored")
     assert request.traceId == first.traceId == second.traceId
     (ref,) = root(second).refs
     assert (ref.parentTraceSegmentId, ref.parentEndpoint) == (first.traceSegmentId, name)
@@ -228,7 +228,7 @@ def test_what_a_handler_enqueues_hangs_below_its_request(
     httpx.get(f"{traced(app=PIECES).url}/enqueues_itself")
     request, task = (
         collector.segment("GET:/enqueues_itself"),
-        collector.segment("sleeps_in_a_thread"),
+        collector.segment("stored"),
     )
     (ref,) = root(task).refs
     assert (ref.parentTraceSegmentId, ref.parentEndpoint) == (
@@ -249,7 +249,7 @@ def test_what_an_untraced_task_or_request_enqueues_is_untraced(
 ) -> None:
     server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH=f"/{name}")
     httpx.get(f"{server.url}/{name}")
-    server.wait_for_log("sleeps_in_a_thread succeeded")
+    server.wait_for_log("stored succeeded")
     server.stop()
     assert not collector.segments
 

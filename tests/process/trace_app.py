@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
-from afterwards import Afterwards, InOrder
+from afterwards import Afterwards, InOrder, task
 from afterwards.attempt import current_task_id
 from afterwards.model import Task, new_task_id
 from settings import settings
@@ -84,19 +84,17 @@ async def leaves_a_call_behind(url: str) -> None:
     stragglers.add(asyncio.create_task(late()))
 
 
+@task()
+async def stored() -> None:
+    """Be enqueued by others."""
+
+
 async def enqueues() -> None:
-    enqueue(sleeps_in_a_thread)
+    await afterwards.enqueue(stored)
 
 
 def enqueues_in_a_thread() -> None:
-    loop.call_soon_threadsafe(enqueue, sleeps_in_a_thread, tracing.carrier(None))
-
-
-def enqueue(function: Callable[[], None], carrier: str | None = None) -> None:
-    """Start a task as whoever runs here causes it, or with this carrier."""
-    carrier = tracing.carrier(None) if carrier is None else carrier
-    task = Task(new_task_id(), function.__name__, function, is_async=False, carrier=carrier)
-    afterwards.process.slots.start([[task]])
+    afterwards.enqueue_sync(stored)
 
 
 def attaching(function: Callable[..., Any]) -> Route:
@@ -113,16 +111,16 @@ async def first_then_second(request: Request) -> Response:
 
 async def resumes(request: Request) -> Response:
     """Start tasks with these carriers, as if their rows had been read from a database."""
-    stored = [
+    with_carriers = [
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    afterwards.process.slots.start([stored])
+    afterwards.process.slots.start([with_carriers])
     return PlainTextResponse("ok")
 
 
 async def enqueues_itself(request: Request) -> Response:
-    enqueue(sleeps_in_a_thread)
+    await afterwards.enqueue(stored)
     return PlainTextResponse("ok")
 
 
