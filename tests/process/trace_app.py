@@ -28,6 +28,7 @@ SECRETS = (
 )
 
 
+@task(attempts=1)
 async def fails() -> None:
     _deeper(60)
 
@@ -55,6 +56,7 @@ async def hangs() -> None:
     await asyncio.Event().wait()
 
 
+@task(attempts=1)
 def sleeps_in_a_thread() -> None:
     time.sleep(0.2)
 
