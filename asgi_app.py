@@ -218,10 +218,10 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
-    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing.skywalking)
+    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
     app = Starlette(
         routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
-        middleware=[Middleware(tracing.RequestTracing)],
+        middleware=[Middleware(tracing.entry_spans)],
         exception_handlers={
             HTTPException: problems.answer,
             ClientDisconnect: answers.nobody,

@@ -21,5 +21,5 @@ app = worker_app(
     lambda: Database(settings.database_url),
     limits=Limits(timeout=settings.request_timeout, keep_days=settings.keep_days),
     drain_seconds=settings.drain_seconds,
-    tracing=tracing.skywalking,
+    tracing=tracing,
 )

@@ -1,4 +1,4 @@
-"""What must not leave the process in a line of text: credentials, secret paths, what cannot be encoded, and no end."""
+"""What must not leave the process in a line: credentials, secret paths, and text without end."""
 
 import re
 
@@ -19,7 +19,7 @@ def without_credentials(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Take the credentials out of all URLs, and of those of the web the path too: a webhook's is its secret."""
+    """Take the credentials out of all URLs, and a web URL's path: a webhook's is its secret."""
     return _PATH.sub(r"\1/", without_credentials(text)) if "://" in text else text
 
 
@@ -29,7 +29,7 @@ def encodable(text: str) -> str:
 
 
 def shortened(text: str, most: int = LINE_LENGTH) -> str:
-    """Keep both ends of a text of more than `most` characters, and say between them how many are left out.
+    """Keep both ends of a text, `most` characters, and say how many are left out between.
 
     A URL that the cut goes through loses what could be the half of a password.
     """

@@ -163,10 +163,10 @@ def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
 def _ours(handlers: Mapping[str, Handler]) -> Starlette:
     app = Starlette(
         routes=[*(Route(path, handler) for path, handler in handlers.items()), *TOLD],
-        middleware=[Middleware(tracing.RequestTracing)],
+        middleware=[Middleware(tracing.entry_spans)],
         lifespan=lifespan,
     )
-    Afterwards(**for_afterwards(settings), tracing=tracing.skywalking).install(app)
+    Afterwards(**for_afterwards(settings), tracing=tracing).install(app)
     return app
 
 

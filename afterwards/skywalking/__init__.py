@@ -1,1 +1,124 @@
-"""Apache SkyWalking: every line that touches the agent's insides."""
+"""Tracing by Apache SkyWalking: requests, attempts at tasks and publications, and what they call.
+
+    skywalking = SkyWalking("127.0.0.1:11800")
+    afterwards = Afterwards("sqlite:///data/tasks.db", tracing=skywalking)
+    app.add_middleware(skywalking.entry_spans)
+
+The agent (`pip install 'afterwards[skywalking]'`) is imported when it starts, and reads its own
+`SW_*` variables. Without a collector's address nothing is imported, traced or logged.
+"""
+
+import logging
+from collections.abc import Awaitable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from afterwards.brokers import Message
+from afterwards.model import Attempt
+from afterwards.skywalking import life
+from afterwards.skywalking.agent import Agent, Span
+from afterwards.skywalking.attempts import UNSAMPLED, AttemptSpan, publication_span
+from afterwards.skywalking.failure import in_words
+from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.requests import ENTRY_SPAN, name_of, traced
+from afterwards.skywalking.root_span import RootSpan
+
+log = logging.getLogger("tracing")
+
+UNTRACED = nullcontext()
+
+
+class SkyWalking:
+    """Traces by the agent of this process, if a `collector` is given, from `start` to `stop`.
+
+    `collector` is the address (host:port) that the agent sends to. The agent's profiler samples the
+    thread of the event loop for every request; `profile_active` lets it.
+    """
+
+    def __init__(self, collector: str | None, *, profile_active: bool = False) -> None:
+        self._collector = collector
+        self._profile_active = profile_active
+        self._agent: Agent | None = None  # while it runs
+        self._status = "off"
+
+    def start(self, *, has_broker: bool = False) -> None:
+        """Start the agent; if it cannot start, say so in one line and go on without."""
+        if not self._collector or self._agent:
+            return
+        try:
+            self._agent = life.start(
+                self._collector, profile_active=self._profile_active, has_broker=has_broker
+            )
+            self._status = "on"
+        except Exception as error:
+            self._status = "broken"
+            log.warning(
+                "SkyWalking's agent cannot start, so nothing is traced: %s", in_words(error)
+            )
+
+    async def stop(self) -> None:
+        """Stop tracing, and give the agent 3 s to send what it has."""
+        if self._agent:
+            self._agent, self._status = None, "off"
+            await life.stop()
+
+    def status(self) -> str:
+        """Return how the tracing is: "off", "on" or "broken"."""
+        return self._status
+
+    def trace_id(self) -> str:
+        """Return the trace id of what runs in this context, or ""."""
+        # Never get_context(): without a span it would draw on the sampling budget.
+        span = self._agent and self._agent.contexts.peek()
+        if isinstance(span, RootSpan):
+            return span.trace_id
+        return str(span.context.segment.related_traces[0]) if span else ""
+
+    def entry_spans(self, app: ASGIApp) -> ASGIApp:
+        """Make the middleware that gives each request its entry span; it goes before all others."""
+
+        def middleware(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+            agent = self._agent
+            # An application within another's is part of the same request.
+            if agent and scope["type"] == "http" and ENTRY_SPAN not in scope:
+                return traced(agent, app, scope, receive, send)
+            return app(scope, receive, send)
+
+        return middleware
+
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
+        """Return the trace context of the request, or with None that of what runs in this context.
+
+        It is text in the form of `sw8`, for the tasks that are enqueued: "" where nothing is
+        traced, and "0" for what is not sampled.
+        """
+        if not self._agent:
+            return ""
+        span = scope.get(ENTRY_SPAN) if scope else next(iter(self._agent.spans()), None)
+        return (span and guarded(_carrier_of, span, scope)) or ""
+
+    def attempt(
+        self, attempt: Attempt, *, is_consumed: bool = False
+    ) -> AbstractContextManager[None]:
+        """Surround an attempt with a segment of its own, under the span that enqueued the task."""
+        agent = self._agent
+        if agent is None:
+            return UNTRACED
+        return AttemptSpan(agent, attempt, agent.consumption if is_consumed else agent.attempt)
+
+    def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
+        """Surround a publication with an exit span, and give the carrier that travels with it."""
+        if self._agent:
+            return publication_span(self._agent, message, address)
+        return nullcontext(message.carrier)
+
+
+def _carrier_of(span: RootSpan | Span, scope: Mapping[str, Any] | None) -> str:
+    if not isinstance(span, RootSpan):
+        # A span that is not sent: one of ours, or the lifespan's, under which nothing is enqueued.
+        return UNSAMPLED if hasattr(span.context, "task_id") else ""
+    if request := scope or span.scope:
+        span.op = name_of(request)  # the reference bears the final name
+    return span.written()

@@ -13,7 +13,7 @@ _quiet_until: dict[str, float] = {}
 
 
 def calm(agents_log: logging.Logger, collector: str) -> None:
-    """Let the agent's lines go the way of all others, whatever LOG_FORMAT, and one for each trouble."""
+    """Let the agent's lines go the way of all others, and one of them for each trouble."""
     agents_log.handlers.clear()
     agents_log.propagate = True
     agents_log.addFilter(functools.partial(_in_one_line, collector))

@@ -24,7 +24,7 @@ def message_of(error: BaseException) -> str:
 
 
 def stack_of(error: BaseException) -> str:
-    """Give the traceback with its innermost frames, where it failed, within `STACK_LENGTH` characters."""
+    """Give the traceback with its innermost frames, where it failed, within bounds."""
     told = traceback.TracebackException(
         type(error), error, error.__traceback__, limit=-STACK_FRAMES, compact=True
     )

@@ -16,11 +16,11 @@ def guarded(call: Callable[..., T], *args: Any) -> T | None:
     try:
         return call(*args)
     except Exception:
-        if call.__name__ not in _complaints:
-            _complaints.add(call.__name__)
+        if call.__qualname__ not in _complaints:
+            _complaints.add(call.__qualname__)
             log.warning(
                 "tracing failed in %s and is left out of it; said once",
-                call.__name__,
+                call.__qualname__,
                 exc_info=True,
             )
         return None

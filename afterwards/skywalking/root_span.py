@@ -1,4 +1,4 @@
-"""The first span of a segment, in the shape of the agent's spans but cheap: most segments have no other.
+"""The first span of a segment, shaped as the agent's but cheap: most segments have no other.
 
 The agent makes four objects and some forty attributes for a segment of one span; with two segments
 a request that was most of what a traced request cost. What stands here is made at once; the agent's
@@ -9,10 +9,14 @@ is made by the thread that sends.
 import time
 from collections.abc import Iterator
 from random import getrandbits
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from starlette.types import Scope
 
 from afterwards.redaction import encodable
-from afterwards.skywalking.sw8 import Parent, parent_of
+from afterwards.skywalking.agent import Agent, Entry, Item, MarkedContext, Segment, Shape
+from afterwards.skywalking.failure import kind_of, message_of, stack_of
+from afterwards.skywalking.sw8 import Parent, parent_of, written
 
 
 class Reference(NamedTuple):
@@ -28,7 +32,7 @@ class Reference(NamedTuple):
     client_address: str
 
 
-class Tag(NamedTuple):
+class SentTag(NamedTuple):
     """A tag as the agent's reporter reads it."""
 
     key: str
@@ -36,74 +40,60 @@ class Tag(NamedTuple):
 
 
 def new_id() -> str:
-    """Make the id of a trace or a segment: 32 hex digits that nobody has used, but that could be guessed."""
+    """Make the id of a trace or a segment: 32 hex digits, which could be guessed."""
     return f"{getrandbits(128):032x}"
 
 
 class RootSpan:
-    """A span, and as long as it is alone also its segment, as the agent's reporter and plugins read them.
+    """A span, and as long as it is alone also its segment, as the agent reads them.
 
     `carrier` names the span that caused this one, as text in the form of `sw8`; "" if there is
-    none. `sky` is what `tracing` has imported of the agent.
+    none. `scope` is the request that an entry span stands for, until it has ended.
     """
 
     sid, pid = 0, -1
     is_size_limited = False
 
     __slots__ = (
-        *(
-            "sky",
-            "op",
-            "kind",
-            "layer",
-            "component",
-            "inherit",
-            "carrier",
-            "peer",
-            "tags",
-            "logs",
-            "correlation",
-        ),
-        *("error_occurred", "sent", "task_id", "depth", "start_time", "end_time", "segment_id"),
-        *("_trace", "_parent", "_context"),
+        *("agent", "op", "kind", "layer", "component", "inherit", "carrier", "peer", "tags"),
+        *("logs", "correlation", "error_occurred", "sent", "task_id", "scope", "depth"),
+        *("start_time", "end_time", "segment_id", "_trace", "_parent", "_context"),
     )
 
-    def __init__(
-        self, sky: Any, op: str, kind: Any, layer: Any, component: Any, carrier: str
-    ) -> None:
-        self.sky = sky
+    def __init__(self, agent: Agent, op: str, shape: Shape, carrier: str) -> None:
+        self.agent = agent
         self.op = op
-        self.kind = kind
-        self.layer = layer
-        self.component = self.inherit = component
+        self.kind, self.layer, self.component = shape
+        self.inherit = self.component
         self.carrier = carrier
         self.peer = ""
         self.tags: dict[str, str] = {}
-        self.logs: list[Any] = []
+        self.logs: list[Entry] = []
         self.correlation: dict[str, str] = {}
         self.error_occurred = self.sent = False
         self.task_id = ""
+        self.scope: Scope | None = None
         self.depth = 1
         self.start_time, self.end_time = int(time.time() * 1000), 0
         self.segment_id = new_id()
         self._trace = ""
         self._parent: Parent | None = None
-        self._context: Any = None
-        sky.set_spans([self])
+        self._context: MarkedContext | None = None
+        agent.set_spans([self])
 
     # --- the span ---
 
     @property
-    def context(self) -> Any:
+    def context(self) -> MarkedContext:
         """The agent's own context, for spans below this one."""
         if self._context is None:
-            context = self._context = self.sky.SpanContext()
+            context = self._context = self.agent.contexts()
             context.segment.segment_id = self.segment_id
             context.segment.related_traces = self.related_traces
             context._correlation = self.correlation
             context._sid.next()  # 0 is this span's
             context._nspans = 1
-            context.primary_endpoint = self.sky.PrimaryEndpoint(self)
+            context.primary_endpoint = self.agent.new_primary_endpoint(self)
             context.task_id = self.task_id
         return self._context
 
@@ -117,23 +107,32 @@ class RootSpan:
     @property
     def refs(self) -> list[Reference]:
         """The same as the agent's reporter wants it."""
-        parent, config = self.parent, self.sky.config
+        parent, config = self.parent, self.agent.config
         if parent is None:
             return []
-        is_here = (parent.service, parent.instance) == (
-            config.agent_name,
-            config.agent_instance_name,
-        )
-        return [
-            Reference("CrossThread" if is_here and not parent.address else "CrossProcess", *parent)
-        ]
+        here = config.agent_name, config.agent_instance_name
+        is_here = (parent.service, parent.instance) == here and not parent.address
+        return [Reference("CrossThread" if is_here else "CrossProcess", *parent)]
 
-    def tag(self, tag: Any) -> None:
+    def tag(self, tag: Item) -> None:
         """Set one of the agent's tags, as its users do."""
         self.tags[tag.key] = tag.val
 
-    def iter_tags(self) -> Iterator[Tag]:
-        return (Tag(key, encodable(value)) for key, value in self.tags.items())
+    def iter_tags(self) -> Iterator[SentTag]:
+        return (SentTag(key, encodable(value)) for key, value in self.tags.items())
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the span as an error, and log with it what was raised and where."""
+        self.error_occurred = True
+        items = {
+            "event": "error",
+            "error.kind": kind_of(error),
+            "message": message_of(error),
+            "stack": stack_of(error),
+        }
+        # Not the agent's raised(): its logs bear its import time and the outermost frames.
+        told = [self.agent.new_item(key, encodable(value)) for key, value in items.items()]
+        self.logs.append(self.agent.new_entry(timestamp=time.time(), items=told))
 
     def stop(self) -> bool:
         """End the span; False if others of its segment are still open."""
@@ -141,15 +140,21 @@ class RootSpan:
         if self._context is not None:
             return bool(self._context.stop(self))
         self.end_time = int(time.time() * 1000)
-        self.sky.set_spans([])
-        self.sky.agent.archive_segment(self)
+        self.agent.set_spans([])
+        self.agent.core.archive_segment(self)
         return True
 
-    def finish(self, segment: Any) -> bool:
+    def finish(self, segment: Segment) -> bool:
         """Be told by the context that the span has ended."""
         self.end_time = int(time.time() * 1000)
         segment.archive(self)
         return True
+
+    def written(self, address: str = "") -> str:
+        """Write the span as a carrier, for what it causes; `address` is the one that it calls."""
+        config = self.agent.config
+        here = config.agent_name, config.agent_instance_name
+        return written(Parent(self.trace_id, self.segment_id, self.sid, *here, self.op, address))
 
     # --- the segment ---
 

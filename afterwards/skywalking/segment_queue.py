@@ -1,4 +1,4 @@
-"""Segments that wait to be sent, read by the clock: to wake the thread that sends for each costs more than the rest."""
+"""Segments that wait to be sent, read by the clock: to wake a thread for each costs more."""
 
 import time
 from collections import deque
@@ -22,7 +22,7 @@ class SegmentQueue:
         self._segments.append(segment)
 
     def get(self, block: bool = True, timeout: float = 0) -> Any:
-        """Take the oldest segment, for which a blocking call waits up to `timeout` seconds; raise `Empty`."""
+        """Take the oldest segment, or raise `Empty`; a blocking call waits up to `timeout` s."""
         deadline = time.monotonic() + timeout
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A span as text, in the form of SkyWalking's `sw8` header: written for our tasks, read with suspicion.
+"""A span as text, in the form of the `sw8` header: written for our tasks, read with suspicion.
 
 https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-headers-v3/
 """
@@ -47,7 +47,7 @@ def parent_of(sw8: str) -> Parent | None:
 
 
 def correlation_of(header: str, most: int, longest: int) -> dict[str, str]:
-    """Read what `sw8-correlation` says: `most` elements, none longer than `longest`; {} if anything is wrong."""
+    """Read `sw8-correlation`: `most` elements of `longest` characters; {} if anything is wrong."""
     if not header or len(header) > 4096:
         return {}
     try:

@@ -69,7 +69,7 @@ def test_a_failing_task_is_red_and_shows_where_it_failed(
     told = error_of(task)
     assert (told["event"], told["error.kind"]) == ("error", "ValueError")
     assert told["message"].startswith("as asked")
-    assert "raise ValueError(" in told["stack"]
+    assert "raise ValueError(SECRETS)" in told["stack"]
     assert "in _deeper" in told["stack"]
     assert len(told["stack"]) <= 16_000
     assert before <= task.logs[0].time / 1000 <= time.time()
@@ -209,6 +209,51 @@ def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_har
     assert "tracing failed" not in server.log()
 
 
+@pytest.mark.parametrize("name", ["enqueues", "enqueues_in_a_thread"])
+def test_a_task_enqueued_by_a_task_hangs_below_its_span(
+    traced: Serve, collector: Collector, name: str
+) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/{name}")
+    request, first = collector.segment(f"GET:/{name}"), collector.segment(name)
+    second = collector.segment("stored")
+    assert request.traceId == first.traceId == second.traceId
+    (ref,) = root(second).refs
+    assert (ref.parentTraceSegmentId, ref.parentEndpoint) == (first.traceSegmentId, name)
+    assert (ref.parentSpanId, ref.refType) == (0, 1)
+
+
+def test_what_a_handler_enqueues_hangs_below_its_request(
+    traced: Serve, collector: Collector
+) -> None:
+    httpx.get(f"{traced(app=PIECES).url}/enqueues_itself")
+    request, task = (
+        collector.segment("GET:/enqueues_itself"),
+        collector.segment("stored"),
+    )
+    (ref,) = root(task).refs
+    assert (ref.parentTraceSegmentId, ref.parentEndpoint) == (
+        request.traceSegmentId,
+        "GET:/enqueues_itself",
+    )
+
+
+def test_outside_of_a_request_and_a_task_there_is_no_carrier(
+    traced: Serve, collector: Collector
+) -> None:
+    assert httpx.get(f"{traced(app=PIECES).url}/outside").json() == ["", ""]
+
+
+@pytest.mark.parametrize("name", ["enqueues", "enqueues_itself"])
+def test_what_an_untraced_task_or_request_enqueues_is_untraced(
+    traced: Serve, collector: Collector, name: str
+) -> None:
+    server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH=f"/{name}")
+    httpx.get(f"{server.url}/{name}")
+    server.wait_for_log("stored succeeded")
+    server.stop()
+    assert not collector.segments
+
+
 def test_what_the_lifespan_calls_is_no_orphan(
     traced: Serve, collector: Collector, webhook: str
 ) -> None:
@@ -264,7 +309,8 @@ def test_log_lines_carry_their_trace_and_their_task(traced: Serve, collector: Co
 def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(
     traced: Serve, collector: Collector
 ) -> None:
-    task_id = httpx.get(f"{traced(app=PIECES).url}/fails").headers["task-id"]
+    httpx.get(f"{traced(app=PIECES).url}/fails")
+    task_id = tags(root(collector.segment("fails")))["task.id"]  # no answer names it: it has no row
     first, *rest = collector.log("fails failed after").body.text.text.splitlines()
     assert first.endswith(f"task={task_id}")
     assert any("raise ValueError" in line for line in rest)

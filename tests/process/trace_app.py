@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -22,6 +23,10 @@ from afterwards.model import Task, new_task_id
 from settings import settings
 from web import logs
 
+SECRETS = (
+    "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
+)
+
 
 @task(attempts=1)
 async def fails() -> None:
@@ -31,9 +36,7 @@ async def fails() -> None:
 def _deeper(frames: int) -> None:
     if frames:
         _deeper(frames - 1)
-    raise ValueError(
-        "as asked of postgres://user:pa@ss/word@db/name and https://hooks.example/secret-path?secret=1"
-    )
+    raise ValueError(SECRETS)
 
 
 class UnspeakableError(Exception):
@@ -71,6 +74,7 @@ def calls_in_a_thread(url: str) -> None:
     httpx.get(url)
 
 
+loop: asyncio.AbstractEventLoop
 stragglers: set[asyncio.Task[None]] = set()
 
 
@@ -80,6 +84,19 @@ async def leaves_a_call_behind(url: str) -> None:
         await calls(url)
 
     stragglers.add(asyncio.create_task(late()))
+
+
+@task()
+async def stored() -> None:
+    """Be enqueued by others."""
+
+
+async def enqueues() -> None:
+    await afterwards.enqueue(stored)
+
+
+def enqueues_in_a_thread() -> None:
+    afterwards.enqueue_sync(stored)
 
 
 def attaching(function: Callable[..., Any]) -> Route:
@@ -96,12 +113,24 @@ async def first_then_second(request: Request) -> Response:
 
 async def resumes(request: Request) -> Response:
     """Start tasks with these carriers, as if their rows had been read from a database."""
-    stored = [
+    with_carriers = [
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    afterwards.process.slots.start([stored])
+    afterwards.process.slots.start([with_carriers])
     return PlainTextResponse("ok")
+
+
+async def enqueues_itself(request: Request) -> Response:
+    await afterwards.enqueue(stored)
+    return PlainTextResponse("ok")
+
+
+async def outside(request: Request) -> Response:
+    """Tell the carriers of what is neither a request nor a task: the lifespan, and a timer."""
+    told: asyncio.Future[str] = loop.create_future()
+    loop.call_soon(lambda: told.set_result(tracing.carrier(None)), context=Context())
+    return JSONResponse([request.app.state.carrier, await told])
 
 
 class Lingers:
@@ -137,6 +166,9 @@ async def streams(request: Request) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    global loop
+    loop = asyncio.get_running_loop()
+    app.state.carrier = tracing.carrier(None)
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
     yield
@@ -157,6 +189,10 @@ app = Starlette(
         attaching(calls),
         attaching(calls_in_a_thread),
         attaching(leaves_a_call_behind),
+        attaching(enqueues),
+        attaching(enqueues_in_a_thread),
+        Route("/enqueues_itself", enqueues_itself),
+        Route("/outside", outside),
         Route("/items/{id}", lambda request: PlainTextResponse("ok")),
         Route("/first_then_second", first_then_second),
         Route("/resumes", resumes, methods=["POST"]),
@@ -165,13 +201,13 @@ app = Starlette(
         Route("/drips", drips),
         Route("/streams", streams),
     ],
-    middleware=[Middleware(tracing.RequestTracing)],
+    middleware=[Middleware(tracing.entry_spans)],
     lifespan=lifespan,
 )
 afterwards = Afterwards(
     settings.database_url,
     timeout=settings.request_timeout,
     drain_seconds=settings.drain_seconds,
-    tracing=tracing.skywalking,
+    tracing=tracing,
 )
 afterwards.install(app)

@@ -27,8 +27,8 @@ MAY_IMPORT = {
 
 # Outside things, and the modules that are their only doors; a folder stands for all that is in it.
 DOORS = {
-    "skywalking": {"tracing", "afterwards.skywalking"},
-    "grpc": {"tracing", "afterwards.skywalking"},
+    "skywalking": {"afterwards.skywalking.agent"},
+    "grpc": set(),  # the agent's own affair
     "sqlalchemy": {"afterwards.store", "afterwards.app", "users"},
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},

@@ -1,0 +1,140 @@
+"""A request's entry span, which ends with the last byte of the answer."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from afterwards.skywalking.agent import Agent, Span
+from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.root_span import RootSpan
+from afterwards.skywalking.sw8 import correlation_of
+
+ENTRY_SPAN = "skywalking.entry_span"  # where a request's scope keeps it
+UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+NOTHING: dict[str, Any] = {}
+URL_LENGTH = 1_000  # characters of it that are sent
+
+
+async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call the application within the request's entry span."""
+    span = guarded(_start, agent, scope)
+    if span is None:
+        await app(scope, receive, send)
+        return
+    status = 0
+
+    async def watched_send(message: Message) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            guarded(_end, span, scope, status)
+
+    try:
+        await app(scope, receive, watched_send)
+    except BaseException as error:
+        guarded(_end, span, scope, status or 500, error)
+        raise
+    finally:
+        guarded(_end, span, scope, status)
+
+
+def name_of(scope: Mapping[str, Any]) -> str:
+    """Name the span for the route, so that ids in paths make no endpoints."""
+    path = _path_of(scope)
+    if path is None:
+        return UNMATCHED
+    return f"{scope['method'] if scope['method'] in METHODS else 'OTHER'}:{path}"
+
+
+def _path_of(scope: Mapping[str, Any]) -> str | None:
+    route, is_mounted = scope.get("route"), "app_root_path" in scope
+    if route is None and (is_mounted or "endpoint" not in scope):
+        return None
+    if route is None or is_mounted:  # Starlette before 1.0 tells no route; a mounted one is a part
+        return _with_names(scope["path"], scope.get("path_params") or {})
+    # FastAPI's routes bear their own part only, in routers that others include.
+    whole = scope.get("fastapi", NOTHING).get("effective_route_context", route)
+    path: str = whole.path
+    return path
+
+
+def _with_names(path: str, parameters: Mapping[str, object]) -> str | None:
+    """Put the parameters' names in place of their values; None if one is not found."""
+    for name, value in parameters.items():
+        before, found, after = f"{path}/".partition(f"/{value}/")
+        if not found:
+            return None
+        path = f"{before}/{{{name}}}/{after}"[:-1]
+    return path
+
+
+def _start(agent: Agent, scope: Scope) -> RootSpan | Span:
+    agent.set_spans([])
+    if _is_ignored(agent, scope):
+        noop = scope[ENTRY_SPAN] = agent.start_noop_span("")
+        return noop
+    headers = scope["headers"]
+    sw8 = _only(headers, b"sw8")
+    span = RootSpan(agent, scope["path"], agent.request, sw8)
+    if sw8:
+        if span.parent and span.parent.address:
+            config = agent.config
+            span.correlation = correlation_of(
+                _only(headers, b"sw8-correlation"),
+                config.correlation_element_max_number,
+                config.correlation_value_max_length,
+            )
+        else:  # a carrier without an address is one of ours, for tasks
+            span.carrier = ""
+    client = scope.get("client")
+    span.peer = f"{client[0]}:{client[1]}" if client else "unknown"
+    span.tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
+    span.scope = scope
+    scope[ENTRY_SPAN] = span
+    return span
+
+
+def _is_ignored(agent: Agent, scope: Scope) -> bool:
+    if agent.config.ignore_http_method_check(scope["method"]):
+        return True
+    sampler = agent.sampling.sampling_service
+    if sampler and not sampler.try_sampling():
+        return True
+    # The raw path, as the agent's plugin does, for SW_AGENT_TRACE_IGNORE_PATH and
+    # SW_AGENT_IGNORE_SUFFIX.
+    return agent.contexts.ignore_check(scope["path"]) is not None
+
+
+def _end(
+    span: RootSpan | Span, scope: Scope, status: int, error: BaseException | None = None
+) -> None:
+    if not span.depth:
+        return
+    if isinstance(span, RootSpan):
+        span.scope = None
+        span.op = name_of(scope)
+        if status:
+            span.tags["http.status_code"] = str(status)
+        span.error_occurred = status >= 500
+        if error is not None:
+            span.fail(error)
+    span.stop()
+
+
+def _url(scope: Scope) -> str:
+    """Give the URL without its query and without credentials."""
+    server = scope.get("server") or ("", None)
+    host = _only(scope["headers"], b"host") or (
+        f"{server[0]}:{server[1]}" if server[1] else server[0]
+    )
+    path = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+    return f"{scope['scheme']}://{host.rpartition('@')[2]}{path.decode('latin-1')}"[:URL_LENGTH]
+
+
+def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """Give the header's value if there is exactly one of this name, else ""."""
+    values = [value for key, value in headers if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
