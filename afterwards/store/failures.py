@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
 from sqlalchemy import exc
 
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
@@ -17,12 +16,6 @@ UNAVAILABLE = (
     sqlite3.OperationalError,
     exc.InterfaceError,
     exc.TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
     OSError,
     TimeoutError,
 )
@@ -47,12 +40,17 @@ class OutcomeUnknown(DatabaseUnavailable):
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason."""
+def translated(driver: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason.
+
+    `driver` are the errors by which a driver other than SQLite's says so.
+    """
+    unavailable = (*UNAVAILABLE, *driver)
+    suspected: tuple[type[Exception], ...] = (*unavailable, exc.DBAPIError, sqlite3.DatabaseError)
     try:
         yield
-    except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
-        if not _is_the_databases_fault(error):
+    except suspected as error:
+        if not _is_the_databases_fault(error, unavailable):
             raise
         reason = (
             str(getattr(error, "orig", None) or error)
@@ -61,13 +59,13 @@ def translated() -> Iterator[None]:
         raise DatabaseUnavailable(reason) from error
 
 
-def _is_the_databases_fault(error: BaseException) -> bool:
-    if isinstance(error, UNAVAILABLE) or getattr(error, "connection_invalidated", False):
+def _is_the_databases_fault(error: BaseException, unavailable: tuple[type[Exception], ...]) -> bool:
+    if isinstance(error, unavailable) or getattr(error, "connection_invalidated", False):
         return True
     origin = getattr(error, "orig", error)
     if getattr(origin, "sqlite_errorcode", 0) in NO_DATABASE:
         return True
     state = getattr(origin, "sqlstate", None) or ""
-    return isinstance(getattr(origin, "__cause__", None), UNAVAILABLE) or state.startswith(
+    return isinstance(getattr(origin, "__cause__", None), unavailable) or state.startswith(
         AWAY_STATES
     )
