@@ -6,19 +6,16 @@ from fastapi import BackgroundTasks, FastAPI
 
 from afterwards import Afterwards, task
 
+app = FastAPI()
+afterwards = Afterwards("sqlite:///tasks.db")
+afterwards.install(app)
+
 
 @task(attempts=5)
 def announce(name: str) -> None:
     urllib.request.urlopen("https://example.com/hook", name.encode(), timeout=30).close()
 
 
-app = FastAPI()
-
-
-@app.post("/users/{name}")
-async def sign_up(name: str, background: BackgroundTasks) -> dict[str, str]:
+@app.post("/users/{name}", status_code=202)
+async def sign_up(name: str, background: BackgroundTasks) -> None:
     background.add_task(announce, name)
-    return {"name": name}
-
-
-Afterwards("sqlite:///tasks.db").install(app)
