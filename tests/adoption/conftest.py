@@ -15,15 +15,31 @@ Environment = Callable[[str], Path]
 
 BESIDE = {
     "bare": [],
-    "2025": ["starlette==0.46.2", "fastapi==0.115.12", "uvicorn==0.34.0"],
-    "2026": ["starlette==1.10.0", "fastapi==0.165.0", "uvicorn==0.54.0"],
+    "2025": ["starlette==0.46.2", "fastapi==0.115.12", "uvicorn==0.34.0", "httpx==0.28.1"],
+    "2026": ["starlette==1.10.0", "fastapi==0.165.0", "uvicorn==0.54.0", "httpx==0.28.1"],
 }
 
 
+def clean_environ() -> dict[str, str]:
+    """Return this environment without what would lead an interpreter back to the checkout."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def run(*command: str | Path, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end; the caller looks whether it went well."""
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=directory,
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 def pip(*args: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run pip on its cache and the index, as everybody does; the caller looks whether it went well."""
-    command = [sys.executable, "-m", "pip", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    """Run pip as everybody does, on its cache and the index."""
+    return run(sys.executable, "-m", "pip", *args)
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +65,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
             directory = tmp_path_factory.mktemp(name)
             venv.create(directory, symlinks=True)
             python = directory / "bin" / "python"
-            installed = pip("--python", python, "install", "--quiet", wheel, *BESIDE[name])
+            installed = pip(
+                "--python", python, "install", "--quiet", "--no-compile", wheel, *BESIDE[name]
+            )
             assert installed.returncode == 0, installed.stderr
             made[name] = python.parent
         return made[name]
 
     return programs
-
-
-def clean_environ() -> dict[str, str]:
-    """Return this environment without what would lead an interpreter back to the checkout."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
