@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -96,17 +96,20 @@ def examples(
 ) -> Iterator[list[Example]]:
     """Serve each example on each generation; side by side, because a crash is noticed after ten seconds."""
     kinds = [(name, year) for name in ("fastapi_app", "starlette_app") for year in ("2025", "2026")]
-    running = [
-        Example(name, environment(year), tmp_path_factory.mktemp(name)) for name, year in kinds
-    ]
-    yield running
-    for example in running:
-        example.close()
+    with ExitStack() as stack:
+        running = []
+        for name, year in kinds:
+            running.append(
+                Example(name, environment(year), tmp_path_factory.mktemp(f"{name}-{year}"))
+            )
+            stack.callback(running[-1].close)
+        yield running
 
 
 def test_tasks_that_fail_are_retried(examples: list[Example]) -> None:
     ids = [example.sign_up("bob", 500, 500, 200) for example in examples]
     for example, id in zip(examples, ids, strict=True):
+        assert [example.hook.calls.get(timeout=60) for _ in range(2)] == ["bob", "bob"]
         until(partial(example.has, id, "succeeded", attempt=3), 60)
 
 
