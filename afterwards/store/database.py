@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Connection as SyncConnection
@@ -15,9 +14,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from afterwards.store import lost_commit
+from afterwards.store import lost_commit, pooler
 from afterwards.store import migrations as schema
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown, translated
+from afterwards.store.hasty import HastyConnection
 from afterwards.store.many_rows import Rows, parameters
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import POLL_SECONDS, SQLiteWriter, bound_log, lock, prepare
@@ -54,8 +54,6 @@ class Database:
         path = str(self._engine.url.database)
         self._sqlite = SQLiteWriter(path, STATEMENT_SECONDS) if self._is_sqlite() else None
         self._file = SQLiteFile(path, STATEMENT_SECONDS) if self._is_sqlite() else None
-        # What says that the database is away, beside what every driver raises.
-        self._errors = () if self._is_sqlite() else _driver().UNAVAILABLE
         self._refused_at = (
             -math.inf
         )  # by the monotonic clock: when a commit failed, and none has succeeded since
@@ -171,7 +169,7 @@ class Database:
     def _translated(self) -> Iterator[None]:
         if self._file is not None and self._file.is_lost():
             raise DatabaseUnavailable(LOST.format(self._engine.url.database))
-        with translated(self._errors):
+        with translated():
             yield
 
     def _is_sqlite(self) -> bool:
@@ -204,22 +202,12 @@ def _engine(url: URL) -> AsyncEngine:
 
 
 def _postgres(url: URL, **pool: Any) -> AsyncEngine:
-    engine: AsyncEngine = _driver().engine(
-        url, connect_seconds=CONNECT_SECONDS, statement_seconds=STATEMENT_SECONDS, **pool
+    waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
+    engine = create_async_engine(
+        url, **pool, connect_args=waits | {"connection_class": HastyConnection}
     )
+    event.listen(engine.sync_engine, "do_connect", pooler.connect)
     return engine
-
-
-def _driver() -> ModuleType:
-    try:
-        from afterwards.store import postgres  # here, because SQLite does without its driver
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise ModuleNotFoundError(
-            "url: Postgres takes a driver, pip install 'afterwards[postgres]'", name="asyncpg"
-        ) from None
-    return postgres
 
 
 def _sqlite(url: URL, *, is_reading: bool) -> AsyncEngine:

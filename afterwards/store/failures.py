@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import asyncpg
 from sqlalchemy import exc
 
 from afterwards.errors import DatabaseUnavailable, OutcomeUnknown
@@ -16,6 +17,12 @@ UNAVAILABLE = (
     sqlite3.OperationalError,
     exc.InterfaceError,
     exc.TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
     OSError,
     TimeoutError,
 )
@@ -32,17 +39,12 @@ NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
-def translated(driver: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason.
-
-    `driver` are the errors by which a driver other than SQLite's says so.
-    """
-    unavailable = (*UNAVAILABLE, *driver)
-    suspected: tuple[type[Exception], ...] = (*unavailable, exc.DBAPIError, sqlite3.DatabaseError)
+def translated() -> Iterator[None]:
+    """Raise `DatabaseUnavailable` for what the block raises, where the database is the reason."""
     try:
         yield
-    except suspected as error:
-        if not _is_the_databases_fault(error, unavailable):
+    except (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError) as error:
+        if not _is_the_databases_fault(error):
             raise
         reason = (
             str(getattr(error, "orig", None) or error)
@@ -51,13 +53,13 @@ def translated(driver: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         raise DatabaseUnavailable(reason) from error
 
 
-def _is_the_databases_fault(error: BaseException, unavailable: tuple[type[Exception], ...]) -> bool:
-    if isinstance(error, unavailable) or getattr(error, "connection_invalidated", False):
+def _is_the_databases_fault(error: BaseException) -> bool:
+    if isinstance(error, UNAVAILABLE) or getattr(error, "connection_invalidated", False):
         return True
     origin = getattr(error, "orig", error)
     if getattr(origin, "sqlite_errorcode", 0) in NO_DATABASE:
         return True
     state = getattr(origin, "sqlstate", None) or ""
-    return isinstance(getattr(origin, "__cause__", None), unavailable) or state.startswith(
+    return isinstance(getattr(origin, "__cause__", None), UNAVAILABLE) or state.startswith(
         AWAY_STATES
     )

@@ -61,13 +61,10 @@ def test_an_empty_environment_runs_tasks(environment: Environment, tmp_path: Pat
 
 
 def test_importing_it_loads_no_extra() -> None:
-    assert loaded(sys.executable, "import afterwards", ROOT) == []
-
-
-def test_asking_for_postgres_loads_its_driver() -> None:
-    assert loaded(sys.executable, POSTGRES, ROOT) == ["asyncpg"]
+    found = loaded(sys.executable, "import afterwards", ROOT)
+    assert {*found} <= {"asyncpg"}  # by whose errors a store knows that a Postgres is away
 
 
 def test_postgres_without_driver_says_so(environment: Environment, tmp_path: Path) -> None:
     answer = run(environment("bare") / "python", "-c", POSTGRES, directory=tmp_path)
-    assert answer.stderr.splitlines()[-1].endswith("pip install 'afterwards[postgres]'")
+    assert "pip install 'afterwards[postgres]'" in answer.stderr.splitlines()[-1]
