@@ -28,12 +28,15 @@ from afterwards import Afterwards, http, problems
 from afterwards.attempt import current_task_id
 from afterwards.http import checking
 from afterwards.times import rfc3339
+from afterwards.watchdog import ending_within
 from effects import images
 from settings import Settings, for_afterwards, read_or_exit, settings
 from web import answers, bodies, connections, logs
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
+
+UNWINDING_SECONDS = 4.0  # for what drains after the tasks: the last words to the database
 
 log = logging.getLogger("service")
 
@@ -186,6 +189,14 @@ ROUTES = [
 ]
 
 
+class ServiceTasks(Afterwards):
+    """Ends the process where a task blocks the event loop, and with it the shutdown."""
+
+    async def stop(self, seconds: float | None = None) -> None:
+        with ending_within(self.drain_seconds + UNWINDING_SECONDS):
+            await super().stop(seconds)
+
+
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     if (settings.dyno or settings.render) and settings.database_url.startswith("sqlite"):
@@ -207,7 +218,7 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
-    afterwards = Afterwards(**for_afterwards(settings), tracing=tracing.TRACING)
+    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing.skywalking)
     app = Starlette(
         routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
         middleware=[Middleware(tracing.RequestTracing)],

@@ -25,7 +25,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -34,7 +34,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards.brokers import HandOff
+import afterwards.brokers
 from afterwards.model import Attempt, Outcome
 from afterwards.redaction import encodable
 from afterwards.skywalking import agent_log, leaving
@@ -158,8 +158,12 @@ def carrier(request: Request) -> str:
 
     It is "" when tracing is off, and "0" when this request is not sampled.
     """
-    span = request.scope.get(ENTRY_SPAN)
-    return (guarded(_carrier_of, _sky, span, request.scope) or "") if _sky and span else ""
+    return _carrier(request.scope)
+
+
+def _carrier(scope: Mapping[str, Any] | None) -> str:
+    span = scope and scope.get(ENTRY_SPAN)
+    return (guarded(_carrier_of, _sky, span, scope) or "") if _sky and span else ""
 
 
 def _start_entry_span(sky: Any, scope: Scope) -> Any:
@@ -294,7 +298,7 @@ def _start_attempt_span(sky: Any, attempt: Attempt, is_entry: bool) -> Any:
 
 
 @contextmanager
-def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
+def hand_off_span(task: afterwards.brokers.Message, address: str) -> Iterator[str]:
     """Surround the telling of a broker about a task, and give the carrier that travels with it."""
     sky = _sky
     span = (
@@ -311,7 +315,33 @@ def hand_off_span(task: HandOff, address: str) -> Iterator[str]:
         guarded(span.stop) if span else None
 
 
-def _start_hand_off_span(sky: Any, task: HandOff, address: str) -> Any:
+class _SkyWalking:
+    """This module as the library sees it: afterwards.tracing.Tracing."""
+
+    def start(self, *, has_broker: bool) -> None:
+        start(in_fleet=has_broker)
+
+    async def stop(self) -> None:
+        await stop()
+
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
+        return _carrier(scope)
+
+    def attempt(
+        self, attempt: Attempt, *, is_consumed: bool = False
+    ) -> AbstractContextManager[None]:
+        return handed_off_attempt_span(attempt) if is_consumed else attempt_span(attempt)
+
+    def publication(
+        self, message: afterwards.brokers.Message, address: str
+    ) -> AbstractContextManager[str]:
+        return hand_off_span(message, address)
+
+
+skywalking = _SkyWalking()
+
+
+def _start_hand_off_span(sky: Any, task: afterwards.brokers.Message, address: str) -> Any:
     name = f"Celery/{encodable(task.name)}"
     span = RootSpan(sky, name, sky.Kind.Exit, sky.Layer.MQ, sky.Component.Celery, task.carrier)
     span.peer = address
@@ -442,29 +472,3 @@ def _check(sky: Any) -> None:
 def _instance_name(name: str) -> str:
     """Tell apart the workers that share a SW_AGENT_INSTANCE_NAME; the agent's own default, a UUID, needs no help."""
     return name if re.fullmatch("[0-9a-f]{32}", name) else f"{name}-{os.getpid()}".lstrip("-")
-
-
-class _Tracing:
-    def start(self, *, has_broker: bool) -> None:
-        start(in_fleet=has_broker)
-
-    async def stop(self) -> None:
-        await stop()
-
-    def carrier(self, scope: Scope | None) -> str:
-        if scope is None:
-            span = _sky and _sky.SpanContext.peek()
-            return guarded(_written, _sky, span) or "" if isinstance(span, RootSpan) else ""
-        span = scope.get(ENTRY_SPAN)
-        return (guarded(_carrier_of, _sky, span, scope) or "") if _sky and span else ""
-
-    def attempt(
-        self, attempt: Attempt, *, is_consumed: bool = False
-    ) -> AbstractContextManager[None]:
-        return (handed_off_attempt_span if is_consumed else attempt_span)(attempt)
-
-    def publication(self, message: HandOff, address: str) -> AbstractContextManager[str]:
-        return hand_off_span(message, address)
-
-
-TRACING = _Tracing()

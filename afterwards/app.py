@@ -1,7 +1,6 @@
 """`Afterwards`: what is configured once, installed into applications, started, and asked."""
 
 import asyncio
-import math
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,14 +13,15 @@ from starlette.applications import Starlette
 
 from afterwards import http, installation, registry, server
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
+from afterwards.brokers import Broker
 from afterwards.errors import NotStarted, UnknownTask
+from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
+from afterwards.process import Process
 from afterwards.request_tasks import RequestTasks, current_request
-from afterwards.slots import LocalEngine
 from afterwards.store.database import Connection, Database
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
-from afterwards.worker import Worker
 
 P = ParamSpec("P")
 
@@ -46,8 +46,7 @@ class Afterwards:
 
     database: Database
     store: Store
-    worker: Worker
-    engine: LocalEngine
+    process: Process
 
     def __init__(
         self,
@@ -74,17 +73,18 @@ class Afterwards:
         has_celery = broker is None or find_spec("celery") is not None
         _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
         _require("table_prefix", bool(PREFIX.fullmatch(table_prefix)), "up to 30 of a-z, 0-9 and _")
-        counts = {"max_running": max_running, "threads": threads, "max_queued": max_queued}
-        counts["max_keyed_body"] = max_keyed_body
-        for name, count in counts.items():
-            _require(name, isinstance(count, int) and count >= 1, "a whole number of at least 1")
-        _require("timeout", 0 < timeout < math.inf, "seconds above 0")
-        for name, number in {"keep_days": keep_days, "drain_seconds": drain_seconds}.items():
-            _require(name, 0 <= number < math.inf, "a number of at least 0")
+        check("drain_seconds", drain_seconds)
+        check("max_keyed_body", max_keyed_body, is_whole=True)
+        self.limits = Limits(
+            max_running=max_running,
+            threads=threads,
+            timeout=timeout,
+            max_queued=max_queued,
+            keep_days=keep_days,
+        )
         self.url, self.broker, self.table_prefix = url, broker, table_prefix
         self.run_tasks, self.tracing = run_tasks, tracing
-        self.max_running, self.threads, self.timeout = max_running, threads, timeout
-        self.max_queued, self.keep_days, self.drain_seconds = max_queued, keep_days, drain_seconds
+        self.drain_seconds = drain_seconds
         self.max_keyed_body = max_keyed_body
         self.pages: str | None = None  # the path below which an application shows tasks
         self.is_started = False
@@ -109,7 +109,7 @@ class Afterwards:
         self.tracing.start(has_broker=self.broker is not None)
         self._open()
         self.is_started = True
-        await self.worker.begin()
+        await self.process.begin()
 
     async def stop(self, seconds: float | None = None) -> None:
         """Let what runs end, give back what does not, and close the database.
@@ -121,7 +121,7 @@ class Afterwards:
             return
         if self.is_started:
             patience = 0.0 if server.reloads() else self.drain_seconds
-            await self.worker.drain(patience if seconds is None else seconds)
+            await self.process.drain(patience if seconds is None else seconds)
         self.is_started, self._loop, self._has_tables = False, None, False
         await self.store.close()
         await asyncio.gather(self.database.close(), self.tracing.stop())
@@ -156,10 +156,10 @@ class Afterwards:
             async with self.database.transaction() as connection:
                 await self._enqueue_within(connection, task, request)
         else:
-            await self.worker.accept([task])
+            await self.process.accept([task])
             if request is not None:
                 request.enqueued.append(task)
-        self.worker.start([task])
+        self.process.start([task])
         return task.id
 
     def enqueue_sync(
@@ -186,17 +186,17 @@ class Afterwards:
 
     def is_well(self) -> bool:
         """Tell whether the database was reached lately; it is not asked now."""
-        return self.is_started and self.worker.is_well()
+        return self.is_started and self.process.is_well()
 
     def state(self) -> dict[str, Any]:
         """Return how many tasks wait and run, as of the last heartbeat."""
-        return self.worker.state()
+        return self.process.state()
 
     # --- for the rooms of this library ---
 
-    def run_with(self, database: Database, store: Store, engine: Any, worker: Worker) -> None:
+    def run_with(self, database: Database, process: Process) -> None:
         """Count as started with these, which somebody else ends: a test's kit."""
-        self.database, self.store, self.engine, self.worker = database, store, engine, worker
+        self.database, self.process, self.store = database, process, process.store
         self.is_started, self._loop = True, asyncio.get_running_loop()
 
     def opened(self) -> Database:
@@ -208,29 +208,19 @@ class Afterwards:
     def accept(self, tasks: Sequence[Task]) -> Awaitable[None]:
         """Store a request's tasks."""
         self.opened()
-        return self.worker.accept(tasks)
+        return self.process.accept(tasks)
 
     def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> Awaitable[None]:
         """Store a request's tasks in a transaction."""
         self.opened()
-        return self.worker.accept_within(connection, tasks)
+        return self.process.accept_within(connection, tasks)
 
     def start_tasks(self, stored: Sequence[Task], in_memory: Groups) -> None:
         """Start what a request has accepted: its answer has gone."""
         if stored:
-            self.worker.start(stored)
+            self.process.start(stored)
         if in_memory:
-            self.engine.start(in_memory)
-
-    @property
-    def process(self) -> "Afterwards":
-        return self
-
-    def wake(self) -> None:
-        self.worker.look()
-
-    def cancel(self, id: str) -> None:
-        self.engine.cancel(id)
+            self.process.start_in_memory(in_memory)
 
     def http(self, *, token: str | None = None) -> Starlette:
         """Make an application that answers what is asked of these tasks, to be mounted."""
@@ -262,7 +252,7 @@ class Afterwards:
         self, connection: Connection, task: Task, request: RequestTasks | None
     ) -> None:
         def insert() -> Any:
-            return self.worker.accept_within(connection, [task])
+            return self.process.accept_within(connection, [task])
 
         if request is None:
             await insert()
@@ -285,27 +275,24 @@ class Afterwards:
         self._thread = threading.get_ident()
         self.database = Database(self.url)
         self.store = Store(self.database)
-        self.engine = LocalEngine(
-            max_running=self.max_running,
-            threads=self.threads,
-            timeout=self.timeout,
-            surrounding=self.tracing.attempt,
+        self.process = Process(
+            self.store,
+            self.limits,
+            tracing=self.tracing,
+            broker=self._broker(),
+            run_tasks=self.run_tasks,
         )
-        self.worker = self._worker()
 
-    def _worker(self) -> Worker:
-        limits: dict[str, Any] = {"max_queued": self.max_queued, "keep_days": self.keep_days}
+    def _broker(self) -> Broker | None:
         if self.broker is None:
-            return Worker(self.store, self.engine, **limits)
+            return None
         from afterwards.brokers import celery  # here, because it is an extra
-        from afterwards.brokers.publisher import HandOffWorker
 
-        app = celery.make_app(self.broker, longest=registry.longest(self.timeout))
-        broker = celery.CeleryBroker(app, self.broker, self.tracing.publication)
-        return HandOffWorker(self.store, self.engine, broker, **limits)
+        app = celery.make_app(self.broker, longest=registry.longest(self.limits.timeout))
+        return celery.CeleryBroker(app, self.broker, self.tracing)
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name in ("database", "store", "worker", "engine"):
+        if name in ("database", "store", "process"):
             raise NotStarted(NOT_STARTED)
         raise AttributeError(f"an Afterwards has no {name}")
 

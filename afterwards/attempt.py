@@ -1,4 +1,4 @@
-"""One attempt at a task, from its start to its outcome: nothing that a task function does leaves it."""
+"""One attempt at a task, from its start to its outcome: no exception leaves it."""
 
 import asyncio
 import logging
@@ -17,10 +17,6 @@ log = logging.getLogger("tasks")
 # The id of the task that runs in this context, for the log; empty outside of one.
 current_task_id: ContextVar[str] = ContextVar("current_task_id", default="")
 
-# Surrounds an attempt, whose outcome it finds set on leaving: here the front door puts the trace.
-Surrounding = Callable[[Attempt], AbstractContextManager[None]]
-
-
 Call = Callable[[Attempt], Awaitable[Any]]
 
 
@@ -37,16 +33,16 @@ async def call(attempt: Attempt) -> Any:
 
 
 async def run(
-    attempt: Attempt, *, timeout: float, surrounding: Surrounding, call: Call = call
+    attempt: Attempt, *, timeout: float, span: AbstractContextManager[None], call: Call = call
 ) -> None:
-    """Run the attempt and set its outcome, which is never an exception that leaves.
+    """Run the attempt within the span and set its outcome; no exception leaves it.
 
     It is cut off after `timeout` seconds. Being cancelled from outside is the outcome `released`.
     `call` is where the function runs: here, unless it says otherwise.
     """
     current_task_id.set(attempt.task.id)
     began = time.perf_counter()
-    with surrounding(attempt):
+    with span:
         log.info("%s started", attempt.task.name)
         attempt.outcome, attempt.error = await outcome_of(attempt, timeout, call)
         _log_end(attempt, time.perf_counter() - began)
@@ -55,9 +51,8 @@ async def run(
 async def outcome_of(
     attempt: Attempt, timeout: float, call: Call = call
 ) -> tuple[Outcome, BaseException | None]:
-    """Run the attempt without a word, and give its outcome; the result is put on it."""
-    # What asyncio.timeout does, without its objects, which were a tenth of the cost of a task that
-    # does nothing.
+    """Run the attempt, log nothing, and return its outcome; the result is put on it."""
+    # What asyncio.timeout does, without its objects: a tenth of the cost of a no-op task.
     this = asyncio.current_task()
     assert this is not None
     timer = asyncio.get_running_loop().call_later(timeout, _cut_off, attempt, this)

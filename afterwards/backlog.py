@@ -1,4 +1,4 @@
-"""How many tasks wait for a slot, which is what `MAX_QUEUED` bounds: as last counted, and as heard of since."""
+"""How many tasks wait for a slot: as last counted, and as heard of since."""
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
@@ -52,7 +52,7 @@ class Backlog:
         self._heard = max(-self._counted, self._heard - count)
 
     async def recount(self, ask: Callable[[], Awaitable[int]]) -> None:
-        """Ask for the number in the database; what is heard of meanwhile may be in the answer, or not."""
+        """Ask for the number in the database; what is heard of meanwhile may be in the answer."""
         before = self._heard
         self._counted = await ask()
         self._heard -= before

@@ -1,4 +1,4 @@
-"""How a worker stays known, and what the living do for the dead: heartbeat, rescue, and the clock they agree on.
+"""How a worker stays known to the others, and what it does when it was not.
 
 No wall clock is asked: a worker counts its beats in the database, and every other watches the
 counts by its own monotonic clock.
@@ -12,14 +12,11 @@ import socket
 import time
 from collections.abc import Callable, Collection
 
-from afterwards.store.tables import MICROSECONDS
+from afterwards import rescue
+from afterwards.rescue import Rescue
 from afterwards.store.tasks import Store
 
 log = logging.getLogger("tasks")
-
-BEAT_SECONDS = 2.0
-DEAD_SECONDS = 10.0  # a worker silent for so long is dead: five missed beats
-CLOCK_SECONDS = 60  # a clock that goes back by less is nobody's hand
 
 
 class Heartbeat:
@@ -41,137 +38,67 @@ class Heartbeat:
     ) -> None:
         self._family = family
         self.identity = self._new_identity()
-        self.is_known = (
-            asyncio.Event()
-        )  # from the first beat on, but for when it drops what it runs
+        self.is_known = asyncio.Event()  # from the first beat on, unless it has lost its hold
         self._store = store
         self._held = held
         self._cancel = cancel
-        self._found = found
-        self._seen: dict[
-            str, tuple[int, float]
-        ] = {}  # every worker's beats, and when they last changed
-        self._looked_at = 0.0
-        self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
-        self._clock_ahead = (
-            0  # by how much the database's clock is ahead of this process's monotonic one
-        )
+        self._rescue = Rescue(store, held, found)
+        self._standstill = _Standstill(self._after_standstill)
         self._vouched_at = 0.0  # when the last beat began that the database knows of
-        self._ticked_at = 0.0
-        self._ticking: asyncio.TimerHandle | None = None
         self._has_lost_hold = False
 
     async def beat(self) -> None:
-        """Tell that this worker lives, and do what is to be done every two seconds; the first makes it known."""
+        """Tell that this worker lives; the first beat makes it known. Then look after the dead."""
         now = time.monotonic()
         if self.is_known.is_set() and not await self._store.beat(self.identity):
-            self._drop_all(f"this worker was silent for {DEAD_SECONDS:g} s and declared dead")
-        if not self.is_known.is_set():
-            await self._be_born()
-        self._vouched_at = now
-        await self._bury_the_dead()
-        for row in await self._store.rescue():
-            log.warning(
-                "%s %s was rescued from a dead worker and is %s", row.name, row.id, row.state
+            self._drop_all(
+                f"this worker was silent for {rescue.DEAD_SECONDS:g} s and declared dead"
             )
-            self._found()
+        if not self.is_known.is_set():
+            await self._register()
+        self._vouched_at = now
+        await self._rescue.forget_the_dead(self.identity, time.monotonic())
+        await self._rescue.rescue()
         for id in await self._store.cancelled_under(self.identity):
             self._cancel(id)
-        await self._give_back_strays()
-        await self._follow_the_clock()
-
-    async def _give_back_strays(self) -> None:
-        # A commit whose answer was lost leaves rows that run under this worker's claim, and that it
-        # has never heard of. Once could be a task that starts or ends at this moment.
-        strays = await self._store.held_by(self.identity) - set(self._held())
-        if twice := strays & self._strays:
-            log.warning(
-                "%d tasks were claimed without this worker's knowing; they are given back",
-                len(twice),
-            )
-            await self._store.give_back(self.identity, twice)
-            self._found()
-        self._strays = strays - twice
-
-    async def _follow_the_clock(self) -> None:
-        ahead = await self._database_is_ahead()
-        if ahead < self._clock_ahead - CLOCK_SECONDS * MICROSECONDS:
-            count = await self._store.pull_back()
-            log.warning(
-                "the database's clock was set back; %d waiting tasks are due by the new time", count
-            )
-            self._found()
-        self._clock_ahead = ahead
-
-    async def _database_is_ahead(self) -> int:
-        return await self._store.now() - int(time.monotonic() * MICROSECONDS)
-
-    async def _bury_the_dead(self) -> None:
-        now, beats = time.monotonic(), await self._store.beats()
-        late, self._looked_at = now - self._looked_at - 2 * BEAT_SECONDS, now
-        if late > DEAD_SECONDS:
-            self._seen = {}  # the database was away: nobody could beat
-        elif late > 0:  # while this worker could not look it has heard no silence
-            self._seen = {id: (count, since + late) for id, (count, since) in self._seen.items()}
-        self._seen = {
-            id: self._seen[id] if self._seen.get(id, (-1,))[0] == count else (count, now)
-            for id, count in beats.items()
-        }
-        dead = [
-            id
-            for id, (_, since) in self._seen.items()
-            if now - since > DEAD_SECONDS and id != self.identity
-        ]
-        if dead:
-            log.warning("silent for %g s, and so dead: %s", DEAD_SECONDS, ", ".join(dead))
-            await self._store.bury(dead)
-
-    # --- birth and rebirth ---
+        await self._rescue.give_back_strays(self.identity)
+        await self._rescue.follow_the_clock()
 
     def vouches_for(self, identity: str) -> bool:
-        """Tell whether what was claimed under this identity may start: none does while what runs is being dropped."""
+        """Return whether what was claimed under this identity may start.
+
+        Nothing may while what runs is being dropped.
+        """
         return identity == self.identity and not self._has_lost_hold
+
+    def has_been_known(self) -> bool:
+        """Return whether the database has ever heard of this worker."""
+        return self._vouched_at > 0
 
     def end(self) -> None:
         """Watch for standstills no more."""
-        if self._ticking is not None:
-            self._ticking.cancel()
+        self._standstill.end()
 
-    async def _be_born(self) -> None:
+    async def _register(self) -> None:
         await self._store.make_tables()  # a worker may be the first to come
         if self._has_lost_hold:
             await self._store.release(self.identity)  # what nobody else has taken yet
             self.identity = self._new_identity()
         await self._store.register(self.identity)
-        await self._store.pull_back()
-        self._clock_ahead = await self._database_is_ahead()
+        await self._rescue.begin()
         self._has_lost_hold = False
         self.is_known.set()
-        if self._ticking is None:
-            self._ticked_at = time.monotonic()
-            self._tick()
+        self._standstill.begin()
 
-    def _tick(self) -> None:
-        # A timer of the loop's own: after a standstill it is called before any task that slept goes
-        # on.
-        now = time.monotonic()
-        still = now - self._ticked_at
-        self._ticked_at = now
-        others = self._seen.keys() - {self.identity}
-        # As long as others take to find dead a worker that was just about to beat.
-        if (
-            still > DEAD_SECONDS - 2 * BEAT_SECONDS
-            and now - self._vouched_at > DEAD_SECONDS
-            and others
-            and self.is_known.is_set()
-        ):
+    def _after_standstill(self, seconds: float) -> None:
+        is_silent = time.monotonic() - self._vouched_at > rescue.DEAD_SECONDS
+        if is_silent and self.is_known.is_set() and self._rescue.knows_others(self.identity):
             self._drop_all(
-                f"this process stood still for {still:.1f} s, and others may run its tasks by now"
+                f"this process stood still for {seconds:.1f} s, and others may run its tasks by now"
             )
-        self._ticking = asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._tick)
 
     def _drop_all(self, reason: str) -> None:
-        """Cut off what runs, until this worker is born again: two must not run one task."""
+        """Cut off what runs, until this worker is known again: two must not run one task."""
         log.error("%s; it drops what it runs", reason)
         self._has_lost_hold = True
         self.is_known.clear()
@@ -182,3 +109,33 @@ class Heartbeat:
         # Host and pid are for people. The random part makes it new at every start: platforms use
         # host names again.
         return f"{self._family}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class _Standstill:
+    """Calls back when the process stood still for so long that others may take it for dead.
+
+    It is a timer of the event loop's own: after a standstill it is called before any task that
+    slept goes on.
+    """
+
+    def __init__(self, after: Callable[[float], None]) -> None:
+        self._after = after
+        self._ticked_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        if self._timer is None:
+            self._ticked_at = time.monotonic()
+            self._tick()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        still, self._ticked_at = now - self._ticked_at, now
+        # As long as others take to find dead a worker that was just about to beat.
+        if still > rescue.DEAD_SECONDS - 2 * rescue.BEAT_SECONDS:
+            self._after(still)
+        self._timer = asyncio.get_running_loop().call_later(rescue.BEAT_SECONDS / 2, self._tick)

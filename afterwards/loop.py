@@ -1,4 +1,4 @@
-"""A step that is repeated for as long as the process lives, whatever it raises, until it is told to end."""
+"""A step that is repeated, whatever it raises, until it is told to end."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger("tasks")
 
 
 class Loop:
-    """Repeats the step, with so many seconds between the end of one and the start of the next."""
+    """Repeats the step, with so many seconds between the end of one and the next."""
 
     def __init__(self, step: Callable[[], Awaitable[object]], seconds: float) -> None:
         self._step = step
@@ -37,7 +37,10 @@ class Loop:
         self._woken.set()
 
     async def end(self, seconds: float) -> None:
-        """Let the step that is under way end for so many seconds: one that is cut off may lose what it has in hand."""
+        """Give the step that is under way so many seconds to end.
+
+        One that is cut off may lose what it has in hand.
+        """
         self._is_ending = True
         self._woken.set()
         if self._running is not None:
@@ -45,7 +48,10 @@ class Loop:
             self._running.cancel()
 
     async def step(self) -> None:
-        """Take a step here and now; where the database is away say so once, and raise what else it raises."""
+        """Take a step here and now; if the database is away, log that once.
+
+        Raises whatever else the step raises.
+        """
         try:
             await self._step()
         except DatabaseUnavailable as error:
@@ -58,7 +64,7 @@ class Loop:
         self._is_away, self._succeeded_at = False, time.monotonic()
 
     def has_succeeded_within(self, seconds: float) -> bool:
-        """Tell whether the last step that has ended did so well, and no longer ago than so many seconds."""
+        """Return whether the last step ended well, and no longer ago than so many seconds."""
         return not self._is_away and time.monotonic() - self._succeeded_at < seconds
 
     async def _run(self) -> None:

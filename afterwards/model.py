@@ -49,13 +49,20 @@ class Outcome(StrEnum):
     RELEASED = "released"  # it was cut off by a shutdown
 
 
+class Lane(StrEnum):
+    """Where a task function runs."""
+
+    COROUTINE = "coroutine"  # on the event loop
+    THREAD = "thread"  # a plain `def`
+
+
 def new_task_id() -> str:
     """Make an id that reads as the demos' ids do, sorts by time and cannot be guessed.
 
     The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
     """
-    microseconds = time.time_ns() // 1000
-    return f"task-{_to_the_second(microseconds // 1_000_000)}-{microseconds % 1_000_000:06d}-{_unguessable()}"
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"task-{_to_the_second(seconds)}-{microseconds:06d}-{_unguessable()}"
 
 
 def _unguessable() -> str:
@@ -77,7 +84,10 @@ def _to_the_second(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often a task is tried, for how long, and with what pauses (seconds); no `timeout` means the service's."""
+    """How often a task is tried, for how long and with what pauses (s).
+
+    No `timeout` means the one that `Limits` sets for all.
+    """
 
     attempts: int = 5
     timeout: float | None = None
@@ -87,11 +97,11 @@ class Policy:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """A unit of work with its arguments, ready to run.
+    """A unit of work with its arguments, ready to run; nothing about it changes while it runs.
 
     A `stored` one has a row, which is the truth about it; any other lives and dies in memory.
-    `attempt` is the number of the attempt that comes. `carrier` is the trace context of the request
-    that caused it, as text: stored with the task, read by the tracing.
+    `attempt` is the number of the attempt that comes. `carrier` is the trace context of what
+    enqueued it, as text: stored with the task, read by the tracing.
     """
 
     id: str
@@ -107,9 +117,18 @@ class Task:
     crashes: int = 0  # how often a process ended while it ran the task
     run_at: datetime | None = None  # not before; at once if there is none
     follows: str = ""  # the id of the task that must have ended before
-    is_followed: bool = False
+    is_followed: bool = False  # another task waits for the end of this one
     stored: bool = False
     worker: str = ""  # whose claim it runs under; a settle under any other is refused
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.COROUTINE if self.is_async else Lane.THREAD
+
+    @property
+    def waits(self) -> bool:
+        """Tell whether it is not due yet, or comes after another task."""
+        return self.run_at is not None or bool(self.follows)
 
 
 @dataclass(slots=True, eq=False)

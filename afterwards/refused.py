@@ -1,4 +1,4 @@
-"""What was refused while nobody could tell whether it is stored: it never runs, and is withdrawn later."""
+"""What was refused while nobody knew whether it is stored: it never runs, and is withdrawn."""
 
 import logging
 from typing import Any
@@ -9,13 +9,12 @@ log = logging.getLogger("tasks")
 
 
 class Refused:
-    """The rows that may have been committed although their clients were told that nothing was done."""
+    """The rows that may be committed although their clients were told that nothing was done."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._commits: dict[
-            object, list[dict[str, Any]]
-        ] = {}  # one commit's rows: all of them are there, or none
+        # Of one commit all rows are there, or none.
+        self._commits: dict[object, list[dict[str, Any]]] = {}
         self.ids: set[str] = set()
 
     def add(self, commit: object, rows: list[dict[str, Any]]) -> None:
@@ -24,7 +23,7 @@ class Refused:
         self.ids.update(row["id"] for row in rows)
 
     async def withdraw(self, worker: str) -> None:
-        """Delete what was stored; raise `DatabaseUnavailable` as long as the database cannot be asked."""
+        """Delete what was stored; raise `DatabaseUnavailable`."""
         for commit, rows in list(self._commits.items()):
             begun = await self._store.withdraw(rows, worker)
             del self._commits[commit]

@@ -8,11 +8,11 @@ from typing import Any, ParamSpec, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from afterwards.errors import ArgumentsRefused, UnknownTask
+from afterwards.limits import SHORTEST, check
 from afterwards.model import Policy
 
-MAX_WORDS = (
-    2000  # characters of what is said about wrong arguments: a stranger may have chosen their names
-)
+# Characters of what is said about wrong arguments: a stranger may have chosen their names.
+MAX_WORDS = 2000
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ class TaskFunction:
     arguments: type[BaseModel]
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Give the arguments by parameter, as they are and as JSON; raise `ArgumentsRefused` where they do not fit."""
+        """Return the arguments by parameter, and as JSON; raise `ArgumentsRefused`."""
         try:
             checked = self.arguments.model_validate(self._bound(args, kwargs))
             return self._by_parameter(checked), checked.model_dump_json()
@@ -39,7 +39,7 @@ class TaskFunction:
             raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
 
     def load(self, arguments: str) -> dict[str, Any]:
-        """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused` if it no longer fits."""
+        """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused`."""
         try:
             loaded = self.arguments.model_validate_json(arguments)
         except ValueError as error:
@@ -76,6 +76,10 @@ def task(
     function's own. The arguments are checked against the annotations, and must survive JSON. Pauses
     and `timeout` are seconds.
     """
+    check("attempts", attempts, is_whole=True, least=1)
+    check("timeout", 1 if timeout is None else timeout, least=SHORTEST)
+    check("first_pause", first_pause)
+    check("longest_pause", longest_pause)
     policy = Policy(attempts, timeout, first_pause, longest_pause)
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
@@ -131,7 +135,8 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
         for each in signature.parameters.values()
     ):
         raise TypeError(
-            f"{name}: a task function takes no * and ** parameters, because its row holds them by name"
+            f"{name}: a task function takes no * and ** parameters, because its row holds them by "
+            "name"
         )
     model = create_model(
         name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields

@@ -22,7 +22,7 @@ class GiveUp(Exception):
 
 
 class Poison(Exception):
-    """The task ends the process that runs it; of so many `crashes` the last was certainly its own."""
+    """The task ends the process that runs it; of its `crashes` the last was certainly its own."""
 
     def __init__(self, crashes: int, how: str) -> None:
         super().__init__(f"{crashes} times the process that ran it ended with it; {how}")
@@ -31,7 +31,7 @@ class Poison(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an attempt's end makes of its task: the next state, due in `delay` seconds if it is to run again."""
+    """What an attempt's end makes of its task: the next state, to run in `delay` s if it does."""
 
     state: State
     delay: float = 0.0

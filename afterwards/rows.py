@@ -16,23 +16,19 @@ log = logging.getLogger("tasks")
 MAX_RESULT = 256 * 1024  # characters of a result's JSON that a row keeps
 
 
-def store_arguments(task: Task) -> str:
-    """Turn a request's task into what it will be when it comes back from its row, and return its arguments as JSON.
-
-    Raises `ArgumentsRefused`.
-    """
+def check(task: Task) -> tuple[dict[str, Any], str]:
+    """Return the task's arguments by parameter, and as JSON; raise `ArgumentsRefused`."""
     entry = registry.of_function(task.function)
     assert entry is not None
-    task.kwargs, arguments = entry.dump(task.args, task.kwargs)
-    task.args, task.stored = (), True
-    return arguments
+    return entry.dump(task.args, task.kwargs)
 
 
-def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str, Any]:
-    """Give the row of a new task: claimed at once by `task.worker`, if that is set.
+def row_of(
+    task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0
+) -> dict[str, Any]:
+    """Return the row of a new task: claimed at once by the `worker`, if one is given.
 
-    `hand_off_after` is for a process that hands off what is due at once by itself, when the answer
-    has gone.
+    `publish_after` (s) is how long the loop that publishes leaves it to whoever enqueued it.
     """
     delay = max(0.0, (task.run_at - datetime.now(UTC)).total_seconds()) if task.run_at else 0.0
     return {
@@ -42,15 +38,35 @@ def row_of(task: Task, arguments: str, hand_off_after: float = 0.0) -> dict[str,
         "in_thread": not task.is_async,
         "carrier": task.carrier,
         "max_attempts": task.policy.attempts,
-        "worker": task.worker or None,
+        "worker": worker or None,
         "follows": task.follows or None,
         "delay_us": int(delay * MICROSECONDS),
-        "hand_off_after_us": 0 if delay else int(hand_off_after * MICROSECONDS),
+        "hand_off_after_us": 0 if delay else int(publish_after * MICROSECONDS),
     }
 
 
+def claimed(task: Task, kwargs: dict[str, Any], worker: str) -> Task:
+    """Return a new task as `task_of` would make it of its row."""
+    return Task(
+        task.id,
+        task.name,
+        task.function,
+        task.is_async,
+        kwargs=kwargs,
+        carrier=task.carrier,
+        created_at=task.created_at,
+        policy=task.policy,
+        is_followed=task.is_followed,
+        stored=True,
+        worker=worker,
+    )
+
+
 def task_of(row: Any) -> Task:
-    """Make the claimed row a task; raise `UnknownTask`, `ArgumentsRefused`, or what a type of an argument raises."""
+    """Make the claimed row a task.
+
+    Raises `UnknownTask`, `ArgumentsRefused`, or whatever the type of an argument raises.
+    """
     entry = registry.of_name(row.name)
     due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
     return Task(
@@ -64,13 +80,14 @@ def task_of(row: Any) -> Task:
         policy=replace(entry.policy, attempts=row.max_attempts),
         attempt=row.attempt,
         crashes=row.crashes,
+        is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
     )
 
 
 def result_of(attempt: Attempt) -> str | None:
-    """Give the attempt's result as JSON; None, and a line in the log, where it is no JSON or too long."""
+    """Return the attempt's result as JSON; None, and a log line, if it is no JSON or too long."""
     if attempt.result is None:
         return None
     try:

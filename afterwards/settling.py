@@ -1,4 +1,4 @@
-"""What becomes of a claimed row: it is settled, however long the database is away, or refused."""
+"""Settles claimed rows, however long the database is away."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach the database
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask the database again and again while it is away, and return its answer; the heartbeat tells of the outage."""
+async def until_available(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask the database until it answers, and return its answer; the heartbeat logs the outage."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -30,17 +30,22 @@ async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 async def settle(store: Store, attempt: Attempt) -> bool:
-    """Record the outcome, and return True; one that was released stays for whoever releases or rescues its row."""
+    """Record the outcome and return True.
+
+    A released attempt is left alone, for whoever releases or rescues its row: that is False.
+    """
     if attempt.outcome is Outcome.RELEASED:
         return False
     task, outcome, result = attempt.task, settlement(attempt), result_of(attempt)
     if isinstance(poison := attempt.error, Poison):
         crashes = poison.crashes
-        await patiently(
+        await until_available(
             lambda: store.settle_poison(task.id, task.worker, task.attempt, outcome, crashes)
         )
     else:
-        await patiently(lambda: store.settle(task.id, task.worker, task.attempt, outcome, result))
+        await until_available(
+            lambda: store.settle(task.id, task.worker, task.attempt, outcome, result)
+        )
     if outcome.state is not State.RETRYING:
         store.waiters.tell(task.id)
     _tell(task, outcome)
@@ -48,7 +53,7 @@ async def settle(store: Store, attempt: Attempt) -> bool:
 
 
 async def refuse(store: Store, row: Any, error: Exception) -> None:
-    """Keep a claimed row that does not fit the code, as dead with the reason."""
+    """Mark a claimed row that does not fit the code as dead, with the reason."""
     log.error("%s %s is dead: %s", row.name, row.id, error)
     dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
     await store.settle(row.id, row.worker, row.attempt, dead, None)

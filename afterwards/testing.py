@@ -1,4 +1,4 @@
-"""A kit for tests of task functions: the real worker over a real database, run by hand, with a clock that is set.
+"""A kit for tests of task functions: the real worker and database, run by hand, by a set clock.
 
     async with TaskKit() as kit:
         id = await kit.enqueue(announce, "ada")
@@ -7,24 +7,28 @@
 docs/testing_tasks.md tells more.
 """
 
+import asyncio
 import tempfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from sqlalchemy import Executable, update
 
 from afterwards import registry
-from afterwards.attempt import Surrounding
 from afterwards.errors import UnknownTask
-from afterwards.inline import InlineEngine
-from afterwards.model import Attempt, Task, new_task_id
+from afterwards.limits import Limits
+from afterwards.model import Attempt, Lane, Outcome, Task, new_task_id
+from afterwards.process import Process
 from afterwards.retries import settlement
+from afterwards.slots import Ended, Slots, forgotten
 from afterwards.store.database import Database
 from afterwards.store.tables import IS_WAITING, clock, tasks
 from afterwards.store.tasks import Store
-from afterwards.worker import Worker
+from afterwards.tracing import NO_TRACING, Tracing
+from afterwards.turns import Free
 
 if TYPE_CHECKING:
     from afterwards.app import Afterwards
@@ -38,16 +42,48 @@ MICROSECOND = timedelta(microseconds=1)
 HELD_BACK = 10**17
 
 
-def _nothing(attempt: Attempt) -> AbstractContextManager[None]:
-    return nullcontext()
+class _ByHand(Slots):
+    """Slots that hold what is started until `run` is awaited, and have room for one task."""
+
+    def __init__(self, timeout: float, tracing: Tracing) -> None:
+        super().__init__(max_running=1, threads=1, timeout=timeout, tracing=tracing)
+        self._started: deque[tuple[Task, Ended]] = deque()
+
+    def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
+        self._started.extend((task, ended) for sequence in sequences for task in sequence)
+
+    def free(self, lane: Lane) -> Free:
+        return dict.fromkeys(super().free(lane), 0) if self._started else super().free(lane)
+
+    async def run(self) -> list[Attempt]:
+        """Run what was started, one task after another, and return the attempts."""
+        ran = []
+        while self._started:
+            ran.append(await self._run_one(*self._started.popleft()))
+        return ran
+
+    async def _run_one(self, task: Task, ended: Ended) -> Attempt:
+        finished: list[Attempt] = []
+
+        async def end(attempt: Attempt) -> None:
+            finished.append(attempt)
+            await ended(attempt)
+
+        super().start([[task]], end)
+        await self._unfinished[task]
+        [attempt] = finished
+        this = asyncio.current_task()
+        if attempt.outcome is Outcome.RELEASED and this is not None and this.cancelling():
+            raise asyncio.CancelledError  # it was meant for the caller
+        return attempt
 
 
 class TaskKit:
-    """Tasks that run only when `drain` is awaited, over an empty SQLite file that ends with the kit.
+    """Tasks that run only when `drain` is awaited, over a SQLite file that ends with the kit.
 
     `now` is the kit's clock: it stands still, until it is set. `database_url` names another
     database, whose tasks are this kit's alone while it lasts; `timeout` (s) is for task functions
-    without one of their own, and `surrounding` surrounds every attempt.
+    without one of their own, and `tracing` traces every attempt.
     """
 
     def __init__(
@@ -55,10 +91,10 @@ class TaskKit:
         database_url: str | None = None,
         *,
         timeout: float = 60.0,
-        surrounding: Surrounding = _nothing,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.now = datetime.now(UTC)
-        self.engine = InlineEngine(timeout=timeout, surrounding=surrounding)
+        self.slots = _ByHand(timeout, tracing)
         self._url = database_url
         self._open = AsyncExitStack()
 
@@ -69,7 +105,8 @@ class TaskKit:
         await self.database.make_tables()
         self.store = Store(self.database)
         self._open.push_async_callback(self.store.close)
-        self.worker = Worker(self.store, self.engine, max_queued=1_000_000, keep_days=7)
+        # It never begins, so that it claims only when it is told to.
+        self.process = Process(self.store, Limits(max_queued=1_000_000), slots=self.slots)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -77,19 +114,19 @@ class TaskKit:
 
     def put_on(self, afterwards: "Afterwards") -> None:
         """Have this kit run the tasks of the applications that installed it."""
-        afterwards.run_with(self.database, self.store, self.engine, self.worker)
+        afterwards.run_with(self.database, self.process)
 
     async def enqueue(
         self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
     ) -> str:
-        """Store a task that is due at once, and return its id; raise `ArgumentsRefused` as a request would."""
+        """Store a task that is due at once, and return its id; raise `ArgumentsRefused`."""
         entry = registry.of_function(function)
         if entry is None:
             raise UnknownTask(f"{function!r} is not under @task")
         task = Task(
             new_task_id(), entry.name, function, entry.is_async, args, kwargs, policy=entry.policy
         )
-        await self.worker.accept([task])
+        await self.process.accept([task])
         return task.id
 
     async def enqueue_at(
@@ -101,22 +138,22 @@ class TaskKit:
         return id
 
     async def drain(self) -> list[Attempt]:
-        """Run what is due, and what becomes due by that, until nothing is; return the attempts as they ran.
+        """Run what is due, and what becomes due by that, until nothing is; return the attempts.
 
         A task that failed is due after the longest pause that its backoff may choose: nothing is
         left to chance.
         """
         await self._hold_back_later()
-        ran = await self.engine.run()
-        while await self.worker.claim():
-            for attempt in await self.engine.run():
+        ran = await self.slots.run()
+        while await self._claim():
+            for attempt in await self.slots.run():
                 ran.append(attempt)
                 if attempt.outcome and (pause := settlement(attempt, lambda: 1.0).delay):
                     await self._hold_back(attempt.task.id, self.now + timedelta(seconds=pause))
         return ran
 
     async def advance(self, seconds: float) -> None:
-        """Set the clock on by so many seconds, without waiting; what is due by then runs at the next `drain`."""
+        """Set the clock on by so many seconds: what is due by then runs at the next `drain`."""
         await self.set_clock(self.now + timedelta(seconds=seconds))
 
     async def set_clock(self, moment: datetime) -> None:
@@ -128,17 +165,21 @@ class TaskKit:
         await self._execute(due.values(run_at=clock() - now + due_at))
 
     async def row(self, id: str) -> Any:
-        """Give the task's row: `state`, `attempt`, `crashes`, `result` as JSON, `error_kind`, `error_message`."""
+        """Return the task's row, with `state`, `attempt`, `result` (JSON) and so on."""
         row = await self.store.get(id)
         if row is None:
             raise LookupError(f"there is no task {id}")
         return row
 
     async def due_at(self, id: str) -> datetime | None:
-        """Tell when the task will be due by the kit's clock; None if it waits for no moment to come."""
+        """Return when the task is due by the kit's clock, None if that is not still to come."""
         await self._hold_back_later()
         held_back = (await self.row(id)).run_at - HELD_BACK
         return EPOCH + held_back * MICROSECOND if held_back >= 0 else None
+
+    async def _claim(self) -> bool:
+        assert self.process.worker is not None
+        return await self.process.worker.claim()
 
     async def _hold_back(self, id: str, moment: datetime) -> None:
         if moment > self.now:

@@ -1,4 +1,4 @@
-"""A plain `def` task function in a thread that can hang without holding up anything but its own slot.
+"""Threads that can hang without holding up anything but their own slot.
 
 Neither of the usual two serves: anyio's threads and an executor's are joined when the interpreter
 ends, and anyio's limiter takes a cancelled call's slot back although its thread still runs.
@@ -14,9 +14,9 @@ from typing import Any
 def start_in_thread(
     call: Callable[[], Any], *, name: str
 ) -> Future[tuple[Any, BaseException | None]]:
-    """Start the call in a daemon thread of its own, in a copy of this context; its future holds (result, error).
+    """Start the call in a daemon thread of its own, in a copy of this context.
 
-    The error is a value there, because a future cannot carry every exception (StopIteration).
+    The future's result is (result, error): it cannot carry every exception (StopIteration).
     """
     future: Future[tuple[Any, BaseException | None]] = Future()
     # from here on, cancelling the waiting side leaves the future alone

@@ -1,56 +1,60 @@
-"""The seam to whatever traces: what an `Afterwards` tells it, and asks of it."""
+"""The seam to whatever traces: what the library tells it, and what it asks of it."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
-from starlette.types import Scope
-
-from afterwards.brokers import HandOff as Message
+from afterwards.brokers import Message
 from afterwards.model import Attempt
 
 
 class Tracing(Protocol):
-    """Follows requests, attempts and publications; none of it may raise."""
+    """Traces requests, attempts and publications; it never raises."""
 
     def start(self, *, has_broker: bool) -> None:
-        """Begin; `has_broker` says that messages travel, whose spans are made here."""
+        """Start tracing; `has_broker` is for a process that publishes or consumes."""
 
     async def stop(self) -> None:
-        """Send what there is, within seconds."""
+        """Send what is still to be sent, within a few seconds."""
 
-    def carrier(self, scope: Scope | None) -> str:
-        """Return the trace context of a request, or, without one, of what runs in this context.
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
+        """Return the trace context of a request, or of the task that runs here, as text.
 
-        It is text that is stored with the task; "" if there is none.
+        It is "" where there is none. The text is stored with each task that is enqueued.
         """
 
     def attempt(
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
-        """Surround an attempt, whose outcome is set on leaving; `is_consumed`: a broker told of it."""
+        """Surround an attempt, whose outcome is set on leaving.
+
+        `is_consumed` says that a broker delivered the task.
+        """
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
-        """Surround the telling of a broker, and give the carrier that travels with the message."""
+        """Surround the publishing of a message, and give the carrier that travels with it."""
 
 
-class Untraced:
-    """Follows nothing."""
+class NoTracing:
+    """Traces nothing."""
 
-    def start(self, *, has_broker: bool) -> None: ...
+    def start(self, *, has_broker: bool) -> None:
+        pass
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        pass
 
-    def carrier(self, scope: Scope | None) -> str:
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
         return ""
 
     def attempt(
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
-        return NOTHING
+        return _NOTHING
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         return nullcontext(message.carrier)
 
 
-NOTHING = nullcontext()
-NO_TRACING = Untraced()
+_NOTHING = nullcontext()
+NO_TRACING: Tracing = NoTracing()

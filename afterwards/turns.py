@@ -1,4 +1,4 @@
-"""Whose turn it is: what waits under one name shares the free slots with every other, and suspects come in few.
+"""Whose turn it is: the names that wait share the free slots, and suspects come in few.
 
 A suspect is a task with a crash behind it. Nobody knows whose fault that was, only who ran at that
 moment: so with one crash behind it a task runs among few suspects, and with more alone, in a
@@ -14,15 +14,15 @@ from typing import NamedTuple
 ALONE_FROM = 2  # crashes
 
 
-class Room(StrEnum):
-    """What a task takes a part of while it runs."""
+class Limit(StrEnum):
+    """What bounds how many tasks run at a time; each counts towards one or two of them."""
 
     SLOTS = "slots"  # of its lane
-    SUSPECTS = "suspects"  # beside its slot
-    ALONE = "alone"  # instead of a slot
+    SUSPECTS = "suspects"  # beside its lane's slots
+    ALONE = "alone"  # instead of its lane's slots
 
 
-Free = Mapping[Room, int]
+Free = Mapping[Limit, int]
 
 
 class Queue(NamedTuple):
@@ -33,11 +33,11 @@ class Queue(NamedTuple):
     name: str
 
 
-def rooms_of(crashes: int) -> tuple[Room, ...]:
-    """Tell what a task with so many crashes behind it takes a part of."""
+def limits_of(crashes: int) -> tuple[Limit, ...]:
+    """Return what a task with so many crashes behind it counts towards."""
     if crashes >= ALONE_FROM:
-        return (Room.ALONE,)
-    return (Room.SLOTS, Room.SUSPECTS) if crashes else (Room.SLOTS,)
+        return (Limit.ALONE,)
+    return (Limit.SLOTS, Limit.SUSPECTS) if crashes else (Limit.SLOTS,)
 
 
 class Turns:
@@ -61,20 +61,20 @@ class Shares:
     """What is free, as the queues of a round share it when they are asked for in their order."""
 
     def __init__(self, free: Free) -> None:
-        self._free = dict.fromkeys(Room, 0) | dict(free)
+        self._free = dict.fromkeys(Limit, 0) | dict(free)
 
     def begin(self, queues: Iterable[Queue]) -> None:
         """Begin a round, in which each of these queues is to have its share."""
-        self._hungry = Counter(room for queue in queues for room in rooms_of(queue.crashes))
+        self._hungry = Counter(limit for queue in queues for limit in limits_of(queue.crashes))
 
     def of(self, queue: Queue) -> int:
         """Give the queue an equal part of what those before it have left."""
         return min(
-            math.ceil(self._free[room] / self._hungry[room]) for room in rooms_of(queue.crashes)
+            math.ceil(self._free[limit] / self._hungry[limit]) for limit in limits_of(queue.crashes)
         )
 
     def take(self, queue: Queue, count: int) -> None:
         """Count what the queue has taken of its share."""
-        for room in rooms_of(queue.crashes):
-            self._hungry[room] -= 1
-            self._free[room] -= count
+        for limit in limits_of(queue.crashes):
+            self._hungry[limit] -= 1
+            self._free[limit] -= count

@@ -1,4 +1,4 @@
-"""What keeps the database small: what is old is deleted, and the room comes back; in steps that hold nobody up.
+"""Keeps the database small: deletes what is old, and gives the room back, in short steps.
 
 Each chore has a loop of its own: a long one delays neither a heartbeat nor another chore, nor does
 one that fails.
@@ -17,7 +17,7 @@ END_SECONDS = 0.3
 
 
 class Upkeep:
-    """One process's upkeep, once its worker is known; other processes may do the same at the same moment."""
+    """One process's upkeep, once its worker is known; others may do theirs at the same moment."""
 
     def __init__(self, store: Store, keep_days: float, is_known: asyncio.Event) -> None:
         self._is_known = is_known

@@ -1,4 +1,4 @@
-"""Who waits for a task's end: woken from memory where the task ends here, by one poll for all where it does not.
+"""Who waits for a task's end: woken from memory if it ends here, else by one poll for all.
 
 What is read for those who ask is read together, by one connection at a time, however many they are.
 """
@@ -21,7 +21,7 @@ Read = Callable[[Collection[str]], Awaitable[Sequence[Any]]]
 
 
 class Waiters:
-    """The requests of this process that wait; `ended` gives those of these ids whose tasks have ended."""
+    """The requests that wait here; `ended` gives those of these ids whose tasks have ended."""
 
     def __init__(self, ended: Callable[[Collection[str]], Awaitable[Collection[str]]]) -> None:
         self._ended = ended
@@ -31,7 +31,7 @@ class Waiters:
 
     @contextmanager
     def waiting(self, id: str) -> Iterator[asyncio.Future[None] | None]:
-        """Give what is done when the task may have ended; None where too many wait, or at the shutdown."""
+        """Give what is done when the task may have ended; None if too many wait, or at shutdown."""
         if self._count >= MOST_WAITING or _is_server_stopping():
             yield None
             return
@@ -83,7 +83,7 @@ class Waiters:
 
 
 class ReadTogether:
-    """Reads rows by id for many callers at once: those who come while the database is asked share the next question."""
+    """Reads rows by id for many callers at once: who comes while it reads shares the next read."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -91,7 +91,7 @@ class ReadTogether:
         self._reader: asyncio.Task[None] | None = None
 
     async def row(self, id: str) -> Any | None:
-        """Give the row as it is at this moment or later, None if there is none; raise what reading raises."""
+        """Return the row as it is at this moment or later, None if there is none."""
         if id not in self._asked:
             self._asked[id] = asyncio.get_running_loop().create_future()
         row = self._asked[id]

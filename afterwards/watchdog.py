@@ -11,7 +11,7 @@ log = logging.getLogger("tasks")
 
 @contextmanager
 def ending_within(seconds: float) -> Iterator[None]:
-    """End the process, with exit status 1 and a line in the log, if the block takes longer than `seconds`."""
+    """End the process, with exit status 1 and a log line, if the block takes longer."""
     timer = threading.Timer(seconds, _end)
     timer.daemon = True
     timer.start()

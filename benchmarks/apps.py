@@ -19,7 +19,7 @@ from afterwards import Afterwards
 from afterwards.attempt import current_task_id
 from afterwards.model import Task, new_task_id
 from afterwards.registry import task
-from afterwards.rows import row_of, store_arguments
+from afterwards.rows import check, row_of
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from asgi_app import lifespan
@@ -150,7 +150,7 @@ async def queue(database_url: str, count: int) -> None:
     database = Database(database_url)
     await database.make_tables()
     new = [Task(new_task_id(), "nothing", stored_nothing, is_async=True) for _ in range(count)]
-    await Store(database).enqueue([row_of(task, store_arguments(task)) for task in new])
+    await Store(database).enqueue([row_of(task, check(task)[1]) for task in new])
     await database.close()
 
 
@@ -166,7 +166,7 @@ def _ours(handlers: Mapping[str, Handler]) -> Starlette:
         middleware=[Middleware(tracing.RequestTracing)],
         lifespan=lifespan,
     )
-    Afterwards(**for_afterwards(settings), tracing=tracing.TRACING).install(app)
+    Afterwards(**for_afterwards(settings), tracing=tracing.skywalking).install(app)
     return app
 
 

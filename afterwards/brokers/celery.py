@@ -1,15 +1,15 @@
-"""The door to Celery for the processes that hand off: its settings, and the broker as they see it."""
+"""The door to Celery for the processes that publish: its settings, and the broker."""
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from celery import Celery
 from kombu.exceptions import KombuError
 from kombu.utils.url import url_to_parts
 
-from afterwards.brokers import BrokerUnavailable, HandOff
+from afterwards.brokers import BrokerUnavailable, Message
+from afterwards.tracing import Tracing
 
 log = logging.getLogger("tasks")
 
@@ -19,10 +19,6 @@ CONNECT_SECONDS = 3.0  # a dead host must not hold up the next try
 SOCKET_SECONDS = 10.0  # nor may one that fell silent
 QUEUE = "tasks"
 PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
-
-# Surrounds a hand-off, given the broker's address, and gives the carrier that travels with it: here
-# the front door puts the trace.
-Surrounding = Callable[[HandOff, str], AbstractContextManager[str]]
 
 
 def address_of(url: str) -> str:
@@ -87,7 +83,7 @@ def _bear_outages_of_redis() -> None:
 
 
 def _bear_garbage_in_redis() -> None:
-    """Drop what no Celery has sent: kombu has taken it off the list, and its error would end the worker."""
+    """Drop what no Celery has sent: kombu has taken it off the list, and would end the worker."""
     from kombu.transport.redis import Channel  # here, because it needs the client of Redis
 
     read = Channel._brpop_read
@@ -108,7 +104,7 @@ def _bear_garbage_in_redis() -> None:
 def _transport_options(url: str, longest: float) -> dict[str, Any]:
     match url.partition("://")[0]:
         case "amqp" | "amqps":
-            # Without confirms: what the broker loses is handed off again.
+            # Without confirms: what the broker loses is published again.
             return {"read_timeout": SOCKET_SECONDS, "write_timeout": SOCKET_SECONDS}
         case "redis" | "rediss":
             return {
@@ -122,24 +118,24 @@ def _transport_options(url: str, longest: float) -> dict[str, Any]:
 
 
 def _above(longest: float) -> int:
-    """Choose after how many seconds Redis and SQS deliver a message again: above the longest task, 12 h at most."""
+    """Choose when (s) Redis and SQS deliver again: above the longest task, 12 h at most."""
     return int(min(43_200, max(3_600, 2 * longest)))
 
 
 class CeleryBroker:
     """The broker behind `app`, as the web processes see it."""
 
-    def __init__(self, app: Any, url: str, surrounding: Surrounding) -> None:
+    def __init__(self, app: Any, url: str, tracing: Tracing) -> None:
         self.address = address_of(url)
         self._app = app
-        self._surrounding = surrounding
+        self._tracing = tracing
         self._connection: Any = None
         self._producer: Any = None
 
-    def send(self, batch: Sequence[HandOff]) -> None:
-        self._asked(lambda: self._send_all(batch))
+    def publish(self, batch: Sequence[Message]) -> None:
+        self._connected(lambda: self._publish_all(batch))
 
-    def _asked(self, ask: Callable[[], T]) -> T:
+    def _connected(self, ask: Callable[[], T]) -> T:
         try:
             self._connect()
             return ask()
@@ -151,7 +147,7 @@ class CeleryBroker:
             raise BrokerUnavailable(str(error) or type(error).__name__) from None
 
     def is_empty(self) -> bool:
-        return self._asked(lambda: int(self._declared().message_count)) == 0
+        return self._connected(lambda: int(self._declared().message_count)) == 0
 
     def _declared(self) -> Any:
         # Not passively, which fails where the broker has lost the queue itself; so do Celery's
@@ -160,19 +156,19 @@ class CeleryBroker:
 
     def _connect(self) -> None:
         if self._connection is None:
-            # Nobody would answer a heartbeat while there is nothing to hand off.
+            # Nobody would answer a heartbeat while there is nothing to publish.
             self._connection = self._app.connection_for_write(heartbeat=0)
             self._connection.ensure_connection(
                 max_retries=1, interval_start=0, timeout=CONNECT_SECONDS
             )
             self._producer = self._app.amqp.Producer(self._connection)
 
-    def _send_all(self, batch: Sequence[HandOff]) -> None:
+    def _publish_all(self, batch: Sequence[Message]) -> None:
         for each in batch:
-            with self._surrounding(each, self.address) as carrier:
-                self._send(each, carrier)
+            with self._tracing.publication(each, self.address) as carrier:
+                self._publish(each, carrier)
 
-    def _send(self, each: HandOff, carrier: str) -> None:
+    def _publish(self, each: Message, carrier: str) -> None:
         self._app.send_task(
             each.name,
             args=[each.id],
@@ -180,10 +176,8 @@ class CeleryBroker:
             headers={"carrier": carrier},
             producer=self._producer,
             retry=True,
-            retry_policy={
-                "max_retries": 1,
-                "interval_start": 0,
-            },  # a connection that went stale; then the row waits
+            # for a connection that went stale; then the row waits
+            retry_policy={"max_retries": 1, "interval_start": 0},
         )
 
 

@@ -1,10 +1,12 @@
 """The door to Celery for the workers that run: its tasks, its messages and its shutdown."""
 
+import asyncio
 import logging
 import os
+import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,17 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker import strategy as celery_strategy
 
+from afterwards import registry
+from afterwards.brokers.celery import make_app
+from afterwards.brokers.consumer import Consumer, LoopThread
+from afterwards.limits import Limits, check
+from afterwards.store.database import Database
+from afterwards.store.tasks import Store
+from afterwards.tracing import NO_TRACING, Tracing
+
 log = logging.getLogger("tasks")
+
+END_SECONDS = 6.0  # for the last words of a process; a task may block its event loop
 
 Run = Callable[[str, str, str], str]  # a task's id, name and carrier; a word for what became of it
 
@@ -25,50 +37,106 @@ Run = Callable[[str, str, str], str]  # a task's id, name and carrier; a word fo
 IGNORED_HEADERS = ("timelimit", "eta", "expires")
 
 
-def serve(
-    app: Any, names: Iterable[str], make_run: Callable[[], Run], *, drain_seconds: float
-) -> None:
-    """Register a Celery task for each name, which runs what `make_run` gives in each process that runs tasks.
+def worker_app(
+    broker_url: str,
+    make_database: Callable[[], Database],
+    *,
+    limits: Limits,
+    drain_seconds: float = 20.0,
+    tracing: Tracing = NO_TRACING,
+) -> Any:
+    """Make the Celery application whose workers run every registered task function.
 
-    A forked process makes it when it starts, any other with its first task. After SIGTERM what runs
-    gets `drain_seconds` to end.
+    `make_database` is called in each process that runs tasks: connections survive no fork. After
+    SIGTERM what runs gets `drain_seconds` to end.
     """
-    made: list[Run] = []
-    making = threading.Lock()
-
-    def run(id: str, name: str, carrier: str) -> str:
-        with making:
-            if not made:
-                made.append(make_run())
-        return made[0](id, name, carrier)
-
-    def make_early(**_: object) -> None:
-        with making:
-            made[:] = [make_run()]
-
-    signals.worker_process_init.connect(make_early, weak=False)
+    check("drain_seconds", drain_seconds)
+    # The processes that this worker forks have identities that begin so.
+    share = _Share(make_database, limits, tracing, family=f"celery-{secrets.token_hex(4)}-")
+    app = make_app(broker_url, longest=registry.longest(limits.timeout))
+    signals.worker_process_init.connect(share.renew, weak=False)
     signals.setup_logging.connect(_leave_logging, weak=False)
     signals.worker_init.connect(_warn_of_sigterm, weak=False)
     signals.worker_ready.connect(partial(_end_in_time, drain_seconds), weak=False)
-    for name in names:
-        _register(app, name, run)
+    for name in registry.names():
+        _register(app, name, share.run)
+    _at_end(share)
+    return app
 
 
-def at_end(of_process: Callable[[], None], of_worker: Callable[[], None]) -> None:
-    """Call the first in each process that runs tasks when it ends, and the second in the worker after a cold shutdown.
+class _Share:
+    """What one process of a worker runs tasks with.
+
+    A forked process begins it when it starts, because threads survive no fork; any other with its
+    first task.
+    """
+
+    def __init__(
+        self, make_database: Callable[[], Database], limits: Limits, tracing: Tracing, family: str
+    ) -> None:
+        self._make_database = make_database
+        self._limits = limits
+        self._tracing = tracing
+        self._family = family
+        self._making = threading.Lock()
+        self._begun: tuple[LoopThread, Consumer] | None = None
+
+    def run(self, id: str, name: str, carrier: str) -> str:
+        """Run the task in this process; return a word for what became of it."""
+        with self._making:
+            loop, consumer = self._begun = self._begun or self._begin()
+        return loop.run(consumer.run(id, name, carrier))
+
+    def renew(self, **_: object) -> None:
+        """Begin in a process that was just forked."""
+        with self._making:
+            self._begun = self._begin()
+
+    def end(self) -> None:
+        """Give back what still runs in this process."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        loop, consumer = begun
+        try:
+            loop.run(consumer.end(), END_SECONDS)
+            loop.run(self._tracing.stop(), END_SECONDS)
+        except TimeoutError:
+            log.critical("a task blocks the event loop; others will rescue what is held here")
+
+    async def release(self) -> None:
+        """Give back what a process of this worker still held when it was killed."""
+        database = self._make_database()
+        try:
+            await Store(database).release_family(self._family)
+        finally:
+            await database.close()
+
+    def _begin(self) -> tuple[LoopThread, Consumer]:
+        self._tracing.start(has_broker=True)
+        loop = LoopThread()
+        return loop, loop.run(self._consumer())
+
+    async def _consumer(self) -> Consumer:
+        consumer = Consumer(self._make_database(), self._limits, self._tracing, family=self._family)
+        await consumer.begin()
+        return consumer
+
+
+def _at_end(share: _Share) -> None:
+    """End the share of each process when it ends, and release all after a cold shutdown.
 
     Celery knows no way to cut off tasks in threads of its own process, and its cold shutdown fails
     over them. Here there is one: the end of what runs them.
     """
 
     def end_of_worker(*, how: str, **_: object) -> None:
-        if (
-            how == "Cold"
-        ):  # by now its processes have ended; a warm shutdown has waited for their tasks
-            of_worker()
+        # By now its processes have ended; a warm shutdown has waited for their tasks.
+        if how == "Cold":
+            asyncio.run(share.release())
 
-    BasePool.terminate_job = lambda *_: of_process()  # a pool of processes has its own
-    signals.worker_process_shutdown.connect(lambda **_: of_process(), weak=False)
+    BasePool.terminate_job = lambda *_: share.end()  # a pool of processes has its own
+    signals.worker_process_shutdown.connect(lambda **_: share.end(), weak=False)
     signals.worker_shutting_down.connect(end_of_worker, weak=False)
 
 
@@ -85,12 +153,13 @@ def _leave_logging(**_: object) -> None:
 def _warn_of_sigterm(**_: object) -> None:
     if REMAP_SIGTERM != "SIGQUIT":
         log.warning(
-            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills them"
+            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills "
+            "them"
         )
 
 
 def _end_in_time(seconds: float, *, sender: Any, **_: object) -> None:
-    """Have SIGTERM end the worker as soon as what runs has ended, and after so many seconds all the same.
+    """Have SIGTERM end the worker once what runs has ended, at the latest after so many seconds.
 
     Celery's own soft shutdown sleeps for the whole time, in its signal handler, whatever has ended
     meanwhile.
@@ -112,7 +181,7 @@ def _end_in_time(seconds: float, *, sender: Any, **_: object) -> None:
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Take messages as Celery does, but refuse one that would end the worker, and a second one of the same task.
+    """Take messages as Celery does, but neither one that would end the worker, nor one twice.
 
     Celery counts its requests by their ids: of two, the shutdown would miss the one that runs.
     """

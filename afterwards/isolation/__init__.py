@@ -1,4 +1,4 @@
-"""A task with crashes behind it in a process of its own, so that the next crash is certainly its own.
+"""Runs a task with crashes behind it in a process of its own: the next crash is its own.
 
 `afterwards.isolation.child` runs there, and `afterwards.isolation.parent` holds it.
 """
@@ -112,7 +112,7 @@ def _request(task: Task, timeout: float) -> bytes:
 
 
 def _path(task: Task) -> list[str]:
-    """Tell where modules are found: Celery, for one, takes from `sys.path` again where it has found its own."""
+    """Return where modules are found: Celery takes its own place from `sys.path` again."""
     roots = []
     for name in (__name__, task.function.__module__):
         file = Path(getattr(sys.modules.get(name), "__file__", None) or os.devnull)
@@ -122,7 +122,7 @@ def _path(task: Task) -> list[str]:
 
 
 def _home(task: Task) -> tuple[str, str | None]:
-    """Tell which module to import for the task function; a program that was started as a file has no name for it."""
+    """Return the task function's module, and its file where a program was started as a file."""
     name = task.function.__module__
     if name not in ("__main__", "__mp_main__"):
         return name, None

@@ -17,7 +17,10 @@ from typing import IO, Any
 
 from afterwards.isolation.child import SIGNALS
 
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from afterwards.isolation.child import main; main()"
+START = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from afterwards.isolation.child import main; main()"
+)
 
 
 @dataclass
@@ -36,7 +39,7 @@ Request = tuple[bytes, Context, Future[Said]]
 
 
 class Child:
-    """A child process, in the hands of a thread that lives as long: Linux ends the one with the other."""
+    """A child process, held by a thread that lives as long: Linux ends the one with the other."""
 
     def __init__(self, path: list[str]) -> None:
         self.asked = 0

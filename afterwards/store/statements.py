@@ -14,6 +14,7 @@ from sqlalchemy import (
     exists,
     func,
     literal,
+    literal_column,
     or_,
     select,
     update,
@@ -143,7 +144,13 @@ _CLAIMED = {
     "started_at": clock(),
     "finished_at": None,
 }
-CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*tasks.c)
+# Whoever settles it claims at once what follows. As text: for SQLite, SQLAlchemy takes the tables'
+# names out of what is returned.
+_IS_FOLLOWED = literal_column(
+    "EXISTS (SELECT 1 FROM tasks AS follower WHERE follower.follows = tasks.id)", Boolean()
+)
+_ROW = (*tasks.c, _IS_FOLLOWED.label("is_followed"))
+CLAIM = update(tasks).where(tasks.c.id.in_(select(_DUE.c.id))).values(_CLAIMED).returning(*_ROW)
 # Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
 # whole backlog for one row.
@@ -157,7 +164,7 @@ CLAIM_ONE = (
         tasks.c.run_at <= clock(),
     )
     .values(_CLAIMED)
-    .returning(*tasks.c)
+    .returning(*_ROW)
 )
 
 _DUE_FOR_HAND_OFF = (

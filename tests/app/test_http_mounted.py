@@ -32,7 +32,7 @@ class Owner:
         self.store = kit.store
         self.process = self
         self.woken = 0
-        self.cancel = kit.engine.cancel
+        self.cancel = kit.process.cancel
 
     def wake(self) -> None:
         self.woken += 1

@@ -19,7 +19,7 @@ ADA = {"email": "ada@example.com", "username": "ada"}
 
 
 async def drained(app: Starlette) -> None:
-    app.state.afterwards.worker.look()
+    app.state.afterwards.process.wake()
     async with asyncio.timeout(10):
         while await left(app) != NOTHING:  # noqa: ASYNC110 - the truth is in the database
             await asyncio.sleep(0.01)
@@ -29,7 +29,7 @@ async def left(app: Starlette) -> tuple[int, int, float]:
     state = app.state.afterwards
     return (
         await state.store.count_due(1),
-        state.engine.load()["running"],
+        state.process.slots.load()["running"],
         await state.store.oldest_waiting(),
     )
 

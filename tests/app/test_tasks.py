@@ -52,7 +52,7 @@ async def dead_task(
         await connection.exec_driver_sql(
             "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
         )
-    app.state.afterwards.worker.look()
+    app.state.afterwards.process.wake()
     return task_id
 
 
@@ -427,7 +427,7 @@ async def test_a_refused_request_leaves_its_key_free(
 async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.state.afterwards.worker._backlog, "_most", 0)
+    monkeypatch.setattr(app.state.afterwards.process.backlog, "_most", 0)
     response = await client.post("/action")
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
@@ -438,7 +438,7 @@ async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
 async def test_a_user_whose_task_cannot_be_stored_is_not_added(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app.state.afterwards.worker._backlog, "_most", 0)
+    monkeypatch.setattr(app.state.afterwards.process.backlog, "_most", 0)
     assert (await client.post("/users/", json=ADA)).status_code == 503
     assert (await client.get("/users/")).json() == []
 

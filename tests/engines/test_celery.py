@@ -1,4 +1,4 @@
-"""The door to Celery: what it is set to, and what a hand-off puts into a real broker."""
+"""The door to Celery: what it is set to, and what publishing puts into a real broker."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from afterwards.brokers import BrokerUnavailable, HandOff
+from afterwards.brokers import BrokerUnavailable, Message
+from afterwards.tracing import NoTracing
 from tests import serving
 from tests.brokers import Broker, free_port
 
@@ -15,14 +16,15 @@ celery = pytest.importorskip(
 )
 
 
-@contextmanager
-def carried(task: HandOff, address: str) -> Iterator[str]:
-    yield f"{task.carrier} over {address}"
+class Carrying(NoTracing):
+    @contextmanager
+    def publication(self, message: Message, address: str) -> Iterator[str]:
+        yield f"{message.carrier} over {address}"
 
 
 def broker_at(url: str) -> Any:
     app = celery.make_app(url, longest=60)
-    return celery.CeleryBroker(app, url, carried)
+    return celery.CeleryBroker(app, url, Carrying())
 
 
 @pytest.mark.parametrize(
@@ -60,19 +62,19 @@ def test_a_worker_acknowledges_late_takes_no_more_than_it_runs_and_reads_json_on
 @pytest.mark.parametrize("scheme", ["amqp://me:hunter2@", "redis://:hunter2@"])
 def test_a_broker_that_is_not_there_is_said_to_be_away_without_the_password(scheme: str) -> None:
     with pytest.raises(BrokerUnavailable) as refused:
-        broker_at(f"{scheme}127.0.0.1:{free_port()}").send([])
+        broker_at(f"{scheme}127.0.0.1:{free_port()}").publish([])
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", ["rabbitmq", "redis"])
-def test_a_hand_off_names_the_task_and_carries_its_trace(
+def test_a_message_names_the_task_and_carries_its_trace(
     brokers: Callable[[str], Broker], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(celery, "QUEUE", f"test-of-{kind}")
     broker = broker_at(brokers(kind).url)
     assert broker.is_empty()  # also where the queue is not there
-    broker.send([HandOff(f"task-{number}", "a_name", "a trace") for number in range(3)])
-    broker.send([])
+    broker.publish([Message(f"task-{number}", "a_name", "a trace") for number in range(3)])
+    broker.publish([])
     serving.until(lambda: not broker.is_empty(), 10)  # the server counts in its own time
     received = []
     with broker._connection.SimpleQueue(f"test-of-{kind}") as queue:

@@ -8,17 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from afterwards import isolation, registry
-from afterwards.model import Attempt, Outcome, Task, new_task_id
+from afterwards.model import Attempt, Lane, Outcome, Task, new_task_id
 from afterwards.retries import GiveUp, Poison, RetryAfter, settlement
-from afterwards.slots import LocalEngine
-from afterwards.turns import Room
+from afterwards.slots import Slots
+from afterwards.tracing import NO_TRACING
+from afterwards.turns import Limit
 from tests.engines import alone_tasks
 from tests.serving import until
 
@@ -34,23 +34,21 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def engine() -> AsyncIterator[LocalEngine]:
-    engine = LocalEngine(
-        max_running=10, threads=2, timeout=30, surrounding=lambda attempt: nullcontext()
-    )
-    yield engine
-    await engine.drain(0, lambda task: None)
+async def slots() -> AsyncIterator[Slots]:
+    slots = Slots(max_running=10, threads=2, timeout=30, tracing=NO_TRACING)
+    yield slots
+    await slots.drain(0, lambda task: None)
 
 
 @pytest.fixture
-def run(engine: LocalEngine) -> Run:
+def run(slots: Slots) -> Run:
     async def run(function: Callable[..., Any], *, crashes: int = 2, **arguments: Any) -> Attempt:
         ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
         async def end(attempt: Attempt) -> None:
             ended.set_result(attempt)
 
-        engine.start([[a_task(function, crashes, **arguments)]], end)
+        slots.start([[a_task(function, crashes, **arguments)]], end)
         async with asyncio.timeout(PATIENCE):
             return await ended
 
@@ -195,7 +193,7 @@ async def test_what_was_imported_from_a_place_that_is_forgotten_is_found(
 
 @pytest.mark.parametrize("end", ["cancel", "drain"])
 async def test_what_is_cut_off_is_released_and_its_process_killed(
-    engine: LocalEngine, tmp_path: Path, end: str
+    slots: Slots, tmp_path: Path, end: str
 ) -> None:
     ended: list[Attempt] = []
 
@@ -203,11 +201,11 @@ async def test_what_is_cut_off_is_released_and_its_process_killed(
         ended.append(attempt)
 
     task, path = a_task(alone_tasks.writes_and_waits, path=f"{tmp_path}/pid"), tmp_path / "pid"
-    engine.start([[task]], keep)
+    slots.start([[task]], keep)
     await asyncio.to_thread(until, lambda: path.exists() and path.read_text(), PATIENCE)
     if end == "cancel":
-        engine.cancel(task.id)
-    await engine.drain(0 if end == "drain" else 5, lambda task: None)
+        slots.cancel(task.id)
+    await slots.drain(0 if end == "drain" else 5, lambda task: None)
     assert [each.outcome for each in ended] == [Outcome.RELEASED]
     until(lambda: not is_alive(int(path.read_text())), 10)
 
@@ -234,43 +232,41 @@ async def test_what_no_child_can_import_runs_here_until_it_has_crashed_too_often
     assert "cannot run in a process of its own" in str(attempt.error)
 
 
-async def test_one_runs_alone_and_few_suspects_at_first(engine: LocalEngine, run: Run) -> None:
-    assert engine.free_for_suspects() == {Room.SUSPECTS: 4, Room.ALONE: 1}
+async def test_one_runs_alone_and_few_suspects_at_first(slots: Slots, run: Run) -> None:
+    assert slots.free(Lane.COROUTINE) == {Limit.SLOTS: 10, Limit.SUSPECTS: 4, Limit.ALONE: 1}
     for crashes in (0, 1, 2):
-        engine.start([[a_task(alone_tasks.hangs, crashes)]])
-    assert engine.free_for_suspects() == {Room.SUSPECTS: 3, Room.ALONE: 0}
-    assert engine.free(in_thread=False) == 8  # what runs alone takes none of these
-    await engine.drain(0, lambda task: None)
+        slots.start([[a_task(alone_tasks.hangs, crashes)]])
+    # What runs alone takes no slot of its lane.
+    assert slots.free(Lane.COROUTINE) == {Limit.SLOTS: 8, Limit.SUSPECTS: 3, Limit.ALONE: 0}
+    await slots.drain(0, lambda task: None)
 
 
-async def test_what_waits_to_run_alone_is_released_by_a_drain(engine: LocalEngine) -> None:
+async def test_what_waits_to_run_alone_is_released_by_a_drain(slots: Slots) -> None:
     ended: list[Attempt] = []
 
     async def keep(attempt: Attempt) -> None:
         ended.append(attempt)
 
-    engine.start([[a_task(alone_tasks.hangs)], [a_task(alone_tasks.hangs)]], keep)
+    slots.start([[a_task(alone_tasks.hangs)], [a_task(alone_tasks.hangs)]], keep)
     await asyncio.sleep(0)  # one turn of the loop, for the attempts to take their slots
-    await engine.drain(0, lambda task: None)
+    await slots.drain(0, lambda task: None)
     assert [each.outcome for each in ended] == [Outcome.RELEASED] * 2
-    assert engine.free_for_suspects()[Room.ALONE] == 1
+    assert slots.free(Lane.COROUTINE)[Limit.ALONE] == 1
 
 
-async def test_each_suspect_that_ends_makes_room_for_one_more(
-    engine: LocalEngine, run: Run
-) -> None:
+async def test_each_suspect_that_ends_makes_room_for_one_more(slots: Slots, run: Run) -> None:
     for number in range(3):
         await run(alone_tasks.tells, crashes=1, word="x")
         await asyncio.sleep(0)
-        assert engine.free_for_suspects()[Room.SUSPECTS] == 5 + number
+        assert slots.free(Lane.COROUTINE)[Limit.SUSPECTS] == 5 + number
     await run(alone_tasks.tells, crashes=0, word="x")
-    assert engine.free_for_suspects()[Room.SUSPECTS] == 7
+    assert slots.free(Lane.COROUTINE)[Limit.SUSPECTS] == 7
 
 
 PARENT = """
 import asyncio, sys
-from contextlib import nullcontext
-from afterwards.slots import LocalEngine
+from afterwards.slots import Slots
+from afterwards.tracing import NO_TRACING
 from afterwards.model import Task
 from afterwards.registry import task
 
@@ -281,9 +277,9 @@ async def of_a_script(path: str) -> None:
     await asyncio.Event().wait()
 
 async def main() -> None:
-    engine = LocalEngine(max_running=1, threads=1, timeout=60, surrounding=lambda attempt: nullcontext())
+    slots = Slots(max_running=1, threads=1, timeout=60, tracing=NO_TRACING)
     path = {"path": sys.argv[1]}
-    engine.start([[Task("task-1", "alone.of_a_script", of_a_script, True, kwargs=path, crashes=2)]])
+    slots.start([[Task("task-1", "alone.of_a_script", of_a_script, True, kwargs=path, crashes=2)]])
     await asyncio.sleep(60)
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 import asgi_app
-from afterwards import heartbeat, idempotency, registry
+from afterwards import idempotency, registry, rescue
 from afterwards.attempt import current_task_id
 from afterwards.background import InOrder
 from afterwards.registry import task
@@ -285,7 +285,7 @@ if doom := os.environ.get("DIE_ONCE"):
 if failure := os.environ.get("FAIL_ONCE"):
     FAILURES[failure]()
 if silence := os.environ.get("DEAD_SECONDS"):
-    heartbeat.DEAD_SECONDS, heartbeat.BEAT_SECONDS = float(silence), float(silence) / 5
+    rescue.DEAD_SECONDS, rescue.BEAT_SECONDS = float(silence), float(silence) / 5
 
 
 async def do(request: Request) -> Response:

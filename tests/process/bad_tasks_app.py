@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from afterwards import Afterwards
 from afterwards.attempt import current_task_id
 from afterwards.registry import task
+from asgi_app import ServiceTasks
 from web import logs
 
 
@@ -88,6 +88,6 @@ app = Starlette(
         attaching(fails, takes_a_second),
     ],
 )
-Afterwards(os.environ["DATABASE_URL"], threads=2, drain_seconds=float(os.environ["DRAIN"])).install(
-    app
-)
+ServiceTasks(
+    os.environ["DATABASE_URL"], threads=2, drain_seconds=float(os.environ["DRAIN"])
+).install(app)

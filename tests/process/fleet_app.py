@@ -7,7 +7,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from afterwards.brokers import HandOff
+from afterwards.brokers import Message
 from afterwards.store import tasks as store
 
 if "CELERY_BROKER_URL" in os.environ:
@@ -22,11 +22,11 @@ from web.routing import Route  # noqa: E402
 
 if os.environ.get("DIE_ONCE") == "before the hand-off":
 
-    def die_instead(batch: Sequence[HandOff]) -> None:
+    def die_instead(batch: Sequence[Message]) -> None:
         if batch:
             bad_days_app.die()
 
-    setattr(CeleryBroker, "send", lambda self, batch: die_instead(batch))  # noqa: B010
+    setattr(CeleryBroker, "publish", lambda self, batch: die_instead(batch))  # noqa: B010
 
 
 async def remembered() -> None:

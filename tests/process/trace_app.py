@@ -98,7 +98,7 @@ async def resumes(request: Request) -> Response:
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    afterwards.engine.start([stored])
+    afterwards.process.slots.start([stored])
     return PlainTextResponse("ok")
 
 
@@ -170,6 +170,6 @@ afterwards = Afterwards(
     settings.database_url,
     timeout=settings.request_timeout,
     drain_seconds=settings.drain_seconds,
-    tracing=tracing.TRACING,
+    tracing=tracing.skywalking,
 )
 afterwards.install(app)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from afterwards import heartbeat
-from afterwards.heartbeat import BEAT_SECONDS, DEAD_SECONDS, Heartbeat
+from afterwards.heartbeat import Heartbeat
+from afterwards.rescue import BEAT_SECONDS, DEAD_SECONDS
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 

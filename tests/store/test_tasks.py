@@ -12,7 +12,7 @@ from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
-from afterwards.turns import Room
+from afterwards.turns import Limit
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +58,7 @@ async def claimed(
     suspects: int = 100,
     alone: int = 100,
 ) -> list[str]:
-    free = {Room.SLOTS: most, Room.SUSPECTS: suspects, Room.ALONE: alone}
+    free = {Limit.SLOTS: most, Limit.SUSPECTS: suspects, Limit.ALONE: alone}
     return [each.id for each in await store.claim(worker, in_thread=in_thread, free=free)]
 
 

@@ -3,20 +3,20 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
 
-from afterwards import heartbeat, upkeep
-from afterwards.slots import LocalEngine
+from afterwards import rescue, upkeep
+from afterwards.limits import Limits
+from afterwards.process import Process
 from afterwards.store import database as database_module
 from afterwards.store import sqlite_writer, statements
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.upkeep import Upkeep
-from afterwards.worker import Worker
 from tests.databases import empty_database
 
 pytestmark = pytest.mark.anyio
@@ -101,19 +101,16 @@ async def test_a_long_pruning_delays_no_heartbeat(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(rescue, "BEAT_SECONDS", 0.01)
     monkeypatch.setattr(store, "prune", lambda *_: never.wait())
-    engine = LocalEngine(
-        max_running=1, threads=1, timeout=1, surrounding=lambda attempt: nullcontext()
-    )
-    worker = Worker(store, engine, max_queued=1, keep_days=1)
-    await worker.begin()
+    process = Process(store, Limits())
+    await process.begin()
     async with asyncio.timeout(30):
         while True:
             if min((await store.beats()).values()) >= 10:
                 break
             await asyncio.sleep(0.01)
-    await worker.drain(0.1)
+    await process.drain(0.1)
 
 
 async def test_tables_of_an_earlier_version_get_their_indexes(database: Database) -> None:

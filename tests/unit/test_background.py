@@ -1,8 +1,9 @@
 """The seam: what becomes of whatever a plain Starlette handler attaches."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -11,13 +12,12 @@ from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Scope
 
 from afterwards import Afterwards, InOrder, Later, task
 from afterwards.background import Groups
 from afterwards.errors import NotStorable
 from afterwards.model import Task
-from afterwards.tracing import Untraced
+from afterwards.tracing import NoTracing
 from tasks import log_action, write_audit_record
 
 pytestmark = pytest.mark.anyio
@@ -40,11 +40,11 @@ class Given(Afterwards):
         return [[task.name for task in tasks] for tasks in self.sequences]
 
 
-class Carrying(Untraced):
+class Carrying(NoTracing):
     def __init__(self, carrier: str) -> None:
         self._carrier = carrier
 
-    def carrier(self, scope: Scope | None) -> str:
+    def carrier(self, scope: Mapping[str, Any] | None) -> str:
         return self._carrier
 
 

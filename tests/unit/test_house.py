@@ -93,6 +93,19 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
     assert not used & {"environ", "getenv"}
 
 
+# A child ends itself; the watchdog is there for a service that asks for it.
+MAY_EXIT = {"afterwards.isolation.child", "afterwards.watchdog"}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path.is_relative_to(ROOT / "afterwards")], ids=_name
+)
+def test_the_library_ends_no_process(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    used = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert not used & {"_exit", "exit", "abort"} or _name(path) in MAY_EXIT
+
+
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_every_module_says_what_it_is(path: Path) -> None:
     first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
@@ -101,7 +114,7 @@ def test_every_module_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_what_is_for_tests_is_not_imported(path: Path) -> None:
-    for_tests = {"afterwards.testing", "afterwards.inline"}
+    for_tests = {"afterwards.testing"}
     assert _is_within(_name(path), for_tests) or not {
         name for name in _imports(path) if _is_within(name, for_tests)
     }

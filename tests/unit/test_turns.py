@@ -1,6 +1,6 @@
 import pytest
 
-from afterwards.turns import Queue, Room, Shares, Turns, rooms_of
+from afterwards.turns import Limit, Queue, Shares, Turns, limits_of
 
 
 def queue(name: str, crashes: int = 0) -> Queue:
@@ -9,7 +9,7 @@ def queue(name: str, crashes: int = 0) -> Queue:
 
 def shared(waiting: dict[Queue, int], **free: int) -> dict[str, int]:
     """Share once among queues of so many waiting tasks, in this order."""
-    shares = Shares({Room(room): count for room, count in free.items()})
+    shares = Shares({Limit(limit): count for limit, count in free.items()})
     shares.begin(waiting)
     got = {}
     for each, count in waiting.items():
@@ -47,10 +47,11 @@ def test_what_runs_alone_takes_no_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("crashes", "room"), [(0, Room.SLOTS), (1, Room.SUSPECTS), (2, Room.ALONE), (9, Room.ALONE)]
+    ("crashes", "limit"),
+    [(0, Limit.SLOTS), (1, Limit.SUSPECTS), (2, Limit.ALONE), (9, Limit.ALONE)],
 )
-def test_crashes_decide_what_a_task_takes_a_part_of(crashes: int, room: Room) -> None:
-    assert room in rooms_of(crashes)
+def test_crashes_decide_what_a_task_takes_a_part_of(crashes: int, limit: Limit) -> None:
+    assert limit in limits_of(crashes)
 
 
 def test_who_was_served_last_comes_last() -> None:

@@ -1,9 +1,8 @@
-"""The inline engine runs nothing by itself, and one task at a time when asked; the kit over it runs what is due."""
+"""The kit runs nothing by itself, and what is due one task at a time when it is asked to."""
 
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
-from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,8 +18,7 @@ from starlette.routing import Route
 from afterwards import Afterwards, Later
 from afterwards.attempt import current_task_id
 from afterwards.errors import ArgumentsRefused, UnknownTask
-from afterwards.inline import InlineEngine
-from afterwards.model import Attempt, Outcome, Task, new_task_id
+from afterwards.model import Outcome, Task, new_task_id
 from afterwards.registry import task
 from afterwards.retries import GiveUp, RetryAfter
 from afterwards.testing import TaskKit
@@ -40,11 +38,6 @@ def nothing_done() -> None:
 async def kit(database_url: str) -> AsyncIterator[TaskKit]:
     async with TaskKit(database_url) as kit:
         yield kit
-
-
-@pytest.fixture
-def engine() -> InlineEngine:
-    return InlineEngine(timeout=30, surrounding=lambda attempt: nullcontext())
 
 
 @task("kit: notes")
@@ -98,64 +91,39 @@ def a_task(function: Callable[..., Any], *args: Any) -> Task:
     )
 
 
-# --- the engine ---
+# --- in memory ---
 
 
-async def test_nothing_runs_before_it_is_asked_for_and_then_in_the_order_of_starting(
-    engine: InlineEngine,
-) -> None:
-    ended: list[Attempt] = []
-
-    async def keep(attempt: Attempt) -> None:
-        ended.append(attempt)
-
-    engine.start([[a_task(notes, 1), a_task(notes_in_a_thread, 2)], [a_task(notes, 3)]], keep)
+async def test_what_lives_in_memory_waits_too(kit: TaskKit) -> None:
+    groups = [[a_task(notes, 1), a_task(notes_in_a_thread, 2)], [a_task(notes, 3)]]
+    kit.process.start_in_memory(groups)
     await asyncio.sleep(0)
     assert done == []
-    assert engine.load() == {"running": 0, "waiting": 3}
-    assert engine.free(in_thread=False) == 0
-    attempts = await engine.run()
+    attempts = await kit.drain()
     assert done == [1, 2, 3]
-    assert attempts == ended
     assert {attempt.outcome for attempt in attempts} == {Outcome.SUCCEEDED}
-    assert engine.free(in_thread=True) == 1
-    assert await engine.run() == []
+    assert await kit.drain() == []
 
 
-async def test_a_failing_attempt_is_an_outcome_and_the_next_one_runs(engine: InlineEngine) -> None:
-    engine.start([[a_task(fails), a_task(notes, 1)]])
-    assert [attempt.outcome for attempt in await engine.run()] == [
+async def test_a_failing_attempt_stops_no_other(kit: TaskKit) -> None:
+    kit.process.start_in_memory([[a_task(fails), a_task(notes, 1)]])
+    assert [attempt.outcome for attempt in await kit.drain()] == [
         Outcome.FAILED,
         Outcome.SUCCEEDED,
     ]
 
 
-async def test_what_is_cancelled_while_it_is_held_does_not_run(engine: InlineEngine) -> None:
-    first, second = a_task(notes, 1), a_task(notes, 2)
-    engine.start([[first], [second]])
-    engine.cancel(first.id)
-    assert [attempt.task for attempt in await engine.run()] == [second]
-
-
-async def test_who_is_cancelled_while_it_runs_a_task_is_cancelled(engine: InlineEngine) -> None:
-    engine.start([[a_task(hangs_for_long)], [a_task(notes, 1)]])
+async def test_who_is_cancelled_cancels_the_task(kit: TaskKit) -> None:
+    kit.process.start_in_memory([[a_task(hangs_for_long)], [a_task(notes, 1)]])
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await engine.run()
+            await kit.drain()
     assert done == ["hangs"]
-    assert engine.load() == {"running": 0, "waiting": 1}
+    [attempt] = await kit.drain()
+    assert attempt.task.name == "notes"
 
 
-async def test_what_is_held_at_the_drain_is_told_of_and_forgotten(engine: InlineEngine) -> None:
-    held = a_task(notes, 1)
-    told: list[Task] = []
-    engine.start([[held]])
-    await engine.drain(60, told.append)
-    assert told == [held]
-    assert await engine.run() == []
-
-
-# --- the kit ---
+# --- stored ---
 
 
 async def test_a_task_waits_for_the_drain_and_its_result_is_kept(kit: TaskKit) -> None:

@@ -1,4 +1,4 @@
-"""The worker that hands off: what a broker is told, and when."""
+"""The publisher: what a broker is told, and when."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from afterwards.brokers import HandOff
-from afterwards.brokers.publisher import HandOffWorker
+from afterwards.brokers import Message
+from afterwards.limits import Limits
 from afterwards.model import Task, new_task_id
+from afterwards.process import Process
 from afterwards.registry import task
-from afterwards.slots import LocalEngine
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
-from tracing import attempt_span
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +33,7 @@ class Told:
     def __init__(self) -> None:
         self.ids: list[str] = []
 
-    def send(self, batch: Sequence[HandOff]) -> None:
+    def publish(self, batch: Sequence[Message]) -> None:
         self.ids.extend(each.id for each in batch)
 
     def is_empty(self) -> bool:
@@ -47,14 +46,14 @@ class TalkedAt(Told):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.get_running_loop()
-        self.worker: HandOffWorker | None = None
+        self.worker: Process | None = None
 
-    def send(self, batch: Sequence[HandOff]) -> None:
-        super().send(batch)
+    def publish(self, batch: Sequence[Message]) -> None:
+        super().publish(batch)
         if self.worker:
             asyncio.run_coroutine_threadsafe(self.answer_another(self.worker), self.loop).result()
 
-    async def answer_another(self, worker: HandOffWorker) -> None:
+    async def answer_another(self, worker: Process) -> None:
         worker.start([new_task()])
 
 
@@ -66,9 +65,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await database.close()
 
 
-def handing_off(store: Store, broker: Told) -> HandOffWorker:
-    engine = LocalEngine(max_running=1, threads=1, timeout=1, surrounding=attempt_span)
-    return HandOffWorker(store, engine, broker, max_queued=100, keep_days=1)
+def publishing(store: Store, broker: Told) -> Process:
+    return Process(store, Limits(), broker=broker)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -77,9 +75,9 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_answered_is_handed_off_once(store: Store) -> None:
+async def test_what_was_answered_is_published_once(store: Store) -> None:
     broker = Told()
-    worker = handing_off(store, broker)
+    worker = publishing(store, broker)
     await worker.begin()
     new = new_task()
     await worker.accept([new])
@@ -91,7 +89,7 @@ async def test_what_was_answered_is_handed_off_once(store: Store) -> None:
 
 async def test_a_steady_load_does_not_hold_up_what_is_due(store: Store) -> None:
     broker = TalkedAt()
-    worker = handing_off(store, broker)
+    worker = publishing(store, broker)
     await worker.begin()
     broker.worker = worker
     worker.start([new_task()])

@@ -1,0 +1,140 @@
+"""Accepts tasks: what a request waits for before its answer, and starts after it."""
+
+import asyncio
+import math
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+from afterwards.backlog import Backlog
+from afterwards.brokers.publisher import Publisher
+from afterwards.model import Task
+from afterwards.refused import Refused
+from afterwards.rows import check, claimed, row_of
+from afterwards.store.database import Connection
+from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+from afterwards.store.tasks import Store
+from afterwards.worker import Worker
+
+COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
+UNCOUNTED = nullcontext()  # for tasks that have slots, as most have
+
+
+class Intake:
+    """Stores tasks: claimed at once where a worker of this process has a free slot for them.
+
+    Where there is a publisher it publishes them; where there is neither, others run them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        backlog: Backlog,
+        refused: Refused,
+        *,
+        worker: Worker | None,
+        publisher: Publisher | None,
+    ) -> None:
+        self._store = store
+        self._backlog = backlog
+        self._refused = refused
+        self._worker = worker
+        self._publisher = publisher
+        # They have a slot, and start when their answers have gone; with the moment of their commit.
+        self._reserved: dict[str, tuple[Task, float]] = {}
+
+    async def accept(self, tasks: Sequence[Task]) -> None:
+        """Store the tasks in one commit.
+
+        Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored, or
+        ever runs.
+        """
+        self._backlog.refuse_excess(sum(not task.waits for task in tasks))
+        checked = [(task, *check(task)) for task in tasks]
+        rows = [
+            self._row(task, text, self._reserve(task, kwargs)) for task, kwargs, text in checked
+        ]
+        waiting = sum(
+            not row["worker"] and not task.waits for task, row in zip(tasks, rows, strict=True)
+        )
+        with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
+            await self._commit(rows)
+        for task in tasks:
+            task.stored = True
+
+    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
+        """Store the tasks in the caller's transaction; otherwise as `accept`."""
+        count = sum(not task.waits for task in tasks)
+        self._backlog.refuse_excess(count)
+        rows = [self._row(task, check(task)[1], "") for task in tasks]
+        with self._backlog.reserved(count):
+            await self._store.enqueue_within(connection, rows)
+        for task in tasks:
+            task.stored = True
+
+    def start(self, tasks: Sequence[Task]) -> None:
+        """Start those tasks that have a slot, have the others claimed: their answer has gone."""
+        if self._publisher:
+            self._publisher.publish(tasks)
+            return
+        for task in tasks:
+            self._start(task.id)
+
+    def start_committed(self, before: float = COMMITTING) -> None:
+        """Start what was committed before that moment, whether or not its answer has gone."""
+        for id, (_, committed_at) in list(self._reserved.items()):
+            if committed_at < before:
+                self._start(id)
+
+    def cancel(self, id: str) -> Task | None:
+        """Release the slot that the task has, if it has one."""
+        task, _ = self._reserved.pop(id, (None, 0.0))
+        if task and self._worker:
+            self._worker.slots.unreserve(task.lane)
+        return task
+
+    def held(self) -> set[str]:
+        """List the tasks that this process is about to start, or that are never to run."""
+        return {*self._reserved, *self._refused.ids}
+
+    def _row(self, task: Task, arguments: str, worker: str) -> dict[str, Any]:
+        after = self._publisher.publish_after if self._publisher else 0.0
+        return row_of(task, arguments, worker=worker, publish_after=after)
+
+    def _reserve(self, task: Task, kwargs: dict[str, Any]) -> str:
+        """Reserve a slot for a task that is due; return whose claim it is stored under, if any."""
+        if task.waits or self._worker is None:
+            return ""
+        if identity := self._worker.reserve(task.lane):
+            self._reserved[task.id] = claimed(task, kwargs, identity), COMMITTING
+        return identity
+
+    def _start(self, id: str) -> None:
+        if self._worker is None:
+            return
+        if task := self.cancel(id):
+            self._worker.run(task)
+        else:
+            self._worker.wake()
+
+    async def _commit(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            await self._store.enqueue(rows)
+        except BaseException as error:
+            for row in rows:
+                self.cancel(row["id"])
+            if isinstance(error, OutcomeUnknown):  # what is withdrawn was never done
+                self._refused.add(error, rows)
+                raise DatabaseUnavailable(str(error)) from error
+            if isinstance(error, asyncio.CancelledError):
+                self._refuse_after_commit(rows)
+            raise
+        now = time.monotonic()
+        for row in rows:
+            if found := self._reserved.get(row["id"]):
+                self._reserved[row["id"]] = found[0], now
+
+    def _refuse_after_commit(self, rows: list[dict[str, Any]]) -> None:
+        after = asyncio.ensure_future(self._store.enqueue([]))  # done when what was cut off is
+        after.add_done_callback(lambda after: self._refused.add(after.exception() or after, rows))
