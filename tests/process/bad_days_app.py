@@ -28,6 +28,7 @@ from afterwards import idempotency, registry, rescue
 from afterwards.attempt import current_task_id
 from afterwards.background import InOrder
 from afterwards.registry import task
+from afterwards.request_tasks import RequestTasks
 from afterwards.retries import GiveUp, RetryAfter
 from afterwards.store.database import STATEMENT_SECONDS
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
@@ -254,7 +255,7 @@ DEATHS: dict[str, Callable[[str], object]] = {
         idempotency, "remember", die_around(step, idempotency.remember, before=True)
     ),
     "before an answer is sent": lambda step: setattr(
-        Response, "__call__", die_around(step, Response.__call__, before=True)
+        RequestTasks, "take_over", die_around(step, RequestTasks.take_over, before=False)
     ),
 }
 

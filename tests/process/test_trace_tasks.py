@@ -69,7 +69,7 @@ def test_a_failing_task_is_red_and_shows_where_it_failed(
     told = error_of(task)
     assert (told["event"], told["error.kind"]) == ("error", "ValueError")
     assert told["message"].startswith("as asked")
-    assert 'raise ValueError("as asked' in told["stack"]
+    assert 'raise ValueError(' in told["stack"]
     assert "in _deeper" in told["stack"]
     assert len(told["stack"]) <= 16_000
     assert before <= task.logs[0].time / 1000 <= time.time()

@@ -16,13 +16,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
-from afterwards import Afterwards, InOrder
+from afterwards import Afterwards, InOrder, task
 from afterwards.attempt import current_task_id
 from afterwards.model import Task, new_task_id
 from settings import settings
 from web import logs
 
 
+@task(attempts=1)
 async def fails() -> None:
     _deeper(60)
 
@@ -52,6 +53,7 @@ async def hangs() -> None:
     await asyncio.Event().wait()
 
 
+@task(attempts=1)
 def sleeps_in_a_thread() -> None:
     time.sleep(0.2)
 
