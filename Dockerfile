@@ -11,10 +11,10 @@ WORKDIR /app
 
 # Before the code, so that a change of code does not install them again. No compiler is needed: the agent is pure
 # Python although it is built from its sdist, and everything else comes as a wheel.
-COPY requirements.txt requirements-celery.txt requirements-sqs.txt ./
+COPY requirements.lock requirements.txt requirements-celery.txt requirements-sqs.txt ./
 # For a fleet: docker build --build-arg REQUIREMENTS=requirements-celery.txt
 ARG REQUIREMENTS=requirements.txt
-RUN pip install --no-cache-dir --disable-pip-version-check -r $REQUIREMENTS
+RUN pip install --no-cache-dir --disable-pip-version-check -r $REQUIREMENTS -c requirements.lock
 
 COPY . .
 

@@ -1,4 +1,4 @@
-# make run, test, lint, bench, torture, fuzz; PYTHON=... names the Python that the environments are built with.
+# make run, test, lint, lock, bench, torture, fuzz; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
 # How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
@@ -10,25 +10,33 @@ ONLY ?=
 MINUTES ?= 2
 SEED ?=
 CASES ?=
+# `make lock UPGRADE=--upgrade` takes the newest versions of what no requirements*.txt pins.
+UPGRADE ?=
+LOCK ?= requirements.lock
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test lint bench torture fuzz
+.PHONY: help run test lint lock bench torture fuzz
 
 help:
-	@echo 'make run | test | lint | bench | torture | fuzz'
+	@echo 'make run | test | lint | lock | bench | torture | fuzz'
 	@echo 'PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 SEED=7 for torture and fuzz'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
 
-test: .venv/with-brokers
+test: .venv/for-tests
 	.venv/bin/python -m pytest
 
-lint: .venv/with-brokers
+lint: .venv/for-tests
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict .
+
+# What is locked stays as it is, unless a pin or UPGRADE moves it; for any platform, and any Python from 3.11 on.
+lock: .venv/bin/uv
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line $(UPGRADE) \
+		--custom-compile-command 'make lock' requirements-dev.txt --output-file $(LOCK)
 
 bench: .venv-bench/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
@@ -40,17 +48,25 @@ fuzz: .venv/complete
 	.venv/bin/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --cases ,$(CASES))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
-.venv/complete: requirements.txt
+.venv/complete: requirements.txt requirements.lock
 .venv-bench/complete: requirements.txt requirements-bench.txt
+# What bench compares with takes an older redis than ours, so its environment is not locked.
+.venv/%: LOCKED = --constraint requirements.lock
 
-# What only a fleet and its tests need; the service itself runs without.
-.venv/with-brokers: .venv/complete requirements-celery.txt requirements-sqs.txt
-	.venv/bin/pip install --quiet -r requirements-sqs.txt
+# What only lint, a fleet and its tests need; the service itself runs without.
+.venv/for-tests: .venv/complete requirements-celery.txt requirements-sqs.txt requirements-dev.txt
+	.venv/bin/pip install -r requirements-dev.txt $(LOCKED)
 	@touch $@
 
 %/complete:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'This needs Python 3.11 or newer, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 ...' >&2; exit 1; }
+	@echo 'Making $*: this takes a minute the first time'
 	$(PYTHON) -m venv --clear $*
-	$*/bin/pip install --quiet $(addprefix -r ,$^)
+	$*/bin/pip install $(addprefix -r ,$(filter %.txt,$^)) $(LOCKED)
 	@touch $@
+
+# By itself, because nothing can be installed while the lock lags behind a pin.
+.venv/bin/uv:
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install "$$(grep -o '^uv==[0-9.]*' requirements-dev.txt)"

@@ -10,7 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import anyio
+try:
+    import anyio
+except ModuleNotFoundError as error:
+    if __name__ != "__main__":
+        raise
+    raise SystemExit(f"{error}: use .venv/bin/python, into which `make run` puts it") from None
 
 from afterwards.attempt import current_task_id
 from afterwards.registry import task

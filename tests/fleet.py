@@ -24,7 +24,7 @@ def needs(kind: str) -> None:
     """Skip the test where the broker's server or Celery is not installed; CI installs them."""
     if not SERVERS[kind].exists():
         how = (
-            "pip install -r requirements-sqs.txt"
+            "pip install -r requirements-dev.txt"
             if kind == "sqs"
             else f"apt-get install {kind}-server"
         )

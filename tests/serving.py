@@ -33,10 +33,12 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH")
 class Server:
     """A server process; `log()` is what it has written so far, on stdout and stderr together."""
 
-    def __init__(self, command: Sequence[str], environ: dict[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environ: dict[str, str], directory: Path = ROOT
+    ) -> None:
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=directory,
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

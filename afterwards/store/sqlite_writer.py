@@ -147,8 +147,10 @@ def _may_ask_again(error: sqlite3.Error, deadline: float) -> bool:
 
 def prepare(connection: Any) -> None:
     """Set what SQLite keeps for each connection, of any driver, and not in the file."""
+    cursor = connection.cursor()  # by its own hand, because SQLAlchemy 2.0 adapts no other
     for pragma in ("synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={LARGE_LOG}"):
-        connection.execute(f"PRAGMA {pragma}").close()
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
 
 
 def bound_log(path: Path) -> None:

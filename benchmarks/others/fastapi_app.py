@@ -1,6 +1,6 @@
 """FastAPI's own background tasks, with the same answer and the same task as all the others."""
 
-from fastapi import BackgroundTasks, FastAPI  # type: ignore[import-not-found]  # it is in .venv-bench alone
+from fastapi import BackgroundTasks, FastAPI
 
 from benchmarks.apps import ANSWER, nothing
 

@@ -4,14 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
 
 from settings import Settings
+from tests.brokers import free_port
+from tests.serving import BIN, ROOT, Server
 
-ROOT = Path(__file__).parents[2]
 PROCFILE, APP_JSON, RENDER, DOCKERFILE, COMPOSE = (
     (ROOT / name).read_text()
     for name in ("Procfile", "app.json", "render.yaml", "Dockerfile", "docker-compose.yml")
@@ -69,23 +70,45 @@ def test_the_compose_file_s_worker_is_started_with_the_procfiles_command() -> No
     assert WORKER.partition("fi; ")[2] in COMPOSE
 
 
-def test_a_worker_without_a_broker_waits() -> None:
+def test_a_worker_without_a_broker_runs_tasks_too(tmp_path: Path) -> None:
     """`honcho start` ends the web process with the first process that ends."""
-    environ = {"PATH": os.environ["PATH"]}
-    with subprocess.Popen(
-        WORKER, shell=True, env=environ, stdout=subprocess.PIPE, text=True
-    ) as worker:
-        assert worker.stdout is not None
-        assert "tasks run in the web processes" in worker.stdout.readline()
-        assert worker.poll() is None
-        worker.terminate()
-        assert worker.wait(10) == -signal.SIGTERM
+    url = f"sqlite:///{tmp_path}/service.db"
+    environ = {"PATH": f"{BIN}:{os.environ['PATH']}", "DATABASE_URL": url, "RUN_TASKS": "0"}
+    worker = Server(["sh", "-c", WORKER], environ | {"PYTHONUNBUFFERED": "1"})
+    web = Server(
+        ["sh", "-c", COMMAND], environ | {"PYTHONUNBUFFERED": "1", "PORT": str(free_port())}
+    )
+    try:
+        id = httpx.post(f"{web.url}/action", timeout=30).headers["task-id"]
+        page = httpx.get(f"{web.url}/tasks/{id}?wait=20", timeout=30).json()
+        assert page["state"] == "succeeded"
+        assert "action: action" in worker.log()
+        assert "action: action" not in web.log()
+        worker.stop()
+        assert worker.process.returncode in (0, -signal.SIGTERM)
+    finally:
+        worker.kill()
+        web.kill()
 
 
 def test_no_worker_runs_where_nobody_asked_for_one() -> None:
-    """Without a broker one would only end with a complaint."""
+    """Without a broker it would share the web processes' work, and cost a second dyno."""
     assert "worker" not in json.loads(APP_JSON)["formation"]
     assert re.findall(r"^  fleet-worker:\n    profiles: \[celery\]", COMPOSE, re.M)
+
+
+def test_the_image_has_the_service_and_no_more() -> None:
+    left_out = {line.strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines()}
+    folders = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")}
+    assert folders - left_out == {"afterwards", "effects", "web"}
+    assert not {path.name for path in ROOT.glob("*.py")} & left_out
+
+
+def test_the_image_is_built_with_the_lock() -> None:
+    [copied] = re.findall(r"^COPY (requirements.+) \./$", DOCKERFILE, re.M)
+    assert {"requirements.lock", "requirements.txt", "requirements-celery.txt"} < {*copied.split()}
+    assert "-c requirements.lock" in DOCKERFILE
+    assert "-c requirements.lock" in RENDER
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from effects import mail
 from tests.effects.conftest import Certificate
@@ -27,6 +25,11 @@ from tests.effects.loopback import (
     silence,
     unused_port,
 )
+
+pytest.importorskip("aiosmtpd", reason="pip install -r requirements-dev.txt")
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 pytestmark = pytest.mark.anyio
 
