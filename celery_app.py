@@ -13,7 +13,7 @@ from afterwards.brokers.consumer import LoopThread, Runner
 from afterwards.slots import LocalEngine
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
-from settings import exit_with, settings
+from settings import exit_with, read_or_exit, settings
 from web import logs
 
 __all__ = ["app", "task_functions"]
@@ -69,6 +69,7 @@ def _end_worker() -> None:
     asyncio.run(release())
 
 
+read_or_exit()
 logs.configure(
     settings.log_level, settings.log_format, task_id=current_task_id.get, trace_id=tracing.trace_id
 )

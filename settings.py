@@ -8,14 +8,14 @@ stand here.
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-UVICORN_STARTUP_FAILURE = (
-    3  # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
-)
+# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+UVICORN_STARTUP_FAILURE = 3
 
 SQLITE_HEADER = b"SQLite format 3\0"
 
@@ -27,6 +27,11 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 # README's table.
 SECONDS = "seconds, above 0, at most 86400"
 COUNT = "a whole number from 1 to 100000"
+
+
+# Bytes of a body: what is checked is checked on the event loop, and a mebibyte of fields takes a
+# second there.
+MAX_BODY = 16 * 1024
 
 
 class Settings(BaseModel):
@@ -43,6 +48,9 @@ class Settings(BaseModel):
             description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
         ),
     ] = None
+
+    # With 0 the web process only accepts, and `python -m afterwards worker` runs the tasks.
+    run_tasks: Annotated[bool, Field(description="1 or 0")] = True
 
     # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it
     # is Postgres.
@@ -140,6 +148,13 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def broker_has_its_package(self) -> Self:
+        if self.celery_broker_url and find_spec("celery") is None:
+            takes = "`pip install -r requirements-celery.txt`"
+            raise ValueError(f"CELERY_BROKER_URL: is set, takes {takes}")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             raise ValueError(
@@ -198,11 +213,39 @@ def exit_with(complaint: object) -> NoReturn:
     raise SystemExit(UVICORN_STARTUP_FAILURE) from None
 
 
-def _read_or_exit() -> Settings:
+def for_afterwards(settings: Settings) -> dict[str, Any]:
+    """Return what `Afterwards` is made with."""
+    return {
+        "url": settings.database_url,
+        "broker": settings.celery_broker_url,
+        "run_tasks": settings.run_tasks,
+        "max_running": settings.max_running,
+        "threads": settings.task_threads,
+        "timeout": settings.request_timeout,
+        "max_queued": settings.max_queued,
+        "keep_days": settings.keep_days,
+        "drain_seconds": settings.drain_seconds,
+        "max_keyed_body": MAX_BODY,
+    }
+
+
+class _WhenAsked:
+    """The settings, read when the first of them is asked for: importing this module reads nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in Settings.model_fields:
+            raise AttributeError(name)
+        vars(self).update(vars(read(os.environ)))
+        return vars(self)[name]
+
+
+settings: Settings = cast(Settings, _WhenAsked())
+
+
+def read_or_exit() -> Settings:
+    """Return the settings; end the process with one line where one is wrong."""
     try:
-        return read(os.environ)
+        settings.port  # noqa: B018  # which reads them all
     except WrongSetting as complaint:
         exit_with(complaint)
-
-
-settings = _read_or_exit()
+    return settings

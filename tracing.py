@@ -442,3 +442,29 @@ def _check(sky: Any) -> None:
 def _instance_name(name: str) -> str:
     """Tell apart the workers that share a SW_AGENT_INSTANCE_NAME; the agent's own default, a UUID, needs no help."""
     return name if re.fullmatch("[0-9a-f]{32}", name) else f"{name}-{os.getpid()}".lstrip("-")
+
+
+class _Tracing:
+    def start(self, *, has_broker: bool) -> None:
+        start(in_fleet=has_broker)
+
+    async def stop(self) -> None:
+        await stop()
+
+    def carrier(self, scope: Scope | None) -> str:
+        if scope is None:
+            span = _sky and _sky.SpanContext.peek()
+            return guarded(_written, _sky, span) or "" if isinstance(span, RootSpan) else ""
+        span = scope.get(ENTRY_SPAN)
+        return (guarded(_carrier_of, _sky, span, scope) or "") if _sky and span else ""
+
+    def attempt(
+        self, attempt: Attempt, *, is_consumed: bool = False
+    ) -> AbstractContextManager[None]:
+        return (handed_off_attempt_span if is_consumed else attempt_span)(attempt)
+
+    def publication(self, message: HandOff, address: str) -> AbstractContextManager[str]:
+        return hand_off_span(message, address)
+
+
+TRACING = _Tracing()

@@ -1,307 +1,181 @@
-"""The seam with Starlette: what a response's `background` becomes once its handler has returned.
+"""What a response's `background` becomes: rows for task functions, calls in memory for the rest.
 
-Intended differences from Starlette: a registered task function (`@task`) becomes a row before
-anything is sent, and anything else lives in memory; the tasks of one response run side by side
-(`InOrder` asks for one after another); they run outside of the request, in an empty contextvars
-context; and one that fails stops neither its siblings nor the connection that it came in on.
+Intended differences from Starlette: a function under `@task` becomes a row before anything is
+sent, and anything else lives in memory; the tasks of one response run side by side (`InOrder` asks
+for one after another), outside of the request and in an empty contextvars context; and one that
+fails stops neither its siblings nor the connection that it came in on.
 """
 
-import asyncio
 import functools
-import inspect
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from http import HTTPStatus
 from itertools import pairwise
 from typing import Any, ParamSpec
 
 from starlette.background import BackgroundTask, BackgroundTasks
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
-from afterwards import idempotency, registry
-from afterwards.errors import CutOff, KeyIsUnderWay
-from afterwards.idempotency import Key
-from afterwards.model import Policy, Task, new_task_id
-from afterwards.store.database import Connection
-from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
-
-log = logging.getLogger("tasks")
+from afterwards import registry
+from afterwards.errors import NotStorable
+from afterwards.model import Task
+from afterwards.registry import TaskFunction
 
 P = ParamSpec("P")
 
-Handler = Callable[[Request], Awaitable[Response] | Response]
-AsyncHandler = Callable[[Request], Awaitable[Response]]
-Background = Callable[[], object]
-
-
-HANDING = "afterwards.request"  # where a request's scope keeps it
+Groups = list[list[Task]]  # one list's tasks run in order, the lists side by side
 
 
 class InOrder(BackgroundTasks):
-    """Tasks that run one after another: each starts when the one before has ended for good, however it ended.
+    """Tasks that run one after another: each starts when the one before has ended for good.
 
-    They are stored if all of them are registered task functions, and live in memory if any is not.
+    They are stored if all of them are task functions, and live in memory if none is.
     """
 
 
 class Later(BackgroundTask):
-    """A call of a registered task function that is not to run before `run_at`; it is noticed within half a second."""
+    """A call of a task function that is not to run before `run_at`."""
 
     def __init__(
         self, run_at: datetime, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        if run_at.tzinfo is None:
-            raise ValueError(
-                "run_at must say its time zone: datetime.now(UTC) + timedelta(hours=1)"
-            )
-        if registry.of_function(function) is None:
-            raise ValueError(
-                f"{_name(function)} is no registered task function, and only those are kept for later"
-            )
+        require_zone(run_at)
+        if task_function(function)[0] is None:
+            raise ValueError(f"{name_of(function)} is not under @task, and is not kept for later")
         super().__init__(function, *args, **kwargs)
         self.run_at = run_at
 
 
-class Stored(BackgroundTask):
-    """Tasks that are in the database already."""
+def groups_of(
+    background: Callable[[], Any] | None, next_id: Callable[[], str], carrier: Callable[[], str]
+) -> Groups:
+    """List a background's tasks: what is Starlette's own is taken apart, however nested.
 
-    def __init__(self, tasks: list[Task]) -> None:
-        self.tasks = tasks
-
-
-class _Handing:
-    """A request whose tasks are handed over: the first of them has the id that the handler knows."""
-
-    __slots__ = ("carrier_of", "id", "key", "request")
-
-    def __init__(self, request: Request, carrier_of: Callable[[Request], str]) -> None:
-        self.request = request
-        self.carrier_of = carrier_of
-        self.id = new_task_id()
-        self.key: Key | None = None
-        # What request.state.task_id would do, without making the object behind it for every
-        # request.
-        request.scope.setdefault("state", {})["task_id"] = self.id
-        request.scope[HANDING] = self
-
-    def make_task(self, part: Background) -> Task:
-        id, self.id = self.id, ""
-        id = id or new_task_id()
-        carrier = self.carrier_of(self.request)
-        if (
-            type(part) is not BackgroundTask and type(part) is not Later
-        ):  # Starlette awaits whatever it is
-            return Task(id, _name(part), part, is_async=True, carrier=carrier)
-        if entry := registry.of_function(part.func):
-            name, policy = entry.name, entry.policy
-        else:
-            name, policy = _name(part.func), Policy()
-        run_at = part.run_at if type(part) is Later else None
-        return Task(
-            id,
-            name,
-            part.func,
-            part.is_async,
-            part.args,
-            part.kwargs,
-            carrier,
-            policy=policy,
-            run_at=run_at,
-        )
-
-
-class _Start:
-    """The background that a response has in place of the handler's: it starts the tasks, and returns at once."""
-
-    __slots__ = ("groups", "state")
-
-    def __init__(self, state: Any, groups: list[list[Task]]) -> None:
-        self.state = state
-        self.groups = groups
-
-    async def __call__(self) -> None:
-        if stored := [task for group in self.groups for task in group if task.stored]:
-            self.state.worker.start(stored)
-        if in_memory := [group for group in self.groups if not group[0].stored]:
-            self.state.engine.start(in_memory)
-
-
-def after_answer(
-    handler: Handler,
-    carrier_of: Callable[[Request], str],
-    read_body: Callable[[Request], Awaitable[bytes]] = Request.body,
-) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a route's handler, so that what its response attaches is stored before the answer and runs after it.
-
-    The handler finds in `request.state.task_id` the id that the first of its tasks will have.
-    `carrier_of` gives the request's trace context as text. In `request.app.state` the wrapper finds
-    `worker`, which runs stored tasks, and `engine`, which runs any other. `read_body` is called for
-    a request with an `Idempotency-Key` only.
+    Raises `NotStorable` for a task function that no row can hold as it is attached.
     """
 
-    answer = _as_coroutine(handler)
+    def groups(part: Callable[[], Any] | None) -> Groups:
+        if part is None:
+            return []
+        if not isinstance(part, BackgroundTask) or _is_opaque(part):
+            return [[opaque(part)]]
+        if isinstance(part, InOrder):
+            return in_order(
+                [task for each in part.tasks for group in groups(each) for task in group]
+            )
+        if isinstance(part, BackgroundTasks):
+            return [group for each in part.tasks for group in groups(each)]
+        return [[call(part)]]
 
-    @functools.wraps(handler)
-    async def endpoint(request: Request) -> Response:
-        handing = _Handing(request, carrier_of)
-        try:
-            if idempotency.is_asked_for(request):
-                handing.key = idempotency.key_of(request, await read_body(request))
-                return await _answered_once(answer, handing, handing.key)
-            return await _answered(answer, handing)
-        except asyncio.CancelledError as error:  # by the server, which would answer 500
-            raise CutOff("this process ends") from error
+    def in_order(tasks: list[Task]) -> Groups:
+        if len({is_stored(task) for task in tasks}) > 1:
+            raise NotStorable("an InOrder takes either functions under @task or others, not both")
+        for before, after in pairwise(tasks):
+            before.is_followed, after.follows = True, before.id
+        return [tasks] if tasks else []
 
-    return endpoint
+    def call(part: BackgroundTask) -> Task:
+        entry, args, kwargs = task_function(part.func)
+        if entry is None:
+            name, is_async = name_of(part.func), part.is_async
+            return Task(next_id(), name, part.func, is_async, part.args, part.kwargs, carrier())
+        run_at = part.run_at if isinstance(part, Later) else None
+        args, kwargs = (*args, *part.args), {**kwargs, **part.kwargs}
+        return new_task(entry, args, kwargs, next_id(), carrier(), run_at)
 
+    def opaque(part: Callable[[], Any]) -> Task:
+        if hidden := task_names(part):
+            raise NotStorable(
+                f"{hidden[0]} is under @task, but no row can hold it in a {type(part).__name__}, "
+                "whose __call__ is its own: attach a BackgroundTask"
+            )
+        # Starlette awaits whatever it is.
+        return Task(next_id(), name_of(part), part, is_async=True, carrier=carrier())
 
-async def store(
-    request: Request, connection: Connection, background: BackgroundTasks
-) -> BackgroundTasks:
-    """Store the tasks in the handler's own transaction, so that both are committed or neither; attach what it returns.
-
-    Raises what `Worker.accept` raises, and ValueError for what no `@task` has registered.
-    """
-    handing: _Handing = request.scope[HANDING]
-    groups = _groups(background, handing)
-    if not all(map(_is_to_be_stored, groups)):
-        raise ValueError("only registered task functions can be stored")
-    tasks = [task for group in groups for task in group]
-    if handing.key is not None:
-        await idempotency.reserve(connection, handing.key, [task.id for task in tasks])
-    await request.app.state.worker.accept_within(connection, tasks)
-    return BackgroundTasks([Stored(tasks)])
-
-
-async def _answered(handler: AsyncHandler, handing: _Handing) -> Response:
-    response = await handler(handing.request)
-    if response.background is not None:
-        await _take_over(handing, response)
-    return response
-
-
-async def _answered_once(handler: AsyncHandler, handing: _Handing, key: Key) -> Response:
-    database = handing.request.app.state.database
-    if earlier := await idempotency.earlier_answer(database, key):
-        return earlier
-    try:
-        response = await _answered(handler, handing)
-    except idempotency.SeenBefore:  # at the same moment
-        earlier = await idempotency.earlier_answer(database, key)
-        if earlier is None:
-            raise KeyIsUnderWay(
-                "the first request with this Idempotency-Key failed; send it again"
-            ) from None
-        return earlier
-    except OutcomeUnknown:
-        raise KeyIsUnderWay(
-            "whether the request was stored is not known yet; send it again in a moment"
-        ) from None
-    except DatabaseUnavailable:
-        raise
-    except Exception:
-        # The first request may be why: its user, say, stands in the way of this one's.
-        if earlier := await idempotency.earlier_answer(database, key):
-            return earlier
-        raise
-    if response.status_code >= HTTPStatus.BAD_REQUEST and (
-        earlier := await idempotency.earlier_answer(database, key)
-    ):
-        return earlier
-    return response
+    return groups(background)
 
 
-def _as_coroutine(handler: Handler) -> AsyncHandler:
-    """Call a plain function in a thread, as Starlette does."""
-    if inspect.iscoroutinefunction(handler):
-        return handler
-
-    async def in_thread(request: Request) -> Response:
-        result = await run_in_threadpool(handler, request)
-        return result if isinstance(result, Response) else await result
-
-    return in_thread
-
-
-async def _take_over(handing: _Handing, response: Response) -> None:
-    groups = _groups(response.background, handing)
-    tasks = [task for group in groups for task in group]
-    if not tasks:
-        return
-    new = [task for group in groups if _is_to_be_stored(group) for task in group]
-    ids = tasks[0].id if len(tasks) == 1 else ", ".join(task.id for task in tasks)
-    response.raw_headers.append((b"task-id", ids.encode()))
-    if response.status_code == HTTPStatus.ACCEPTED and len(tasks) == 1 and (new or tasks[0].stored):
-        response.headers["Location"] = f"/tasks/{ids}"
-    response.background = _Start(handing.request.app.state, groups)  # type: ignore[assignment]  # Starlette awaits it
-    is_reserved = any(task.stored for task in tasks)  # by the handler, in its own transaction
-    if handing.key is None and new:
-        await handing.request.app.state.worker.accept(new)
-    elif handing.key is not None and new:
-        await _store_with_answer(handing, handing.key, response, new, is_reserved=is_reserved)
-    elif handing.key is not None and is_reserved:
-        await _remember(handing, handing.key, response)
-
-
-async def _store_with_answer(
-    handing: _Handing, key: Key, response: Response, tasks: list[Task], *, is_reserved: bool
-) -> None:
-    # Not with others' in one commit: a key that another request has would fail theirs as well.
-    state = handing.request.app.state
-    async with state.database.transaction() as connection:
-        if not is_reserved:
-            await idempotency.reserve(connection, key, [task.id for task in tasks])
-        await state.worker.accept_within(connection, tasks)
-        await idempotency.remember(connection, key, response)
-
-
-async def _remember(handing: _Handing, key: Key, response: Response) -> None:
-    try:
-        async with handing.request.app.state.database.transaction() as connection:
-            await idempotency.remember(connection, key, response)
-    except (
-        DatabaseUnavailable
-    ) as error:  # what the handler has committed is done, and must not be answered by a 503
-        log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
-
-
-def _is_to_be_stored(group: list[Task]) -> bool:
-    return all(
-        not task.stored and registry.of_function(task.function) is not None for task in group
+def new_task(
+    entry: TaskFunction,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    id: str,
+    carrier: str,
+    run_at: datetime | None = None,
+) -> Task:
+    """Make a task that is to be stored."""
+    function, is_async, policy = entry.function, entry.is_async, entry.policy
+    return Task(
+        id, entry.name, function, is_async, args, kwargs, carrier, policy=policy, run_at=run_at
     )
 
 
-def _groups(background: Background | None, handing: _Handing) -> list[list[Task]]:
-    """List the tasks in lists: one list's tasks run in order, the lists side by side.
+def is_stored(task: Task) -> bool:
+    """Tell whether the task is one that becomes a row."""
+    return registry.of_function(task.function) is not None
 
-    What is Starlette's own is taken apart, however it is nested; anything else stays whole.
+
+def task_function(
+    function: Callable[..., Any],
+) -> tuple[TaskFunction | None, tuple[Any, ...], dict[str, Any]]:
+    """Find what `@task` registered, and the arguments that a `functools.partial` has for it.
+
+    Raises `NotStorable` where the function under `@task` is hidden in something else.
     """
-    match background:
-        case None:
-            return []
-        case Stored(tasks=tasks):
-            return [[task] for task in tasks]
-        case InOrder(tasks=parts):
-            in_order = [
-                task for part in parts for group in _groups(part, handing) for task in group
-            ]
-            if any(task.stored for task in in_order):
-                raise ValueError(
-                    "what is stored already cannot be put in order: give `store` an InOrder"
-                )
-            for before, after in pairwise(in_order):
-                before.is_followed, after.follows = True, before.id
-            return [in_order] if in_order else []
-        case BackgroundTasks(tasks=parts) if type(background) is BackgroundTasks:
-            return [group for part in parts for group in _groups(part, handing)]
-        case _:
-            return [[handing.make_task(background)]]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        args, kwargs = (*function.args, *args), {**function.keywords, **kwargs}
+        function = function.func
+    entry = registry.of_function(function)
+    if entry is None and (hidden := _hidden(function)) is not None:
+        raise NotStorable(
+            f"{name_of(function)} hides {hidden.name}, which is under @task: "
+            "put @task outermost, and on no method of an object"
+        )
+    return entry, args, kwargs
 
 
-def _name(function: object) -> str:
+def task_names(background: object) -> list[str]:
+    """List the names of the task functions that the background holds, however it does."""
+    return list(_functions(background))
+
+
+def name_of(function: object) -> str:
+    """Name whatever can be called."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
+
+
+def require_zone(run_at: datetime) -> None:
+    """Raise ValueError for a moment that may be any of twenty-four."""
+    if run_at.tzinfo is None:
+        raise ValueError("run_at must say its time zone: datetime.now(UTC) + timedelta(hours=1)")
+
+
+def _hidden(function: Callable[..., Any]) -> TaskFunction | None:
+    """Find what is registered below a bound method or a decorator that used functools.wraps."""
+    inner = getattr(function, "__func__", None) or getattr(function, "__wrapped__", None)
+    if inner is None:
+        return None
+    return registry.of_function(inner) or _hidden(inner)
+
+
+def _is_opaque(background: BackgroundTask) -> bool:
+    """Tell whether the background's class says itself what a call of it does.
+
+    FastAPI's own only adds telemetry.
+    """
+    call = type(background).__call__
+    if type(background).__module__ == "fastapi.background":
+        return False
+    return call not in (BackgroundTask.__call__, BackgroundTasks.__call__)
+
+
+def _functions(background: object) -> Iterator[str]:
+    for part in getattr(background, "tasks", ()):
+        yield from _functions(part)
+    function = getattr(background, "func", None)
+    while isinstance(function, functools.partial):
+        function = function.func
+    if callable(function) and (entry := registry.of_function(function) or _hidden(function)):
+        yield entry.name

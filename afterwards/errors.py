@@ -1,42 +1,108 @@
 """What can go wrong with a task, apart from what its function raises.
 
-DurableError
-  ArgumentsRefused   they do not fit the task function, when enqueued or when loaded UnknownTask
-  no task function has this name (any more) KeyReused          an Idempotency-Key came with another
-  request before, or is none KeyIsUnderWay      the first request with this Idempotency-Key has not
-  been answered yet CutOff             the process ends, and waits for the request no longer
-  Overloaded         too many tasks wait: nothing was accepted, come back after `retry_after`
-  seconds
+AfterwardsError
+  ArgumentsRefused       they do not fit the task function, when enqueued or when loaded
+  UnknownTask            no task function has this name (any more), or the function has no name
+  NotStorable            a background that holds a task function in a way that no row can
+  NotStarted             nothing runs that could accept tasks
+  Refused                an HTTPException, so that any application answers it as it says
+    DatabaseUnavailable  nothing was changed
+      OutcomeUnknown     whether anything was changed is not known
+    Overloaded           too many tasks wait
+    KeyReused            an Idempotency-Key came with another request before, or is none
+    KeyIsUnderWay        the first request with this Idempotency-Key has not been answered yet
+    CutOff               the process ends, and waits for the request no longer
 """
 
+from http import HTTPStatus
 
-class DurableError(Exception):
+from starlette.exceptions import HTTPException
+
+RETRY_SECONDS = 5  # a restart of a database takes about as long
+
+
+class AfterwardsError(Exception):
     """The root of this tree."""
 
 
-class ArgumentsRefused(DurableError):
+class ArgumentsRefused(AfterwardsError):
     """The arguments do not fit the task function's parameters; the text says which and why."""
 
 
-class UnknownTask(DurableError):
+class UnknownTask(AfterwardsError):
     """No task function is registered under this name; deploy one that is, then retry the task."""
 
 
-class KeyReused(DurableError):
-    """The Idempotency-Key cannot be used for this request; the text says why."""
+class NotStorable(AfterwardsError, TypeError):
+    """A task function is attached in a way that no row can hold; the text says how to attach it."""
 
 
-class KeyIsUnderWay(DurableError):
-    """The first request with this Idempotency-Key has not been answered yet."""
+class NotStarted(AfterwardsError, RuntimeError):
+    """Nothing runs that could accept tasks; the text says what is missing."""
 
 
-class CutOff(DurableError):
-    """The process ends, and waits for the request no longer."""
+class Refused(AfterwardsError, HTTPException):
+    """The request is answered with `status`; `reason` is for the log, the answer says `advice`."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    advice = ""
+    retry_after: int | None = RETRY_SECONDS  # seconds
+
+    def __init__(self, reason: str = "") -> None:
+        headers = None if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        advice = self.advice or f"Idempotency-Key: {reason}."
+        HTTPException.__init__(self, self.status, advice, headers)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
-class Overloaded(DurableError):
-    """Too many tasks wait; nothing was accepted."""
+class DatabaseUnavailable(Refused):
+    """The database cannot be reached or cannot write; nothing was changed."""
+
+    advice = "The database cannot be reached; nothing was done. Send the request again later."
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The database was lost while it committed: whether anything was changed is not known."""
+
+    advice = (
+        "The database was lost while it committed, and whether anything was done is not known. "
+        "Look before you send the request again; "
+        "with an Idempotency-Key it can be sent again without a look."
+    )
+
+
+class Overloaded(Refused):
+    """Too many tasks wait; nothing was accepted, come back after `retry_after` seconds."""
+
+    advice = "Too many tasks wait; nothing was accepted. Retry-After says when to come back."
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many tasks wait; some will have ended in {retry_after} s")
         self.retry_after = retry_after
+        super().__init__(f"too many tasks wait; some will have ended in {retry_after} s")
+
+
+class KeyReused(Refused):
+    """The Idempotency-Key cannot be used for this request; the text says why."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    retry_after = None
+
+
+class KeyIsUnderWay(Refused):
+    """The first request with this Idempotency-Key has not been answered yet."""
+
+    status = HTTPStatus.CONFLICT
+    retry_after = 1
+
+
+class CutOff(Refused):
+    """The process ends, and waits for the request no longer."""
+
+    advice = (
+        "The service is being stopped, and ran out of time for this request; "
+        "whether anything was done is not known. Look before you send it again; "
+        "with an Idempotency-Key it can be sent again without a look."
+    )

@@ -16,14 +16,15 @@ from http import HTTPStatus
 
 from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from afterwards.errors import KeyIsUnderWay, KeyReused
 from afterwards.store.database import Connection, Database
 from afterwards.store.tables import answers, clock
 
 HEADER = b"idempotency-key"
+CREDENTIALS = (b"authorization", b"cookie")
 MAX_KEY = 255  # characters
 LOST_SECONDS = 60  # an answer that is not known so long after its tasks were stored never will be
 
@@ -36,24 +37,27 @@ class Key:
     fingerprint: str
 
 
-class SeenBefore(Exception):
+class SeenBefore(KeyIsUnderWay):
     """Another request with this key was first."""
 
 
-def is_asked_for(request: Request) -> bool:
+def is_asked_for(scope: Scope) -> bool:
     """Tell whether the request is one that may enqueue, and bears a key."""
-    scope = request.scope
     return scope["method"] == "POST" and any(name == HEADER for name, _ in scope["headers"])
 
 
-def key_of(request: Request, body: bytes) -> Key:
-    """Read the key that the request bears; raise `KeyReused` for one that is none."""
-    text = request.headers[HEADER.decode()]
+def key_of(scope: Scope, body: bytes) -> Key:
+    """Read the key that the request bears; raise `KeyReused` for one that is none.
+
+    Two clients' keys are two, even where they are the same text: no answer is for other eyes.
+    """
+    text = next(value for name, value in scope["headers"] if name == HEADER).decode("latin-1")
     if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
         raise KeyReused(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")
-    # Not request.url, which is made of the Host header: a wrong one raises, and another one is no
-    # other request.
-    told = f"{request.method} {request.scope['path'].rstrip('/')}\n".encode() + body
+    # Not the whole URL, which is made of the Host header: another one is no other request.
+    told = f"{scope['method']} {scope['path'].rstrip('/')}\n".encode() + body
+    if credentials := [each for each in scope["headers"] if each[0] in CREDENTIALS]:
+        text = hashlib.sha256(repr((text, credentials)).encode()).hexdigest()
     return Key(text, hashlib.sha256(told).hexdigest())
 
 
@@ -85,18 +89,22 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
     return response
 
 
-async def reserve(connection: Connection, key: Key, ids: Sequence[str]) -> None:
-    """Insert the key in the transaction that stores these tasks; raise `SeenBefore` where another request has."""
-    values = {
-        "key": key.text,
-        "fingerprint": key.fingerprint,
-        "created_at": clock(),
-        "headers": json.dumps(ids),
-    }
+async def reserve(
+    connection: Connection, key: Key, ids: Sequence[str], *, is_known: bool = False
+) -> None:
+    """Insert the key in the transaction that stores these tasks, unless it `is_known` there.
+
+    Raises `SeenBefore` where another request has it.
+    """
+    if is_known:
+        change = update(answers).where(answers.c.key == key.text)
+        await connection.execute(change.values(headers=json.dumps(ids)))
+        return
+    values = {"key": key.text, "fingerprint": key.fingerprint, "created_at": clock()}
     try:
-        await connection.execute(answers.insert().values(values))
+        await connection.execute(answers.insert().values({**values, "headers": json.dumps(ids)}))
     except IntegrityError:
-        raise SeenBefore from None
+        raise SeenBefore("the first request with it failed; send it again") from None
 
 
 async def remember(connection: Connection, key: Key, response: Response) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 from sqlalchemy import Executable, update
 
@@ -25,6 +25,9 @@ from afterwards.store.database import Database
 from afterwards.store.tables import IS_WAITING, clock, tasks
 from afterwards.store.tasks import Store
 from afterwards.worker import Worker
+
+if TYPE_CHECKING:
+    from afterwards.app import Afterwards
 
 P = ParamSpec("P")
 
@@ -72,14 +75,9 @@ class TaskKit:
     async def __aexit__(self, *_: object) -> None:
         await self._open.aclose()
 
-    def put_on(self, state: Any) -> None:
-        """Have an application, whose `app.state` this is, hand over its tasks to this kit."""
-        state.database, state.store, state.engine, state.worker = (
-            self.database,
-            self.store,
-            self.engine,
-            self.worker,
-        )
+    def put_on(self, afterwards: "Afterwards") -> None:
+        """Have this kit run the tasks of the applications that installed it."""
+        afterwards.run_with(self.database, self.store, self.engine, self.worker)
 
     async def enqueue(
         self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs

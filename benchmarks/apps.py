@@ -15,14 +15,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import tracing
+from afterwards import Afterwards
 from afterwards.attempt import current_task_id
-from afterwards.background import after_answer
 from afterwards.model import Task, new_task_id
 from afterwards.registry import task
 from afterwards.rows import row_of, store_arguments
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from asgi_app import lifespan
+from settings import for_afterwards, settings
 
 logging.getLogger().setLevel(
     logging.WARNING
@@ -160,12 +161,13 @@ def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
 
 
 def _ours(handlers: Mapping[str, Handler]) -> Starlette:
-    routes = [
-        Route(path, after_answer(handler, tracing.carrier)) for path, handler in handlers.items()
-    ]
-    return Starlette(
-        routes=[*routes, *TOLD], middleware=[Middleware(tracing.RequestTracing)], lifespan=lifespan
+    app = Starlette(
+        routes=[*(Route(path, handler) for path, handler in handlers.items()), *TOLD],
+        middleware=[Middleware(tracing.RequestTracing)],
+        lifespan=lifespan,
     )
+    Afterwards(**for_afterwards(settings), tracing=tracing.TRACING).install(app)
+    return app
 
 
 bare = _plain(no_task, with_bare_sleep)

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 import asgi_app
 from settings import settings
 from tests.brokers import Broker
 from tests.databases import empty_database
 from tests.fleet import needs
+from tests.lifespan import living
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +54,19 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def client(
+async def app(
     quick: None, monkeypatch: pytest.MonkeyPatch, database_url: str
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application in this process; the tasks have ended when the test's `drained` returns."""
+) -> AsyncIterator[Starlette]:
+    """The service in this process, over an empty database."""
     monkeypatch.setattr(settings, "database_url", database_url)
-    async with asgi_app.lifespan(asgi_app.app):
-        transport = httpx.ASGITransport(asgi_app.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield client
+    app = asgi_app.create_app(settings)
+    async with living(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service in this process."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client

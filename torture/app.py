@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 import asgi_app
 import users
+from afterwards import InOrder, Later
 from afterwards.attempt import current_task_id
-from afterwards.background import InOrder, Later, after_answer, store
 from afterwards.registry import task
 from torture.records import Book
 from torture.shapes import parts_of
@@ -125,20 +125,19 @@ async def attach(request: Request) -> Response:
 async def attach_within(request: Request) -> Response:
     """Add a user named after the token and a task in one transaction, as POST /users/ does."""
     token = (await request.json())["token"]
-    tasks = BackgroundTasks([BackgroundTask(sleep, part, 0) for part in parts_of(token, "within")])
+    afterwards = request.app.state.afterwards
+    adding = users.adding(afterwards.database, f"{token}@example.com", token)
     try:
-        async with users.adding(request.app.state.database, f"{token}@example.com", token) as (
-            connection,
-            _,
-        ):
-            stored = await store(request, connection, tasks)
+        async with adding as (connection, _):
+            for part in parts_of(token, "within"):
+                await afterwards.enqueue(sleep, part, 0, within=connection)
     except users.Taken:  # by another request with the same token, and so with the same key
         return JSONResponse({"detail": "there is such a user already"}, 400)
-    return JSONResponse({}, 201, background=stored)
+    return JSONResponse({}, 201)
 
 
 app = asgi_app.app
-for path, handler in {"/torture/within": attach_within, "/torture/{shape}": attach}.items():
-    app.router.routes.append(
-        Route(path, after_answer(handler, lambda request: ""), methods=["POST"])
-    )
+app.router.routes += [
+    Route("/torture/within", attach_within, methods=["POST"]),
+    Route("/torture/{shape}", attach, methods=["POST"]),
+]

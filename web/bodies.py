@@ -4,30 +4,22 @@ import asyncio
 import email.message
 import json
 import unicodedata
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal, TypeVar
 
 import email_validator
 import pydantic_core
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Message, Receive
 
 from afterwards.http.checking import checked
 from afterwards.problems import Problem
 
-MAX_BODY = (
-    16 * 1024
-)  # bytes, unless the route says otherwise: what is checked here is checked on the event loop
-MAX_CONTENT_TYPE = (
-    200  # characters: `email.message` takes the square of its length for one of many semicolons
-)
+# characters: `email.message` takes the square of its length for one of many semicolons
+MAX_CONTENT_TYPE = 200
 # characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square
 MAX_ADDRESS = 254
-READING_SECONDS = (
-    10.0  # for a whole body: uvicorn's shutdown waits for a client that never sends the rest
-)
+# for a whole body: uvicorn's shutdown waits for a client that never sends the rest
+READING_SECONDS = 10.0
 
 
 def _address(text: str) -> str:
@@ -103,41 +95,6 @@ class Page(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def bounded(endpoint: Endpoint, most: int = MAX_BODY) -> Endpoint:
-    """Wrap a route's endpoint, so that a body of more than `most` bytes is a `Problem` of 413.
-
-    One whose length is announced is refused unread, also where nothing would read it; any other
-    while it is read, by whatever means.
-    """
-
-    async def within(request: Request) -> Response:
-        announced = next(
-            (value for name, value in request.scope["headers"] if name == b"content-length"), b""
-        )
-        if not announced.isdigit():
-            request._receive = _counted(request.receive, most)
-        elif int(announced.lstrip(b"0")[:20] or b"0") > most:
-            raise _too_large(most)
-        return await endpoint(request)
-
-    return within
-
-
-def _counted(receive: Receive, most: int) -> Receive:
-    left = most
-
-    async def counted() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise _too_large(most)
-        return message
-
-    return counted
 
 
 async def read(request: Request, model: type[Model]) -> Model:
@@ -169,12 +126,6 @@ async def _received(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
     return bytes(body)
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(
-        413, f"A body may have {most} bytes at most here.", headers={"Connection": "close"}
-    )
 
 
 def _refuse_other_types(content_type: str) -> None:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from afterwards import problems
+from afterwards.errors import RETRY_SECONDS
 
 log = logging.getLogger("service")
 
@@ -31,9 +32,8 @@ SHARE = 3 / 4  # of the process's descriptors; the rest is for the database and 
 PIECE = 16 * 1024  # bytes; what is parsed before the next look at the bounds
 
 HEAD_SECONDS = 10.0  # for a whole head, from the connection's begin or the head's first byte
-UNREAD_SECONDS = (
-    60.0  # without a byte taken of an answer; a slow line's system takes them in large lumps
-)
+# without a byte taken of an answer; a slow line's system takes them in large lumps
+UNREAD_SECONDS = 60.0
 # for a refused client to read why; closed at once, what it still sends would undo the answer
 PARTING_SECONDS = 2.0
 LOOK_SECONDS = 1.0
@@ -158,7 +158,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _problem(self, status: int, detail: str) -> bytes:
         headers = {"Connection": "close"} | (
-            {"Retry-After": str(problems.RETRY_SECONDS)} if status == 503 else {}
+            {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
         )
         answer = problems.response(status, detail, headers=headers)
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]

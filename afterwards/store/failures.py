@@ -1,8 +1,4 @@
-"""What goes wrong with a database, as against wrong SQL: whatever a driver raises becomes one of two errors.
-
-DatabaseUnavailable   nothing was changed
-  OutcomeUnknown      whether anything was changed is not known
-"""
+"""What goes wrong with a database, as against wrong SQL: a driver's errors become `DatabaseUnavailable`."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +6,10 @@ from contextlib import contextmanager
 
 import asyncpg
 from sqlalchemy import exc
+
+from afterwards.errors import DatabaseUnavailable, OutcomeUnknown
+
+__all__ = ["DatabaseUnavailable", "OutcomeUnknown", "translated"]
 
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
 UNAVAILABLE = (
@@ -36,14 +36,6 @@ AWAY_STATES = ("08", "40", "53", "57", "58", "25006", "42P01")
 
 
 NO_DATABASE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be reached or cannot write; nothing was changed, and the same may be tried again."""
-
-
-class OutcomeUnknown(DatabaseUnavailable):
-    """The database was lost while it committed, and cannot be asked: whether anything was changed is not known."""
 
 
 @contextmanager

@@ -5,9 +5,11 @@ import re
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 import asgi_app
 from settings import settings
+from tests.lifespan import living
 
 pytestmark = pytest.mark.anyio
 
@@ -16,15 +18,15 @@ NOTHING = (0, 0, 0.0)
 ADA = {"email": "ada@example.com", "username": "ada"}
 
 
-async def drained() -> None:
-    asgi_app.app.state.worker.look()
+async def drained(app: Starlette) -> None:
+    app.state.afterwards.worker.look()
     async with asyncio.timeout(10):
-        while await left() != NOTHING:  # noqa: ASYNC110 - the truth is in the database
+        while await left(app) != NOTHING:  # noqa: ASYNC110 - the truth is in the database
             await asyncio.sleep(0.01)
 
 
-async def left() -> tuple[int, int, float]:
-    state = asgi_app.app.state
+async def left(app: Starlette) -> tuple[int, int, float]:
+    state = app.state.afterwards
     return (
         await state.store.count_due(1),
         state.engine.load()["running"],
@@ -72,13 +74,19 @@ async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_a_route_without_a_body_answers_and_schedules(
-    client: httpx.AsyncClient, method: str, path: str, status: int, body: object, tasks: int
+    app: Starlette,
+    client: httpx.AsyncClient,
+    method: str,
+    path: str,
+    status: int,
+    body: object,
+    tasks: int,
 ) -> None:
     response = await client.request(method, path)
     assert response.status_code == status
     assert response.text == "ok" if body is None else response.json() == body
     assert len(ids(response)) == tasks
-    await drained()
+    await drained(app)
 
 
 async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -> None:
@@ -91,44 +99,46 @@ async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -
 
 @pytest.mark.parametrize("path", ["/test", "/test/", "/users", "/users/", "/health/"])
 async def test_paths_answer_with_and_without_the_trailing_slash(
-    client: httpx.AsyncClient, path: str
+    app: Starlette, client: httpx.AsyncClient, path: str
 ) -> None:
     assert (await client.get(path)).status_code == 200
-    await drained()
+    await drained(app)
 
 
-async def test_the_async_tasks_id_is_the_one_in_the_header(client: httpx.AsyncClient) -> None:
+async def test_the_async_tasks_id_is_the_one_in_the_header(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     response = await client.post("/async-task/")
     assert response.status_code == 202
     assert response.json() == {"task_id": ids(response)[0], "status": "processing"}
-    await drained()
+    await drained(app)
 
 
 @pytest.mark.parametrize(
     "item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}]
 )
 async def test_any_object_with_an_id_is_processed(
-    client: httpx.AsyncClient, item: dict[str, object]
+    app: Starlette, client: httpx.AsyncClient, item: dict[str, object]
 ) -> None:
     response = await client.post("/process", json=item)
     assert response.status_code == 202
     assert response.json() == {"status": "accepted", "id": item["id"]}
-    await drained()
+    await drained(app)
 
 
 async def test_what_an_item_holds_is_counted_not_logged(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     await client.post("/process", json={"id": "i" * 1000, "stranger": 1, "token": "secret"})
-    await drained()
+    await drained(app)
     [told] = [record.getMessage() for record in caplog.records if "processed" in record.msg]
     assert re.fullmatch(r"processed item 'i+\.\.\.i+' with 3 fields", told)
     assert len(told) < 100
 
 
 async def test_a_user_is_added_and_welcomed_in_the_log(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     response = await client.post("/users/", json=ADA)
@@ -137,38 +147,40 @@ async def test_a_user_is_added_and_welcomed_in_the_log(
     assert user.keys() == {"id", "email", "username", "created_at"}
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", user["created_at"])
     assert (await client.get("/users/")).json() == [user]
-    await drained()
+    await drained(app)
     assert "no mail service is set up; mail to ada@example.com" in caplog.text
 
 
 async def test_a_user_with_notifications_is_announced_as_well(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+    app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     response = await client.post("/users/with-notifications/", json=ADA)
     assert response.status_code == 201
     assert len(ids(response)) == 2
-    await drained()
+    await drained(app)
     assert "no Discord webhook is set up; message: ada has joined." in caplog.text
 
 
-async def test_a_taken_field_is_a_conflict_and_schedules_nothing(client: httpx.AsyncClient) -> None:
+async def test_a_taken_field_is_a_conflict_and_schedules_nothing(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     await client.post("/users/", json=ADA)
     response = await client.post("/users/", json={"email": "ADA@example.com", "username": "eve"})
     assert response.status_code == 409
     assert response.json()["errors"] == [{"pointer": "#/email", "detail": "Another user has it."}]
     assert ids(response) == []
-    await drained()
+    await drained(app)
 
 
-async def test_users_come_in_pages(client: httpx.AsyncClient) -> None:
+async def test_users_come_in_pages(app: Starlette, client: httpx.AsyncClient) -> None:
     for name in ("a", "b", "c"):
         await client.post("/users/", json={"email": f"{name}@example.com", "username": name})
     first = (await client.get("/users/?limit=2")).json()
     assert [user["username"] for user in first] == ["a", "b"]
     rest = (await client.get(f"/users/?limit=2&after={first[-1]['id']}")).json()
     assert [user["username"] for user in rest] == ["c"]
-    await drained()
+    await drained(app)
 
 
 @pytest.mark.parametrize("job_id", ["task-1", "..%2Fservice.db", "%00", "a" * 300])
@@ -184,8 +196,9 @@ async def test_without_its_database_the_service_says_503_and_promises_nothing(
     quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")
-    async with asgi_app.lifespan(asgi_app.app):
-        transport = httpx.ASGITransport(asgi_app.app, raise_app_exceptions=False)
+    app = asgi_app.create_app(settings)
+    async with living(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             health, added = await client.get("/health"), await client.post("/users/", json=ADA)
     assert (health.status_code, health.json()["database"]) == (503, "down")

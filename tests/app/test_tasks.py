@@ -12,17 +12,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-import asgi_app
 import tasks
-from afterwards import waiting
-from afterwards.background import InOrder, Later, after_answer, store
-from afterwards.errors import KeyIsUnderWay
+from afterwards import Afterwards, InOrder, Later, waiting
 from afterwards.testing import TaskKit
 from settings import settings
 from tests.app.test_routes import ADA, drained, ids
 from web import bodies
 
 pytestmark = pytest.mark.anyio
+
+
+def installed(app: Starlette) -> Afterwards:
+    afterwards = Afterwards()
+    afterwards.install(app)
+    return afterwards
 
 
 def now() -> datetime:
@@ -39,15 +42,17 @@ async def settled(client: httpx.AsyncClient, task_id: str) -> dict[str, Any]:
     return body
 
 
-async def dead_task(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> str:
+async def dead_task(
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """Accept a task that no deploy knows any more."""
     [task_id] = ids(await client.post("/action"))
     await settled(client, task_id)
-    async with asgi_app.app.state.database.transaction() as connection:
+    async with app.state.afterwards.database.transaction() as connection:
         await connection.exec_driver_sql(
             "UPDATE tasks SET name = 'gone', state = 'queued', attempt = 0, worker = NULL, finished_at = NULL"
         )
-    asgi_app.app.state.worker.look()
+    app.state.afterwards.worker.look()
     return task_id
 
 
@@ -107,12 +112,15 @@ async def test_waiting_ends_with_the_task_or_with_the_time(
     assert (await settled(client, task_id))["state"] == "succeeded"
 
 
-async def test_an_answer_with_several_tasks_has_no_location(client: httpx.AsyncClient) -> None:
+async def test_an_answer_with_several_tasks_has_no_location(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     assert "location" not in (await client.post("/complex-action")).headers
-    await drained()
+    await drained(app)
 
 
 async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
+    app: Starlette,
     client: httpx.AsyncClient,
 ) -> None:
     async def remind(request: Request) -> Response:
@@ -120,10 +128,10 @@ async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
             "ok", 202, background=Later(now() + timedelta(seconds=1), tasks.log_action, "later")
         )
 
-    app = Starlette(routes=[Route("/", after_answer(remind, lambda request: ""))])
-    app.state = asgi_app.app.state
+    other = Starlette(routes=[Route("/", remind)])
+    app.state.afterwards.install(other)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
+        transport=httpx.ASGITransport(other), base_url="http://test"
     ) as other_client:
         asked_at = now()
         [task_id] = ids(await other_client.get("/"))
@@ -140,7 +148,7 @@ async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
 
 
 async def test_tasks_in_order_are_stored_and_each_starts_when_the_one_before_has_ended(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0.3)
 
@@ -153,10 +161,10 @@ async def test_tasks_in_order_are_stored_and_each_starts_when_the_one_before_has
             "ok", background=InOrder([*steps, BackgroundTask(tasks.log_action, "order")])
         )
 
-    app = Starlette(routes=[Route("/", after_answer(announce, lambda request: ""))])
-    app.state = asgi_app.app.state
+    other = Starlette(routes=[Route("/", announce)])
+    app.state.afterwards.install(other)
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
+        transport=httpx.ASGITransport(other), base_url="http://test"
     ) as other_client:
         task_ids = ids(await other_client.get("/"))
     first, second, third = [await settled(client, task_id) for task_id in task_ids]
@@ -176,9 +184,11 @@ async def test_a_wrong_wait_is_422(client: httpx.AsyncClient, query: str) -> Non
     assert (await client.get(f"/tasks/task-1?{query}")).status_code == 422
 
 
-async def test_tasks_are_listed_newest_first_in_pages(client: httpx.AsyncClient) -> None:
+async def test_tasks_are_listed_newest_first_in_pages(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     accepted = [ids(await client.post("/process", json={"id": number}))[0] for number in range(3)]
-    await drained()
+    await drained(app)
     first = (await client.get("/tasks?limit=2&state=succeeded&name=process_item")).json()
     assert [task["id"] for task in first["tasks"]] == accepted[:0:-1]
     assert first["tasks"][0]["arguments"] == {"item": {"id": 2}}
@@ -195,42 +205,42 @@ async def test_a_wrong_filter_is_422(client: httpx.AsyncClient, query: str) -> N
 
 
 async def test_a_running_task_is_cancelled_and_stays_so(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "sleep_seconds", 60)
     [task_id] = ids(await client.get("/test"))
     cancelled = await client.delete(f"/tasks/{task_id}")
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
-    await drained()
+    await drained(app)
     assert (await client.delete(f"/tasks/{task_id}")).status_code == 409
     assert (await client.get(f"/tasks/{task_id}")).json()["state"] == "cancelled"
 
 
 async def test_a_cancelled_task_can_be_retried_and_a_succeeded_one_cannot(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(settings, "sleep_seconds", 60)
         [task_id] = ids(await client.get("/test"))
         await client.delete(f"/tasks/{task_id}")
-        await drained()
+        await drained(app)
     assert (await client.post(f"/tasks/{task_id}/retry")).status_code == 202
     assert (await settled(client, task_id))["state"] == "succeeded"
     assert (await client.post(f"/tasks/{task_id}/retry")).status_code == 409
 
 
 async def test_a_task_that_no_deploy_knows_is_dead_with_the_reason(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = await settled(client, await dead_task(client, monkeypatch))
+    task = await settled(client, await dead_task(app, client, monkeypatch))
     assert (task["state"], task["error"]["kind"]) == ("dead", "UnknownTask")
     assert "no task function is named 'gone'" in task["error"]["message"]
 
 
 async def test_with_a_token_operators_need_it_and_others_do_not(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_app.app.state, "admin_token", "a secret of some length")
+    monkeypatch.setattr(app.state, "admin_token", "a secret of some length")
     [task_id] = ids(await client.post("/action"))
     for headers in (
         {},
@@ -246,13 +256,15 @@ async def test_with_a_token_operators_need_it_and_others_do_not(
         wrong = {"authorization": f"{scheme}a secret of some length"}
         assert (await client.get("/tasks", headers=wrong)).status_code == 401
     assert (await client.get(f"/tasks/{task_id}")).status_code == 200
-    await drained()
+    await drained(app)
 
 
-async def test_a_list_holds_the_beginning_of_what_is_long(client: httpx.AsyncClient) -> None:
+async def test_a_list_holds_the_beginning_of_what_is_long(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     [short] = ids(await client.post("/process", json={"id": 1}))
     [long] = ids(await client.post("/process", json={"id": 2, "text": "\xfc" * 5000}))
-    await drained()
+    await drained(app)
     listed = {task["id"]: task for task in (await client.get("/tasks")).json()["tasks"]}
     assert listed[short]["arguments"] == {"item": {"id": 1}}
     assert listed[long]["arguments"].startswith('{"item":{"id":2,"text":"\xfc\xfc')
@@ -264,20 +276,24 @@ async def test_a_list_holds_the_beginning_of_what_is_long(client: httpx.AsyncCli
     ).status_code == 403
 
 
-async def test_a_list_holds_the_beginning_of_a_long_result(client: httpx.AsyncClient) -> None:
+async def test_a_list_holds_the_beginning_of_a_long_result(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     [task_id] = ids(await client.post("/action"))
-    await drained()
-    async with asgi_app.app.state.database.transaction() as connection:
+    await drained(app)
+    async with app.state.afterwards.database.transaction() as connection:
         await connection.exec_driver_sql(f"UPDATE tasks SET result = '\"{'x' * 5000}\"'")
     [task] = (await client.get("/tasks")).json()["tasks"]
     assert task["result"] == '"' + "x" * 1023 + " [... 3978 characters]"
     assert (await client.get(f"/tasks/{task_id}")).json()["result"] == "x" * 5000
 
 
-async def test_a_list_ends_early_where_its_tasks_are_long(client: httpx.AsyncClient) -> None:
+async def test_a_list_ends_early_where_its_tasks_are_long(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     accepted = [id for _ in range(100) for id in ids(await client.post("/complex-action"))]
-    await drained()
-    async with asgi_app.app.state.database.transaction() as connection:
+    await drained(app)
+    async with app.state.afterwards.database.transaction() as connection:
         await connection.exec_driver_sql(
             f"UPDATE tasks SET error_kind = 'ValueError', error_message = '{'x' * 2000}'"
         )
@@ -291,15 +307,19 @@ async def test_a_list_ends_early_where_its_tasks_are_long(client: httpx.AsyncCli
     assert listed == sorted(accepted, reverse=True)
 
 
-async def test_without_a_token_only_this_machine_is_an_operator(client: httpx.AsyncClient) -> None:
+async def test_without_a_token_only_this_machine_is_an_operator(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     assert (await client.get("/tasks")).status_code == 200
     assert (await client.get("/tasks", headers={"x-forwarded-for": "127.0.0.1"})).status_code == 403
-    transport = httpx.ASGITransport(asgi_app.app, client=("203.0.113.9", 1))
+    transport = httpx.ASGITransport(app, client=("203.0.113.9", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
         assert (await stranger.get("/tasks")).status_code == 403
 
 
-async def test_the_same_key_gives_the_same_task_and_answer(client: httpx.AsyncClient) -> None:
+async def test_the_same_key_gives_the_same_task_and_answer(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     first, again = [
         await client.post("/async-task/", headers={"idempotency-key": "k1"}) for _ in range(2)
     ]
@@ -310,35 +330,39 @@ async def test_the_same_key_gives_the_same_task_and_answer(client: httpx.AsyncCl
     )
     other = await client.post("/async-task/", headers={"idempotency-key": "k2"})
     assert ids(other) != ids(first)
-    await drained()
+    await drained(app)
     assert len((await client.get("/tasks")).json()["tasks"]) == 2
 
 
-async def test_a_user_is_added_once_under_one_key(client: httpx.AsyncClient) -> None:
+async def test_a_user_is_added_once_under_one_key(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     answers = [
         await client.post("/users/", json=ADA, headers={"idempotency-key": "k"}) for _ in range(2)
     ]
     assert [each.status_code for each in answers] == [201, 201]
     assert answers[0].content == answers[1].content
-    await drained()
+    await drained(app)
 
 
-async def test_one_key_sent_at_the_same_moment_makes_one_task(client: httpx.AsyncClient) -> None:
+async def test_one_key_sent_at_the_same_moment_makes_one_task(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     sending = (client.post("/action", headers={"idempotency-key": "k"}) for _ in range(10))
     answers = await asyncio.gather(*sending)
     assert {each.status_code for each in answers} == {202}
     assert len({ids(each)[0] for each in answers}) == 1
-    await drained()
+    await drained(app)
     assert len((await client.get("/tasks")).json()["tasks"]) == 1
 
 
-async def test_a_key_for_another_request_is_422(client: httpx.AsyncClient) -> None:
+async def test_a_key_for_another_request_is_422(app: Starlette, client: httpx.AsyncClient) -> None:
     await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
     assert (
         await client.post("/process", json={"id": 2}, headers={"idempotency-key": "k"})
     ).status_code == 422
     assert (await client.post("/action", headers={"idempotency-key": "k"})).status_code == 422
-    await drained()
+    await drained(app)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\t"])
@@ -358,13 +382,9 @@ async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(
         assert {*read} == {b'{"id": 1}'}
         return JSONResponse(await request.json())
 
-    app = Starlette(
-        routes=[
-            Route("/", after_answer(handler, lambda request: "", bodies.whole), methods=["POST"])
-        ]
-    )
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
     async with TaskKit(database_url) as kit:
-        kit.put_on(app.state)
+        kit.put_on(installed(app))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test"
         ) as client:
@@ -379,35 +399,31 @@ async def test_a_streamed_answer_cannot_be_kept_but_its_tasks_are(database_url: 
             iter(["piece"]), background=BackgroundTask(tasks.log_action, "streamed")
         )
 
-    app = Starlette(
-        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
-    )
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
     async with TaskKit(database_url) as kit:
-        kit.put_on(app.state)
+        kit.put_on(installed(app))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test"
         ) as client:
             first = await client.post("/", headers={"idempotency-key": "k"})
             assert (first.status_code, first.text) == (200, "piece")
-            with pytest.raises(KeyIsUnderWay):
-                await client.post("/", headers={"idempotency-key": "k"})
+            again = await client.post("/", headers={"idempotency-key": "k"})
+            assert (again.status_code, ids(again)) == (409, [])
         assert [attempt.task.id for attempt in await kit.drain()] == ids(first)
 
 
 async def test_a_route_may_store_a_task_and_attach_another_under_one_key(database_url: str) -> None:
     async def handler(request: Request) -> Response:
         background = BackgroundTasks()
-        background.add_task(tasks.log_action, "stored")
-        async with request.app.state.database.transaction() as connection:
-            background = await store(request, connection, background)
+        afterwards = request.scope["afterwards"]
+        async with afterwards.database.transaction() as connection:
+            await afterwards.enqueue(tasks.log_action, "stored", within=connection)
         background.add_task(tasks.log_action, "attached")
         return PlainTextResponse("ok", background=background)
 
-    app = Starlette(
-        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
-    )
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
     async with TaskKit(database_url) as kit:
-        kit.put_on(app.state)
+        kit.put_on(installed(app))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://test"
         ) as client:
@@ -418,20 +434,22 @@ async def test_a_route_may_store_a_task_and_attach_another_under_one_key(databas
         assert sorted(attempt.task.id for attempt in await kit.drain()) == sorted(ids(first))
 
 
-async def test_a_refused_request_leaves_its_key_free(client: httpx.AsyncClient) -> None:
+async def test_a_refused_request_leaves_its_key_free(
+    app: Starlette, client: httpx.AsyncClient
+) -> None:
     assert (
         await client.post("/process", json={}, headers={"idempotency-key": "k"})
     ).status_code == 422
     assert (
         await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
     ).status_code == 202
-    await drained()
+    await drained(app)
 
 
 async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_app.app.state.worker._backlog, "_most", 0)
+    monkeypatch.setattr(app.state.afterwards.worker._backlog, "_most", 0)
     response = await client.post("/action")
     assert response.status_code == 503
     assert int(response.headers["retry-after"]) > 0
@@ -440,9 +458,9 @@ async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
 
 
 async def test_a_user_whose_task_cannot_be_stored_is_not_added(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi_app.app.state.worker._backlog, "_most", 0)
+    monkeypatch.setattr(app.state.afterwards.worker._backlog, "_most", 0)
     assert (await client.post("/users/", json=ADA)).status_code == 503
     assert (await client.get("/users/")).json() == []
 

@@ -13,7 +13,7 @@ import tasks
 from afterwards.model import Outcome
 from afterwards.retries import GiveUp
 from afterwards.testing import TaskKit
-from asgi_app import app
+from asgi_app import afterwards, app
 from effects import images
 from settings import settings
 from tests.effects.loopback import Asked, in_turn, reply, serving, silence
@@ -80,7 +80,7 @@ async def test_what_a_route_attaches_runs_when_the_test_says_so(
     kit: TaskKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0)
-    kit.put_on(app.state)
+    kit.put_on(afterwards)
     user = {"email": "ada@example.com", "username": "ada"}
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"

@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from afterwards import Afterwards, Later
 from afterwards.attempt import current_task_id
-from afterwards.background import Later, after_answer
 from afterwards.errors import ArgumentsRefused, UnknownTask
 from afterwards.inline import InlineEngine
 from afterwards.model import Attempt, Outcome, Task, new_task_id
@@ -265,10 +265,10 @@ async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> Non
         background.add_task(done.append, "in memory")
         return PlainTextResponse("ok", background=background)
 
-    app = Starlette(
-        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
-    )
-    kit.put_on(app.state)
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    afterwards = Afterwards()
+    afterwards.install(app)
+    kit.put_on(afterwards)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:
@@ -291,10 +291,10 @@ async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(
         )
 
     await kit.set_clock(datetime(2030, 1, 1, tzinfo=UTC))
-    app = Starlette(
-        routes=[Route("/", after_answer(handler, lambda request: ""), methods=["POST"])]
-    )
-    kit.put_on(app.state)
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    afterwards = Afterwards()
+    afterwards.install(app)
+    kit.put_on(afterwards)
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as client:

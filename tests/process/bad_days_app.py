@@ -33,6 +33,7 @@ from afterwards.store.database import STATEMENT_SECONDS
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.sqlite_writer import SQLiteWriter
 from afterwards.store.tasks import Store
+from web.routing import Route
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -300,9 +301,8 @@ async def do_in_order(request: Request) -> Response:
     )
 
 
-asgi_app.ROUTES["/do/{name}"] = {"POST": do}
-asgi_app.ROUTES["/do-in-order/{name}"] = {"POST": do_in_order}
-asgi_app.MAX_BODIES["/do/{name}"] = 1024 * 1024
-asgi_app.app.router.routes[:] = asgi_app._routes()
-
 app = asgi_app.app
+app.router.routes += [
+    Route("/do/{name}", do, methods=["POST"], max_body=1024 * 1024),
+    Route("/do-in-order/{name}", do_in_order, methods=["POST"]),
+]

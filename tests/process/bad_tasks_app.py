@@ -5,8 +5,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,13 +14,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from afterwards import Afterwards
 from afterwards.attempt import current_task_id
-from afterwards.background import after_answer
 from afterwards.registry import task
-from afterwards.slots import LocalEngine
-from afterwards.store.database import Database
-from afterwards.store.tasks import Store
-from afterwards.worker import Worker
 from web import logs
 
 
@@ -75,20 +70,8 @@ def attaching(*functions: Callable[[], Any]) -> Route:
 
     return Route(
         "/" + "+".join(each.__name__ for each in functions),
-        after_answer(handler, lambda request: ""),
+        handler,
     )
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    app.state.engine = LocalEngine(
-        max_running=100, threads=2, timeout=60, surrounding=lambda attempt: nullcontext()
-    )
-    database = Database(os.environ["DATABASE_URL"])
-    app.state.worker = Worker(Store(database), app.state.engine, max_queued=1000, keep_days=7)
-    await app.state.worker.begin()
-    yield
-    await app.state.worker.drain(float(os.environ["DRAIN"]))
 
 
 logs.configure("INFO", "text", task_id=current_task_id.get, trace_id=str)
@@ -104,5 +87,7 @@ app = Starlette(
         attaching(takes_a_second),
         attaching(fails, takes_a_second),
     ],
-    lifespan=lifespan,
+)
+Afterwards(os.environ["DATABASE_URL"], threads=2, drain_seconds=float(os.environ["DRAIN"])).install(
+    app
 )

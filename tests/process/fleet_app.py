@@ -12,12 +12,13 @@ from afterwards.store import tasks as store
 
 if "CELERY_BROKER_URL" in os.environ:
     from afterwards.brokers import celery
+    from afterwards.brokers.celery import CeleryBroker
 
     celery.QUEUE = os.environ["QUEUE"]
 store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))
 
-import asgi_app  # noqa: E402
 from tests.process import bad_days_app  # noqa: E402  # it takes the constants above
+from web.routing import Route  # noqa: E402
 
 if os.environ.get("DIE_ONCE") == "before the hand-off":
 
@@ -25,7 +26,7 @@ if os.environ.get("DIE_ONCE") == "before the hand-off":
         if batch:
             bad_days_app.die()
 
-    setattr(asgi_app.broker, "send", die_instead)  # noqa: B010  # mypy takes no assignment to a method
+    setattr(CeleryBroker, "send", lambda self, batch: die_instead(batch))  # noqa: B010
 
 
 async def remembered() -> None:
@@ -36,7 +37,5 @@ async def in_memory(request: Request) -> Response:
     return PlainTextResponse("ok", background=BackgroundTask(remembered))
 
 
-asgi_app.ROUTES["/in_memory"] = {"GET": in_memory}
-asgi_app.app.router.routes[:] = asgi_app._routes()
-
 app = bad_days_app.app
+app.router.routes.append(Route("/in_memory", in_memory))

@@ -13,12 +13,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import tracing
+from afterwards import Afterwards, InOrder
 from afterwards.attempt import current_task_id
-from afterwards.background import InOrder, after_answer
 from afterwards.model import Task, new_task_id
-from afterwards.slots import LocalEngine
 from settings import settings
 from web import logs
 
@@ -84,7 +84,7 @@ def attaching(function: Callable[..., Any]) -> Route:
     async def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(function, **request.query_params))
 
-    return Route(f"/{function.__name__}", after_answer(handler, tracing.carrier))
+    return Route(f"/{function.__name__}", handler)
 
 
 async def first_then_second(request: Request) -> Response:
@@ -98,12 +98,17 @@ async def resumes(request: Request) -> Response:
         Task(new_task_id(), f"stored-{number}", sleeps_in_a_thread, is_async=False, carrier=carrier)
         for number, carrier in enumerate(await request.json())
     ]
-    request.app.state.engine.start([stored])
+    afterwards.engine.start([stored])
     return PlainTextResponse("ok")
 
 
-async def lingers(request: Request) -> Response:
-    return PlainTextResponse("ok", background=BackgroundTask(asyncio.sleep, 0.5))
+class Lingers:
+    """Have Starlette run a task inside the request, as if nothing were installed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope["afterwards.request"]
+        response = PlainTextResponse("ok", background=BackgroundTask(asyncio.sleep, 0.5))
+        await response(scope, receive, send)
 
 
 async def raises(request: Request) -> Response:
@@ -130,18 +135,9 @@ async def streams(request: Request) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    tracing.start()
-    app.state.engine = LocalEngine(
-        max_running=100,
-        threads=8,
-        timeout=settings.request_timeout,
-        surrounding=tracing.attempt_span,
-    )
     if settings.discord_webhook_url:
         await calls(settings.discord_webhook_url)
     yield
-    await app.state.engine.drain(settings.drain_seconds, lambda task: None)
-    await tracing.stop()
 
 
 logs.configure(
@@ -159,18 +155,21 @@ app = Starlette(
         attaching(calls),
         attaching(calls_in_a_thread),
         attaching(leaves_a_call_behind),
-        Route(
-            "/items/{id}", after_answer(lambda request: PlainTextResponse("ok"), tracing.carrier)
-        ),
-        Route("/first_then_second", after_answer(first_then_second, tracing.carrier)),
-        Route("/resumes", after_answer(resumes, tracing.carrier), methods=["POST"]),
-        Route(
-            "/lingers", lingers
-        ),  # not wrapped, so that Starlette runs its task inside the request
-        Route("/raises", after_answer(raises, tracing.carrier)),
-        Route("/drips", after_answer(drips, tracing.carrier)),
-        Route("/streams", after_answer(streams, tracing.carrier)),
+        Route("/items/{id}", lambda request: PlainTextResponse("ok")),
+        Route("/first_then_second", first_then_second),
+        Route("/resumes", resumes, methods=["POST"]),
+        Route("/lingers", Lingers()),
+        Route("/raises", raises),
+        Route("/drips", drips),
+        Route("/streams", streams),
     ],
     middleware=[Middleware(tracing.RequestTracing)],
     lifespan=lifespan,
 )
+afterwards = Afterwards(
+    settings.database_url,
+    timeout=settings.request_timeout,
+    drain_seconds=settings.drain_seconds,
+    tracing=tracing.TRACING,
+)
+afterwards.install(app)

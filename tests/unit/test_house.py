@@ -22,29 +22,27 @@ MAY_IMPORT = {
     "users": {"afterwards.store"},
     "afterwards": {"afterwards"},
     "effects": {"effects"},
-    "web": {"afterwards", "web"},
+    "web": {"afterwards", "settings", "web"},
 }
 
 # Outside things, and the modules that are their only doors; a folder stands for all that is in it.
 DOORS = {
     "skywalking": {"tracing", "afterwards.skywalking"},
     "grpc": {"tracing", "afterwards.skywalking"},
-    "sqlalchemy": {"afterwards.store", "afterwards.idempotency", "afterwards.testing", "users"},
+    "sqlalchemy": {
+        *("afterwards.store", "afterwards.idempotency", "afterwards.testing", "users"),
+        "afterwards.app",  # whose callers bring connections of their own
+    },
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},
     "billiard": {"afterwards.brokers.celery_worker"},
     "redis": {"afterwards.brokers.celery"},
     "starlette": {
-        *(
-            "asgi_app",
-            "web",
-            "tracing",
-            "afterwards.background",
-            "afterwards.idempotency",
-            "afterwards.http",
-        ),
-        *("afterwards.skywalking", "afterwards.problems"),
+        *("asgi_app", "web", "tracing", "afterwards.skywalking", "afterwards.http"),
+        *("afterwards.app", "afterwards.installation", "afterwards.request_tasks"),
+        *("afterwards.background", "afterwards.idempotency", "afterwards.tracing"),
+        *("afterwards.errors", "afterwards.problems"),
     },
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},

@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[2]
 
 LIFE = """
 import asyncio, sys, httpx, asgi_app, tracing
+from tests.lifespan import living
 async def main():
-    async with asgi_app.lifespan(asgi_app.app):
+    async with living(asgi_app.app):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(asgi_app.app), base_url="http://test") as client:
             assert (await client.post("/action")).status_code == 202
             assert tracing.trace_id() == ""

@@ -9,11 +9,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from afterwards import problems
 from tests.growth import is_linear
 from web import bodies
+from web.routing import Route
 
 # To be put in order when they are normalised, which takes the square of their number.
 MARKS = "\u0315\u0300\u05ae\u0300"
@@ -47,7 +47,7 @@ async def test_a_route_may_take_a_larger_body_also_unread_by_us() -> None:
         yield b"x" * 600_000
         yield b"x" * 400_000
 
-    routes = [Route("/", bodies.bounded(measure, 1_000_000), methods=["POST"])]
+    routes = [Route("/", measure, methods=["POST"], max_body=1_000_000)]
     app = Starlette(routes=routes, exception_handlers={HTTPException: problems.answer})
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"

@@ -11,31 +11,41 @@ from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
-from afterwards.background import InOrder, Later, after_answer
+from afterwards import Afterwards, InOrder, Later, task
+from afterwards.background import Groups
+from afterwards.errors import NotStorable
 from afterwards.model import Task
-from tasks import log_action
+from afterwards.tracing import Untraced
+from tasks import log_action, write_audit_record
 
 pytestmark = pytest.mark.anyio
 
 
-class Given:
-    """An engine that keeps what it is told to start."""
+class Given(Afterwards):
+    """One that keeps what it is to start."""
 
-    def __init__(self) -> None:
+    def __init__(self, carrier: str) -> None:
+        super().__init__(tracing=Carrying(carrier))
+        self.is_started = True
         self.sequences: list[list[Task]] = []
 
-    def start(self, sequences: Sequence[Sequence[Task]]) -> None:
-        self.sequences.extend(list(tasks) for tasks in sequences)
+    async def accept(self, tasks: Sequence[Task]) -> None: ...
 
-    async def drain(self, seconds: float, cut_off: object) -> None:
-        raise NotImplementedError
-
-    def load(self) -> dict[str, int]:
-        raise NotImplementedError
+    def start_tasks(self, stored: Sequence[Task], in_memory: Groups) -> None:
+        self.sequences += [*([task] for task in stored), *in_memory]
 
     def names(self) -> list[list[str]]:
         return [[task.name for task in tasks] for tasks in self.sequences]
+
+
+class Carrying(Untraced):
+    def __init__(self, carrier: str) -> None:
+        self._carrier = carrier
+
+    def carrier(self, scope: Scope | None) -> str:
+        return self._carrier
 
 
 async def one(number: int = 1) -> None:
@@ -47,11 +57,11 @@ def two() -> None:
 
 
 async def answer_of(handler: object, carrier: str = "") -> tuple[httpx.Response, Given]:
-    app = Starlette(routes=[Route("/", after_answer(handler, lambda request: carrier))])  # type: ignore[arg-type]
-    app.state.engine = given = Given()
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test"
-    ) as client:
+    app = Starlette(routes=[Route("/", handler)])  # type: ignore[arg-type]
+    given = Given(carrier)
+    given.install(app)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.get("/"), given
 
 
@@ -80,14 +90,13 @@ async def test_a_single_task_is_started_with_its_arguments() -> None:
     assert (task.name, task.function, task.args, task.kwargs) == ("one", one, (), {"number": 3})
     assert task.is_async
     assert task.carrier == "1-a-b"
-    assert response.headers["task-id"] == task.id
+    assert "task-id" not in response.headers  # which would promise a row
 
 
 async def test_tasks_of_one_response_are_started_side_by_side_each_with_its_id() -> None:
-    response, given = await answer_of(
-        attaching(BackgroundTasks([BackgroundTask(one), BackgroundTask(two)]))
-    )
-    assert given.names() == [["one"], ["two"]]
+    both = [BackgroundTask(log_action, "a"), BackgroundTask(write_audit_record, "a")]
+    response, given = await answer_of(attaching(BackgroundTasks(both)))
+    assert given.names() == [["log_action"], ["write_audit_record"]]
     assert response.headers["task-id"].split(", ") == [task.id for [task] in given.sequences]
     assert [task.is_async for [task] in given.sequences] == [True, False]
 
@@ -102,7 +111,7 @@ async def test_a_route_can_ask_for_order() -> None:
 
 async def test_a_background_of_somebody_elses_making_stays_whole() -> None:
     class Special(BackgroundTasks):
-        pass
+        async def __call__(self) -> None: ...
 
     special = Special([BackgroundTask(one), BackgroundTask(two)])
     _, given = await answer_of(attaching(special))
@@ -117,7 +126,7 @@ async def test_a_partial_is_named_after_its_function() -> None:
 
 async def test_the_handler_knows_the_id_of_its_first_task() -> None:
     async def handler(request: Request) -> Response:
-        return JSONResponse(request.state.task_id, background=BackgroundTask(one))
+        return JSONResponse(request.state.task_id, background=BackgroundTask(log_action, "a"))
 
     response, _ = await answer_of(handler)
     assert response.json() == response.headers["task-id"]
@@ -136,7 +145,7 @@ async def test_a_plain_function_may_be_a_handler_as_in_starlette() -> None:
     ("run_at", "function", "why"),
     [
         (datetime(2026, 1, 1), log_action, "time zone"),
-        (datetime(2026, 1, 1, tzinfo=UTC), one, "registered"),
+        (datetime(2026, 1, 1, tzinfo=UTC), one, "under @task"),
     ],
 )
 def test_what_cannot_be_kept_for_later_is_refused(
@@ -144,3 +153,50 @@ def test_what_cannot_be_kept_for_later_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         Later(run_at, function, "later")
+
+
+class Holder:
+    @task("unit.method")
+    async def method(self) -> None: ...
+
+
+@functools.wraps(log_action)
+async def decorated(action: str) -> None: ...
+
+
+class Odd(BackgroundTask):
+    async def __call__(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "background",
+    [
+        BackgroundTask(Holder().method),
+        BackgroundTask(decorated, "a"),
+        BackgroundTask(functools.partial(decorated, "a")),
+        Odd(log_action, "a"),
+        InOrder([BackgroundTask(one), BackgroundTask(log_action, "a")]),
+    ],
+)
+async def test_what_no_row_can_hold_is_refused(background: BackgroundTask) -> None:
+    with pytest.raises(NotStorable):
+        await answer_of(attaching(background))
+
+
+async def test_a_partial_of_a_task_function_is_stored() -> None:
+    background = BackgroundTask(functools.partial(log_action, "first"))
+    response, given = await answer_of(attaching(background))
+    [[task]] = given.sequences
+    assert (task.name, task.args, response.headers["task-id"]) == (
+        "log_action",
+        ("first",),
+        task.id,
+    )
+
+
+async def test_a_subclass_without_a_call_of_its_own_is_stored() -> None:
+    class Mine(BackgroundTasks):
+        pass
+
+    _, given = await answer_of(attaching(Mine([BackgroundTask(log_action, "a")])))
+    assert given.names() == [["log_action"]]

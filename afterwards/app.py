@@ -1,0 +1,306 @@
+"""`Afterwards`: what is configured once, installed into applications, started, and asked."""
+
+import asyncio
+import math
+import re
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from typing import Any, NoReturn, ParamSpec
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from starlette.applications import Starlette
+
+from afterwards import installation, registry
+from afterwards.background import Groups, name_of, new_task, require_zone, task_function
+from afterwards.errors import NotStarted, UnknownTask
+from afterwards.model import Task, new_task_id
+from afterwards.request_tasks import RequestTasks, current_request
+from afterwards.slots import LocalEngine
+from afterwards.store.database import Connection, Database
+from afterwards.store.tasks import Store
+from afterwards.tracing import NO_TRACING, Tracing
+from afterwards.worker import Worker
+
+P = ParamSpec("P")
+
+NOT_STARTED = (
+    "this Afterwards was never started, so nothing was accepted: its application's lifespan did "
+    "not run. Serve it with its lifespan (uvicorn does; TestClient in a with block), or await "
+    "start() and stop() yourself"
+)
+
+
+class Afterwards:
+    """Background tasks over the database at `url`, SQLite's or Postgres'.
+
+    `run_tasks=False` accepts only: workers elsewhere run the tasks (`python -m afterwards worker`).
+    With a `broker` (amqp://, redis:// or sqs://) those are Celery's. `max_running` coroutines and
+    `threads` plain functions run at a time, each attempt for `timeout` seconds at most, unless its
+    `@task` says otherwise. Beyond `max_queued` waiting tasks nothing is accepted. What succeeded
+    or was cancelled is kept for `keep_days`; `drain_seconds` is what running tasks get at the end.
+    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes.
+    Nothing is opened here. Raises ValueError for a wrong argument.
+    """
+
+    database: Database
+    store: Store
+    worker: Worker
+    engine: LocalEngine
+
+    def __init__(
+        self,
+        url: str = "sqlite:///data/tasks.db",
+        *,
+        run_tasks: bool = True,
+        broker: str | None = None,
+        table_prefix: str = "afterwards_",
+        max_running: int = 1000,
+        threads: int = 8,
+        timeout: float = 60.0,
+        max_queued: int = 100_000,
+        keep_days: float = 7.0,
+        drain_seconds: float = 20.0,
+        max_keyed_body: int = 1024 * 1024,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        _require(
+            "url", bool(URL.match(url)), "sqlite:///path or postgres://user:password@host/name"
+        )
+        _require(
+            "broker", broker is None or bool(BROKER.match(broker)), "amqp://, redis:// or sqs://"
+        )
+        has_celery = broker is None or find_spec("celery") is not None
+        _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
+        _require("table_prefix", bool(PREFIX.fullmatch(table_prefix)), "up to 30 of a-z, 0-9 and _")
+        counts = {"max_running": max_running, "threads": threads, "max_queued": max_queued}
+        counts["max_keyed_body"] = max_keyed_body
+        for name, count in counts.items():
+            _require(name, isinstance(count, int) and count >= 1, "a whole number of at least 1")
+        _require("timeout", 0 < timeout < math.inf, "seconds above 0")
+        for name, number in {"keep_days": keep_days, "drain_seconds": drain_seconds}.items():
+            _require(name, 0 <= number < math.inf, "a number of at least 0")
+        self.url, self.broker, self.table_prefix = url, broker, table_prefix
+        self.run_tasks, self.tracing = run_tasks, tracing
+        self.max_running, self.threads, self.timeout = max_running, threads, timeout
+        self.max_queued, self.keep_days, self.drain_seconds = max_queued, keep_days, drain_seconds
+        self.max_keyed_body = max_keyed_body
+        self.pages: str | None = None  # the path below which an application shows tasks
+        self.is_started = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which the database was opened
+        self._has_tables = False
+        installation.watch_responses()
+
+    # --- an application ---
+
+    def install(self, app: Starlette) -> None:
+        """Have the application store what its responses attach, and run it while it lives.
+
+        Raises TypeError for what is no Starlette application, RuntimeError for one that has started
+        or has installed before.
+        """
+        installation.install(app, self)
+
+    async def start(self) -> None:
+        """Begin to accept and to run tasks; a database that is away is waited for meanwhile."""
+        if self.is_started:
+            raise RuntimeError("this Afterwards runs already: make one for each application")
+        self.tracing.start(has_broker=self.broker is not None)
+        self._open()
+        self.is_started = True
+        for app in getattr(self, "_apps", []):  # TEMP
+            app.state.store, app.state.worker, app.state.engine = (
+                self.store,
+                self.worker,
+                self.engine,
+            )
+        await self.worker.begin()
+
+    async def stop(self) -> None:
+        """Let what runs end, give back what does not, and close the database."""
+        if self._loop is None:
+            return
+        if self.is_started:
+            await self.worker.drain(self.drain_seconds)
+        self.is_started, self._loop, self._has_tables = False, None, False
+        await self.store.close()
+        await asyncio.gather(self.database.close(), self.tracing.stop())
+
+    # --- tasks ---
+
+    async def enqueue(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        run_at: datetime | None = None,
+        within: AsyncConnection | AsyncSession | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Store a task, and return its id; it starts at once, or not before `run_at`.
+
+        With `within`, a connection or session of your own on the same database, it is committed by
+        your commit, or not at all. Raises `Refused` where nothing was accepted, `UnknownTask` for
+        a function without `@task`, `ArgumentsRefused`.
+        """
+        request = current_request.get()
+        request = request if request is not None and request.owner is self else None
+        task = self._task(function, args, kwargs, run_at, request)
+        await self._ready()
+        if within is not None:
+            connection = (
+                within if isinstance(within, AsyncConnection) else await within.connection()
+            )
+            await self._enqueue_within(connection, task, request)
+            return task.id
+        if request is not None and request.key is not None:
+            async with self.database.transaction() as connection:
+                await self._enqueue_within(connection, task, request)
+        else:
+            await self.worker.accept([task])
+            if request is not None:
+                request.enqueued.append(task)
+        self.worker.start([task])
+        return task.id
+
+    def enqueue_sync(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        run_at: datetime | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Store a task as `enqueue` does, from a plain function, in a thread or in a script."""
+
+        async def enqueue() -> str:
+            try:
+                return await self.enqueue(function, *args, run_at=run_at, **kwargs)
+            finally:
+                if not self.is_started:
+                    await self.stop()
+
+        if self.is_started and self._loop is not None and self._loop.is_running():
+            if threading.get_ident() == self._thread:
+                raise RuntimeError("in a coroutine await enqueue(...): this would wait for itself")
+            return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
+        return asyncio.run(enqueue())
+
+    def is_well(self) -> bool:
+        """Tell whether the database was reached lately; it is not asked now."""
+        return self.is_started and self.worker.is_well()
+
+    def state(self) -> dict[str, Any]:
+        """Return how many tasks wait and run, as of the last heartbeat."""
+        return self.worker.state()
+
+    # --- for the rooms of this library ---
+
+    def run_with(self, database: Database, store: Store, engine: Any, worker: Worker) -> None:
+        """Count as started with these, which somebody else ends: a test's kit."""
+        self.database, self.store, self.engine, self.worker = database, store, engine, worker
+        self.is_started, self._loop = True, asyncio.get_running_loop()
+
+    async def opened(self) -> Database:
+        """Return the database; raise `NotStarted` where nothing runs."""
+        if not self.is_started:
+            raise NotStarted(NOT_STARTED)
+        return self.database
+
+    async def accept(self, tasks: Sequence[Task]) -> None:
+        """Store a request's tasks."""
+        await self.opened()
+        await self.worker.accept(tasks)
+
+    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
+        """Store a request's tasks in a transaction."""
+        await self.opened()
+        await self.worker.accept_within(connection, tasks)
+
+    def start_tasks(self, stored: Sequence[Task], in_memory: Groups) -> None:
+        """Start what a request has accepted: its answer has gone."""
+        if stored:
+            self.worker.start(stored)
+        if in_memory:
+            self.engine.start(in_memory)
+
+    def found(self, app: Starlette) -> None:
+        """Look where the application that installs this shows tasks."""
+        self._apps = [app]
+
+    def _task(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        run_at: datetime | None,
+        request: RequestTasks | None,
+    ) -> Task:
+        entry, first, named = task_function(function)
+        if entry is None:
+            raise UnknownTask(f"{name_of(function)} is not under @task, and cannot be stored")
+        if run_at is not None:
+            require_zone(run_at)
+        id = request.next_id() if request else new_task_id()
+        carrier = self.tracing.carrier(request.scope if request else None)
+        return new_task(entry, (*first, *args), {**named, **kwargs}, id, carrier, run_at)
+
+    async def _enqueue_within(
+        self, connection: Connection, task: Task, request: RequestTasks | None
+    ) -> None:
+        def insert() -> Any:
+            return self.worker.accept_within(connection, [task])
+
+        if request is None:
+            await insert()
+        else:
+            await request.enqueue_within(connection, task, insert)
+
+    async def _ready(self) -> None:
+        self._open()
+        if not self.is_started and not self._has_tables:
+            await self.store.make_tables()
+            self._has_tables = True
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self.is_started:
+            raise RuntimeError("this Afterwards runs in another event loop: use enqueue_sync here")
+        self._loop, self._has_tables = loop, False
+        self._thread = threading.get_ident()
+        self.database = Database(self.url)
+        self.store = Store(self.database)
+        self.engine = LocalEngine(
+            max_running=self.max_running,
+            threads=self.threads,
+            timeout=self.timeout,
+            surrounding=self.tracing.attempt,
+        )
+        self.worker = self._worker()
+
+    def _worker(self) -> Worker:
+        limits: dict[str, Any] = {"max_queued": self.max_queued, "keep_days": self.keep_days}
+        if self.broker is None:
+            return Worker(self.store, self.engine, **limits)
+        from afterwards.brokers import celery  # here, because it is an extra
+        from afterwards.brokers.publisher import HandOffWorker
+
+        app = celery.make_app(self.broker, longest=registry.longest(self.timeout))
+        broker = celery.CeleryBroker(app, self.broker, self.tracing.publication)
+        return HandOffWorker(self.store, self.engine, broker, **limits)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("database", "store", "worker", "engine"):
+            raise NotStarted(NOT_STARTED)
+        raise AttributeError(f"an Afterwards has no {name}")
+
+
+URL = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
+BROKER = re.compile(r"(amqps?|rediss?)://[^/]|sqs://")
+PREFIX = re.compile(r"[a-z0-9_]{0,30}")
+
+
+def _require(name: str, is_right: bool, takes: str) -> None:
+    if not is_right:
+        raise ValueError(f"{name}: takes {takes}")

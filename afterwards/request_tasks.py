@@ -1,0 +1,174 @@
+"""The tasks of one request: stored before its answer is sent, started when it has gone."""
+
+import asyncio
+import copy
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from starlette.background import BackgroundTask
+from starlette.responses import Response
+from starlette.types import Scope
+
+from afterwards import idempotency
+from afterwards.background import Groups, groups_of, is_stored
+from afterwards.errors import CutOff, DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
+from afterwards.idempotency import Key
+from afterwards.model import Task, new_task_id
+from afterwards.store.database import Connection
+
+if TYPE_CHECKING:
+    from afterwards.app import Afterwards
+
+log = logging.getLogger("tasks")
+
+# The request that this context belongs to, for what its handler enqueues by itself.
+current_request: ContextVar["RequestTasks | None"] = ContextVar("current_request", default=None)
+
+
+class RequestTasks:
+    """What an `Afterwards` knows of one request.
+
+    Its handler finds in `request.state.task_id` the id that the first of its tasks will have.
+    """
+
+    __slots__ = ("enqueued", "first_id", "key", "owner", "scope", "was_sent")
+
+    def __init__(self, owner: "Afterwards", scope: Scope) -> None:
+        self.owner = owner
+        self.scope = scope
+        self.first_id = new_task_id()
+        self.key: Key | None = None
+        self.enqueued: list[Task] = []  # by the handler itself, before there was a response
+        self.was_sent = False  # the answer, or its beginning
+        # What request.state.task_id would do, without making the object behind it.
+        scope["state"] = {**scope.get("state", {}), "task_id": self.first_id}
+        current_request.set(self)
+
+    def next_id(self) -> str:
+        """Return the id that the handler knows, and new ones after it."""
+        id, self.first_id = self.first_id, ""
+        return id or new_task_id()
+
+    def concerns(self, response: Response) -> bool:
+        """Tell whether there is anything to be done about this answer."""
+        background = getattr(response, "background", None)
+        return background is not None or bool(self.enqueued) or self.key is not None
+
+    async def take_over(self, response: Response) -> Response:
+        """Store what the response's background holds, and return the response to be sent.
+
+        That is an earlier one where this request's Idempotency-Key has one. Raises `Refused`,
+        `NotStarted`, `NotStorable` or `ArgumentsRefused`: then nothing was accepted.
+        """
+        if isinstance(response.background, Started):
+            if response.background.request is self:
+                return response
+            response = _renewed(response, response.background)
+        key, self.key = self.key, None  # an answer to what is raised here needs no second look
+        try:
+            return await self._taken_over(response, key)
+        except asyncio.CancelledError as error:  # by the server, which would answer 500
+            raise CutOff("this process ends") from error
+
+    async def enqueue_within(
+        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Store a task in the handler's transaction, along with this request's key."""
+        if self.key is not None:
+            await self._reserve(connection, self.key, [task])
+        await insert()
+        self.enqueued.append(task)
+
+    async def _taken_over(self, response: Response, key: Key | None) -> Response:
+        groups = groups_of(response.background, self.next_id, self._carrier)
+        new = [task for group in groups if is_stored(group[0]) for task in group]
+        in_memory = [group for group in groups if not is_stored(group[0])]
+        stored = [*self.enqueued, *new]
+        if not stored and key is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
+            # The first request may be why this one failed: its user, say, stands in the way.
+            return await self._earlier(key) or response
+        if not stored and not (in_memory and self.owner.is_started):
+            return response
+        self._announce(response, stored)
+        response.background = Started(self, response.background, stored, in_memory)
+        if key is not None and stored:
+            return await self._store_once(response, key, new)
+        if new:
+            await self.owner.accept(new)
+        return response
+
+    async def _store_once(self, response: Response, key: Key, new: list[Task]) -> Response:
+        if not new:
+            await self._remember(response, key)
+            return response
+        try:
+            # Not with others' in one commit: a key that another has would fail theirs as well.
+            async with self.owner.database.transaction() as connection:
+                await self._reserve(connection, key, new)
+                await self.owner.accept_within(connection, new)
+                await idempotency.remember(connection, key, response)
+        except idempotency.SeenBefore:  # at the same moment
+            if earlier := await self._earlier(key):
+                return earlier
+            raise
+        except OutcomeUnknown as error:
+            raise KeyIsUnderWay(
+                "whether the request was stored is not known yet; send it again in a moment"
+            ) from error
+        return response
+
+    async def _reserve(self, connection: Connection, key: Key, new: list[Task]) -> None:
+        ids = [task.id for task in [*self.enqueued, *new]]
+        await idempotency.reserve(connection, key, ids, is_known=bool(self.enqueued))
+
+    async def _remember(self, response: Response, key: Key) -> None:
+        try:
+            async with self.owner.database.transaction() as connection:
+                await idempotency.remember(connection, key, response)
+        except DatabaseUnavailable as error:
+            # What the handler has committed is done, and must not be answered by a 503.
+            log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
+
+    def _announce(self, response: Response, stored: list[Task]) -> None:
+        if not stored:
+            return
+        ids = stored[0].id if len(stored) == 1 else ", ".join(task.id for task in stored)
+        response.raw_headers.append((b"task-id", ids.encode()))
+        pages = self.owner.pages
+        if response.status_code == HTTPStatus.ACCEPTED and len(stored) == 1 and pages is not None:
+            location = f"{self.scope.get('root_path', '')}{pages}/{ids}"
+            response.raw_headers.append((b"location", location.encode()))
+
+    def _carrier(self) -> str:
+        return self.owner.tracing.carrier(self.scope)
+
+    async def _earlier(self, key: Key) -> Response | None:
+        return await idempotency.earlier_answer(self.owner.database, key)
+
+
+class Started(BackgroundTask):
+    """The background that a response has in place of the handler's: it starts the tasks."""
+
+    def __init__(
+        self, request: RequestTasks, original: Any, stored: list[Task], in_memory: Groups
+    ) -> None:
+        self.request = request
+        self.original = original
+        self._stored = stored
+        self._in_memory = in_memory
+
+    async def __call__(self) -> None:
+        self.request.owner.start_tasks(self._stored, self._in_memory)
+
+
+def _renewed(response: Response, started: Started) -> Response:
+    """Copy a response that was sent before, by another request, as it was made."""
+    new = copy.copy(response)
+    vars(new).pop("_headers", None)
+    ours = (b"task-id", b"location")
+    new.raw_headers = [each for each in response.raw_headers if each[0] not in ours]
+    new.background = started.original
+    return new
