@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, NoReturn, ParamSpec
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, ParamSpec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
-from afterwards import installation, registry
+from afterwards import installation, registry, server
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.errors import NotStarted, UnknownTask
 from afterwards.model import Task, new_task_id
@@ -117,12 +117,17 @@ class Afterwards:
             )
         await self.worker.begin()
 
-    async def stop(self) -> None:
-        """Let what runs end, give back what does not, and close the database."""
+    async def stop(self, seconds: float | None = None) -> None:
+        """Let what runs end, give back what does not, and close the database.
+
+        `seconds` is the time for that, `drain_seconds` by default; a server that reloads at each
+        change of the code waits for none.
+        """
         if self._loop is None:
             return
         if self.is_started:
-            await self.worker.drain(self.drain_seconds)
+            patience = 0.0 if server.reloads() else self.drain_seconds
+            await self.worker.drain(patience if seconds is None else seconds)
         self.is_started, self._loop, self._has_tables = False, None, False
         await self.store.close()
         await asyncio.gather(self.database.close(), self.tracing.stop())
@@ -200,21 +205,21 @@ class Afterwards:
         self.database, self.store, self.engine, self.worker = database, store, engine, worker
         self.is_started, self._loop = True, asyncio.get_running_loop()
 
-    async def opened(self) -> Database:
+    def opened(self) -> Database:
         """Return the database; raise `NotStarted` where nothing runs."""
         if not self.is_started:
             raise NotStarted(NOT_STARTED)
         return self.database
 
-    async def accept(self, tasks: Sequence[Task]) -> None:
+    def accept(self, tasks: Sequence[Task]) -> Awaitable[None]:
         """Store a request's tasks."""
-        await self.opened()
-        await self.worker.accept(tasks)
+        self.opened()
+        return self.worker.accept(tasks)
 
-    async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
+    def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> Awaitable[None]:
         """Store a request's tasks in a transaction."""
-        await self.opened()
-        await self.worker.accept_within(connection, tasks)
+        self.opened()
+        return self.worker.accept_within(connection, tasks)
 
     def start_tasks(self, stored: Sequence[Task], in_memory: Groups) -> None:
         """Start what a request has accepted: its answer has gone."""

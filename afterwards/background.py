@@ -51,46 +51,42 @@ def groups_of(
 
     Raises `NotStorable` for a task function that no row can hold as it is attached.
     """
+    if background is None:
+        return []
+    if not isinstance(background, BackgroundTask) or _is_opaque(background):
+        return [[_opaque(background, next_id(), carrier())]]
+    if not isinstance(background, BackgroundTasks):
+        return [[_call(background, next_id(), carrier())]]
+    groups = [group for part in background.tasks for group in groups_of(part, next_id, carrier)]
+    return _in_order(groups) if isinstance(background, InOrder) else groups
 
-    def groups(part: Callable[[], Any] | None) -> Groups:
-        if part is None:
-            return []
-        if not isinstance(part, BackgroundTask) or _is_opaque(part):
-            return [[opaque(part)]]
-        if isinstance(part, InOrder):
-            return in_order(
-                [task for each in part.tasks for group in groups(each) for task in group]
-            )
-        if isinstance(part, BackgroundTasks):
-            return [group for each in part.tasks for group in groups(each)]
-        return [[call(part)]]
 
-    def in_order(tasks: list[Task]) -> Groups:
-        if len({is_stored(task) for task in tasks}) > 1:
-            raise NotStorable("an InOrder takes either functions under @task or others, not both")
-        for before, after in pairwise(tasks):
-            before.is_followed, after.follows = True, before.id
-        return [tasks] if tasks else []
+def _in_order(groups: Groups) -> Groups:
+    tasks = [task for group in groups for task in group]
+    if len({is_stored(task) for task in tasks}) > 1:
+        raise NotStorable("an InOrder takes either functions under @task or others, not both")
+    for before, after in pairwise(tasks):
+        before.is_followed, after.follows = True, before.id
+    return [tasks] if tasks else []
 
-    def call(part: BackgroundTask) -> Task:
-        entry, args, kwargs = task_function(part.func)
-        if entry is None:
-            name, is_async = name_of(part.func), part.is_async
-            return Task(next_id(), name, part.func, is_async, part.args, part.kwargs, carrier())
-        run_at = part.run_at if isinstance(part, Later) else None
-        args, kwargs = (*args, *part.args), {**kwargs, **part.kwargs}
-        return new_task(entry, args, kwargs, next_id(), carrier(), run_at)
 
-    def opaque(part: Callable[[], Any]) -> Task:
-        if hidden := task_names(part):
-            raise NotStorable(
-                f"{hidden[0]} is under @task, but no row can hold it in a {type(part).__name__}, "
-                "whose __call__ is its own: attach a BackgroundTask"
-            )
-        # Starlette awaits whatever it is.
-        return Task(next_id(), name_of(part), part, is_async=True, carrier=carrier())
+def _call(part: BackgroundTask, id: str, carrier: str) -> Task:
+    entry, args, kwargs = task_function(part.func)
+    if entry is None:
+        name = name_of(part.func)
+        return Task(id, name, part.func, part.is_async, part.args, part.kwargs, carrier)
+    run_at = part.run_at if isinstance(part, Later) else None
+    return new_task(entry, (*args, *part.args), {**kwargs, **part.kwargs}, id, carrier, run_at)
 
-    return groups(background)
+
+def _opaque(background: Callable[[], Any], id: str, carrier: str) -> Task:
+    if hidden := task_names(background):
+        raise NotStorable(
+            f"{hidden[0]} is under @task, but no row can hold it in a {type(background).__name__}, "
+            "whose __call__ is its own: attach a BackgroundTask"
+        )
+    # Starlette awaits whatever it is.
+    return Task(id, name_of(background), background, is_async=True, carrier=carrier)
 
 
 def new_task(

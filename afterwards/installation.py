@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from afterwards import idempotency, problems
 from afterwards.background import task_names
-from afterwards.errors import Refused
+from afterwards.errors import CutOff, Refused
 from afterwards.problems import Problem
 from afterwards.request_tasks import RequestTasks, Started
 
@@ -53,8 +53,8 @@ def install(app: Starlette, owner: "Afterwards") -> None:
     build = app.build_middleware_stack
 
     def build_with_entry() -> ASGIApp:
-        user, outer, inner = app.user_middleware, Middleware(Refusals), Middleware(KeyedRequests)
-        app.user_middleware = [outer, *user, inner]
+        user = app.user_middleware
+        app.user_middleware = [*user, Middleware(Innermost)]
         try:
             return Entry(build(), owner, app)
         finally:
@@ -98,25 +98,14 @@ class Entry:
                 await self.owner.start()  # what it raises the application tells its server
             await send(message)
 
-        await self.app(scope, receive_late, send_late)
-
-
-class Refusals:
-    """The outermost middleware: it answers where a middleware's own response was refused."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.app(scope, receive, send)
-        except Refused as error:
-            if scope["type"] != "http" or scope[REQUEST].was_sent:
-                raise
-            await (await problems.answer(Request(scope), error))(scope, receive, send)
+            await self.app(scope, receive_late, send_late)
+        finally:
+            if self.owner.is_started:  # the server leaves without a word
+                await self.owner.stop(0)
 
 
-class KeyedRequests:
+class Innermost:
     """The innermost middleware: it answers a request whose Idempotency-Key has an answer.
 
     Not further out, where it would answer before authentication, and without CORS headers.
@@ -126,19 +115,37 @@ class KeyedRequests:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not idempotency.is_asked_for(scope):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         request: RequestTasks = scope[REQUEST]
+        app = self.app
+        if idempotency.is_asked_for(scope):
+            answer, receive = await _earlier_answer(request, receive)
+            app = answer or app
+        request.is_inside = app is self.app
         try:
-            body, receive = await _read(scope, receive, request.owner.max_keyed_body)
-            key = idempotency.key_of(scope, body)
-            answer = await idempotency.earlier_answer(await request.owner.opened(), key)
-        except HTTPException as error:
-            answer = await problems.answer(Request(scope), error)
-        if answer is None:
-            request.key = key
-        await (answer or self.app)(scope, receive, send)
+            await app(scope, receive, send)
+        except Refused as error:  # by an answer to an error
+            if request.was_sent:
+                raise
+            await (await problems.answer(Request(scope), error))(scope, receive, send)
+        finally:
+            request.is_inside = False
+
+
+async def _earlier_answer(
+    request: RequestTasks, receive: Receive
+) -> tuple[Response | None, Receive]:
+    try:
+        body, receive = await _read(request.scope, receive, request.owner.max_keyed_body)
+        key = idempotency.key_of(request.scope, body)
+        answer = await idempotency.earlier_answer(request.owner.opened(), key)
+    except HTTPException as error:
+        answer = await problems.answer(Request(request.scope), error)
+    if answer is None:
+        request.key = key
+    return answer, receive
 
 
 def watch_responses() -> None:
@@ -168,7 +175,7 @@ def _watch(cls: type[Response]) -> None:
         if request is None:
             _warn_of_lost(self)
         elif request.concerns(self):
-            response = await request.take_over(self)
+            response = await _taken_over(request, self)
             request.was_sent = True
             if response is not self:
                 await response(scope, receive, send)
@@ -179,6 +186,19 @@ def _watch(cls: type[Response]) -> None:
 
     watched.watches = True  # type: ignore[attr-defined]
     cls.__call__ = watched  # type: ignore[method-assign]
+
+
+async def _taken_over(request: RequestTasks, response: Response) -> Response:
+    try:
+        return await request.take_over(response)
+    except asyncio.CancelledError as error:  # by the server, which would answer 500
+        refused: Refused = CutOff("this process ends")
+        refused.__cause__ = error
+    except Refused as error:
+        refused = error
+    if request.is_inside:  # where dependencies are to see it, and exception handlers answer
+        raise refused
+    return await problems.answer(Request(request.scope), refused)
 
 
 def _warn_of_lost(response: Response) -> None:

@@ -1,6 +1,5 @@
 """The tasks of one request: stored before its answer is sent, started when it has gone."""
 
-import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ from starlette.types import Scope
 
 from afterwards import idempotency
 from afterwards.background import Groups, groups_of, is_stored
-from afterwards.errors import CutOff, DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
+from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
 from afterwards.idempotency import Key
 from afterwards.model import Task, new_task_id
 from afterwards.store.database import Connection
@@ -34,7 +33,7 @@ class RequestTasks:
     Its handler finds in `request.state.task_id` the id that the first of its tasks will have.
     """
 
-    __slots__ = ("enqueued", "first_id", "key", "owner", "scope", "was_sent")
+    __slots__ = ("enqueued", "first_id", "is_inside", "key", "owner", "scope", "was_sent")
 
     def __init__(self, owner: "Afterwards", scope: Scope) -> None:
         self.owner = owner
@@ -42,9 +41,10 @@ class RequestTasks:
         self.first_id = new_task_id()
         self.key: Key | None = None
         self.enqueued: list[Task] = []  # by the handler itself, before there was a response
+        self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
         # What request.state.task_id would do, without making the object behind it.
-        scope["state"] = {**scope.get("state", {}), "task_id": self.first_id}
+        scope.setdefault("state", {})["task_id"] = self.first_id
         current_request.set(self)
 
     def next_id(self) -> str:
@@ -68,21 +68,6 @@ class RequestTasks:
                 return response
             response = _renewed(response, response.background)
         key, self.key = self.key, None  # an answer to what is raised here needs no second look
-        try:
-            return await self._taken_over(response, key)
-        except asyncio.CancelledError as error:  # by the server, which would answer 500
-            raise CutOff("this process ends") from error
-
-    async def enqueue_within(
-        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Store a task in the handler's transaction, along with this request's key."""
-        if self.key is not None:
-            await self._reserve(connection, self.key, [task])
-        await insert()
-        self.enqueued.append(task)
-
-    async def _taken_over(self, response: Response, key: Key | None) -> Response:
         groups = groups_of(response.background, self.next_id, self._carrier)
         new = [task for group in groups if is_stored(group[0]) for task in group]
         in_memory = [group for group in groups if not is_stored(group[0])]
@@ -99,6 +84,15 @@ class RequestTasks:
         if new:
             await self.owner.accept(new)
         return response
+
+    async def enqueue_within(
+        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Store a task in the handler's transaction, along with this request's key."""
+        if self.key is not None:
+            await self._reserve(connection, self.key, [task])
+        await insert()
+        self.enqueued.append(task)
 
     async def _store_once(self, response: Response, key: Key, new: list[Task]) -> Response:
         if not new:

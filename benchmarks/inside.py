@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import uvloop
@@ -17,6 +16,7 @@ from starlette.applications import Starlette
 
 from tests import serving
 from tests.collector import Collector
+from tests.lifespan import living
 
 CALLERS, REQUESTS, TURNS = (
     64,
@@ -70,8 +70,7 @@ def measure() -> Iterator[str]:
 async def _main(name: str) -> None:
     module, _, attribute = name.partition(":")
     app: Starlette = getattr(importlib.import_module(module), attribute)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(app.router.lifespan_context(app))
+    async with living(app):
         await _turn(app)  # to warm up
         turns = [await _turn(app) for _ in range(TURNS)]
     print("CPU", *min(turns))

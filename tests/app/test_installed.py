@@ -1,0 +1,384 @@
+"""What an application gets by `install`, and what it does not."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Message
+from starlette.websockets import WebSocket
+
+from afterwards import Afterwards, current_task_id, task
+from afterwards.errors import NotStarted, UnknownTask
+from tests.lifespan import living
+
+pytestmark = pytest.mark.anyio
+
+AWAY = "postgres://127.0.0.1:1/none"
+
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    ran.clear()
+
+
+@pytest.fixture
+def afterwards(tmp_path: Path) -> Afterwards:
+    return Afterwards(f"sqlite:///{tmp_path}/tasks.db", drain_seconds=5)
+
+
+@task("installed.note")
+async def note(word: str) -> None:
+    ran.append(word)
+
+
+@task("installed.enqueues")
+async def enqueues(owners: int) -> None: ...
+
+
+async def in_memory() -> None:
+    ran.append("in memory")
+
+
+async def attaches(request: Request) -> Response:
+    return PlainTextResponse("ok", 202, background=BackgroundTask(note, "attached"))
+
+
+@asynccontextmanager
+async def client_of(app: ASGIApp) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+async def until(word: str) -> None:
+    async with asyncio.timeout(10):
+        while word not in ran:  # noqa: ASYNC110  # it runs in this loop
+            await asyncio.sleep(0.01)
+
+
+# --- what is not started, and what is not there ---
+
+
+async def test_without_a_lifespan_nothing_is_accepted(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches)])
+    afterwards.install(app)
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as client:
+        with pytest.raises(NotStarted, match="lifespan"):
+            await client.get("/")
+    assert ran == []
+
+
+async def test_without_a_lifespan_memory_still_works(afterwards: Afterwards) -> None:
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=BackgroundTask(in_memory))
+
+    app = Starlette(routes=[Route("/", handler)])
+    afterwards.install(app)
+    async with client_of(app) as client:
+        assert (await client.get("/")).status_code == 200
+    assert ran == ["in memory"]
+
+
+async def test_a_database_that_is_away_is_503_everywhere() -> None:
+    class Answering(BaseHTTPMiddleware):
+        async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+            if request.url.path == "/middleware":
+                return await attaches(request)
+            return await call_next(request)
+
+    routes = [Route("/", attaches), Mount("/inner", Starlette(routes=[Route("/x", attaches)]))]
+    app = Starlette(routes=routes, middleware=[Middleware(Answering)])
+    Afterwards(AWAY).install(app)
+    async with living(app), client_of(app) as client:
+        for path in ("/", "/inner/x", "/middleware"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5"), path
+            assert "task-id" not in answer.headers
+
+
+async def test_a_task_function_without_install_is_warned_of(
+    afterwards: Afterwards, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Starlette(routes=[Route("/", attaches)])
+    async with client_of(app) as client:
+        for _ in range(2):
+            await client.get("/")
+    assert [record.levelno for record in caplog.records if "installed.note" in record.message] == [
+        logging.WARNING
+    ]
+    assert ran == ["attached"] * 2  # as Starlette has it
+
+
+async def test_an_application_that_never_installed_is_untouched(afterwards: Afterwards) -> None:
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=BackgroundTask(in_memory))
+
+    async with client_of(Starlette(routes=[Route("/", handler)])) as client:
+        assert "task-id" not in (await client.get("/")).headers
+    assert ran == ["in memory"]
+
+
+async def test_install_takes_each_application_once(afterwards: Afterwards) -> None:
+    app = Starlette()
+    afterwards.install(app)
+    with pytest.raises(RuntimeError, match="installed"):
+        afterwards.install(app)
+    with pytest.raises(TypeError, match="Starlette or FastAPI"):
+        afterwards.install(object())  # type: ignore[arg-type]
+
+
+async def test_install_after_the_start_is_refused(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches)])
+    async with client_of(app) as client:
+        await client.get("/")
+    with pytest.raises(RuntimeError, match="before the application starts"):
+        afterwards.install(app)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"url": "mysql://host/name"},
+        {"broker": "kafka://host"},
+        {"table_prefix": "Robert'); DROP"},
+        {"max_running": 0},
+        {"threads": 1.5},
+        {"timeout": 0},
+        {"max_queued": -1},
+        {"keep_days": float("nan")},
+        {"drain_seconds": -1},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_a_wrong_argument_is_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: "):
+        Afterwards(**wrong)  # type: ignore[arg-type]
+
+
+# --- the lifespan ---
+
+
+async def test_the_applications_own_lifespan_is_around_ours(afterwards: Afterwards) -> None:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        ran.append(f"up {afterwards.is_started}")
+        yield
+        ran.append(f"down {afterwards.is_started}")
+
+    app = Starlette(routes=[Route("/", attaches)], lifespan=lifespan)
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        assert afterwards.is_started
+        await client.get("/")
+    assert sorted(ran) == ["attached", "down False", "up False"]
+
+
+async def test_an_application_may_live_twice(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches)])
+    afterwards.install(app)
+    for _ in range(2):
+        async with living(app), client_of(app) as client:
+            assert "task-id" in (await client.get("/")).headers
+    assert ran == ["attached"] * 2
+
+
+async def test_a_websocket_may_enqueue(afterwards: Afterwards) -> None:
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.scope["afterwards"].enqueue(note, "socket"))
+        await websocket.close()
+
+    app = Starlette(routes=[WebSocketRoute("/", socket)])
+    afterwards.install(app)
+
+    asked: list[Message] = [{"type": "websocket.connect"}]
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return asked.pop()
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b""}
+    async with living(app):
+        await app(scope, receive, send)
+        assert told[1]["text"].startswith("task-")
+        await until("socket")
+
+
+# --- answers ---
+
+
+async def test_a_stream_that_breaks_keeps_what_was_accepted(afterwards: Afterwards) -> None:
+    async def handler(request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b"piece"
+            raise ZeroDivisionError
+
+        return StreamingResponse(pieces(), background=BackgroundTask(note, "broken off"))
+
+    app = Starlette(routes=[Route("/", handler)])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        await client.get("/")
+        await until("broken off")
+
+
+async def test_one_kept_response_makes_a_task_for_each_request(afterwards: Afterwards) -> None:
+    kept = PlainTextResponse("ok", 202, background=BackgroundTask(note, "kept"))
+
+    async def handler(request: Request) -> Response:
+        return kept
+
+    app = Starlette(routes=[Route("/", handler)])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        answers = await asyncio.gather(*(client.get("/") for _ in range(20)))
+        ids = [id for answer in answers for id in answer.headers.get_list("task-id")]
+    assert len({*ids}) == len(ids) == 20
+    assert ran == ["kept"] * 20
+
+
+async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> None:
+    cors = Middleware(CORSMiddleware, allow_origins=["*"])
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])], middleware=[cors])
+    Afterwards(f"sqlite:///{tmp_path}/tasks.db").install(app)
+    headers = {"origin": "http://elsewhere", "idempotency-key": "k"}
+    async with living(app), client_of(app) as client:
+        await client.post("/", content="one", headers=headers)
+        reused = await client.post("/", content="another", headers=headers)
+    assert (reused.status_code, reused.headers["access-control-allow-origin"]) == (422, "*")
+
+
+async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        ids = []
+        for name in ("ada", "bob", "ada"):
+            headers = {"idempotency-key": "k", "authorization": f"Bearer {name}"}
+            ids.append((await client.post("/", headers=headers)).headers["task-id"])
+    assert ids[0] == ids[2] != ids[1]
+
+
+# --- enqueue ---
+
+
+async def test_enqueue_works_in_a_script(afterwards: Afterwards) -> None:
+    id = await afterwards.enqueue(note, "from a script")
+    await afterwards.stop()
+    assert ran == []
+    await afterwards.start()
+    await until("from a script")
+    assert (await afterwards.store.get(id)) is not None
+    await afterwards.stop()
+
+
+def test_enqueue_sync_works_in_a_script(afterwards: Afterwards) -> None:
+    assert afterwards.enqueue_sync(note, "from a plain script").startswith("task-")
+
+
+async def test_enqueue_sync_works_in_threads(afterwards: Afterwards) -> None:
+    def plain(request: Request) -> Response:
+        return PlainTextResponse(afterwards.enqueue_sync(note, "from a thread"))
+
+    app = Starlette(routes=[Route("/", plain)])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        answer = await client.get("/")
+        assert answer.headers["task-id"] == answer.text
+        await until("from a thread")
+        with pytest.raises(RuntimeError, match="await enqueue"):
+            afterwards.enqueue_sync(note, "from the loop")
+
+
+async def test_a_task_may_enqueue_another(afterwards: Afterwards) -> None:
+    @task("installed.parent")
+    async def parent() -> None:
+        await afterwards.enqueue(note, f"child of {current_task_id.get()}")
+
+    await afterwards.start()
+    id = await afterwards.enqueue(parent)
+    await until(f"child of {id}")
+    await afterwards.stop()
+
+
+async def test_what_is_enqueued_for_later_waits(afterwards: Afterwards) -> None:
+    await afterwards.start()
+    id = await afterwards.enqueue(note, "late", run_at=datetime.now(UTC) + timedelta(hours=1))
+    row = await afterwards.store.get(id)
+    assert row is not None
+    assert row.state == "queued"
+    with pytest.raises(ValueError, match="time zone"):
+        await afterwards.enqueue(note, "late", run_at=datetime(2030, 1, 1))
+    await afterwards.stop()
+    assert ran == []
+
+
+async def test_only_task_functions_can_be_enqueued(afterwards: Afterwards) -> None:
+    with pytest.raises(UnknownTask, match="in_memory is not under @task"):
+        await afterwards.enqueue(in_memory)
+
+
+@pytest.mark.parametrize("is_session", [False, True])
+async def test_within_commits_both_or_neither(database_url: str, is_session: bool) -> None:
+    afterwards = Afterwards(database_url, drain_seconds=5)
+    await afterwards.start()
+    engine = create_async_engine(
+        database_url.replace("sqlite:", "sqlite+aiosqlite:").replace(
+            "postgres:", "postgresql+asyncpg:"
+        )
+    )
+
+    def begin() -> object:
+        return AsyncSession(engine) if is_session else engine.connect()
+
+    async with begin() as within:  # type: ignore[attr-defined]
+        lost = await afterwards.enqueue(note, "lost", within=within)
+        await within.rollback()
+    async with begin() as within:  # type: ignore[attr-defined]
+        kept = await afterwards.enqueue(note, "kept", within=within)
+        assert await afterwards.store.get(kept) is None
+        await within.commit()
+    await until("kept")
+    assert await afterwards.store.get(lost) is None
+    await engine.dispose()
+    await afterwards.stop()
+    assert ran == ["kept"]
+
+
+async def test_two_live_side_by_side_in_one_process(tmp_path: Path) -> None:
+    first, second = [Afterwards(f"sqlite:///{tmp_path}/{name}.db") for name in "ab"]
+    inner, app = Starlette(routes=[Route("/", attaches)]), Starlette(routes=[Route("/", attaches)])
+    app.router.routes.append(Mount("/inner", inner))
+    first.install(app)
+    second.install(inner)
+    async with living(app), living(inner), client_of(app) as client:
+        outer_id = (await client.get("/")).headers["task-id"]
+        inner_id = (await client.get("/inner/")).headers["task-id"]
+        assert [await each.store.get(inner_id) is None for each in (first, second)] == [True, False]
+        assert [await each.store.get(outer_id) is None for each in (first, second)] == [False, True]
+
+
+def test_threads_are_not_left_behind() -> None:
+    assert [each.name for each in threading.enumerate() if each.name == "sqlite-writer"] == []
