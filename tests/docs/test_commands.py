@@ -62,14 +62,9 @@ def _answer(command: str) -> str:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_the_library_takes_each_command(command: str) -> None:
-    words = shlex.split(command.removeprefix(LIBRARY))
-    options = {word for word in words if word.startswith("--")}
-    verbs = words[:2] if words[0] == "tasks" else words[:1]
-    shown = subprocess.run(
-        [sys.executable, "-m", "afterwards", *verbs, "--help"],
-        cwd=serving.ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert options <= set(re.findall(r"--\w+", shown))
+    # The help comes when all before it was understood, and nothing is done.
+    words = [*shlex.split(command.removeprefix(LIBRARY)), "--help"]
+    called = [sys.executable, "-m", "afterwards", *words]
+    done = subprocess.run(called, cwd=serving.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert words[0] in done.stdout
