@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from afterwards import Afterwards, task
+from afterwards.errors import Refused
 from tests.lifespan import living
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +101,44 @@ async def test_a_range_beyond_the_file_refuses_nothing(tmp_path: Path) -> None:
     async with _client(app, tmp_path) as client:
         assert (await client.get("/", headers={"Range": "bytes=9999999-"})).status_code == 416
         assert await _ran() == {"accepted"}
+
+
+class _Admits(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: Next) -> Response:
+        if request.cookies.get("user") == "ada":
+            return await call_next(request)
+        return JSONResponse({}, 401)
+
+
+async def test_who_is_not_admitted_gets_no_kept_answer(tmp_path: Path) -> None:
+    route = Route("/", _handler, methods=["POST"])
+    app = Starlette(routes=[route], middleware=[Middleware(_Admits)])
+    ada, key = {"Cookie": "user=ada"}, {"Idempotency-Key": "k"}
+    async with _client(app, tmp_path) as client:
+        first = await client.post("/", headers=ada | key)
+        again = await client.post("/", headers=ada | key)
+        stranger = await client.post("/", headers=key)
+    assert first.headers["Task-Id"] == again.headers["Task-Id"]
+    assert (stranger.status_code, stranger.headers.get("Task-Id")) == (401, None)
+
+
+async def test_a_body_with_a_key_is_bounded(tmp_path: Path) -> None:
+    app = Starlette(routes=[Route("/", _handler, methods=["POST"])])
+    key = {"Idempotency-Key": "k"}
+    async with _client(app, tmp_path) as client:
+        assert (await client.post("/", content=bytes(2**20), headers=key)).status_code == 200
+        assert (await client.post("/", content=bytes(2**20 + 1), headers=key)).status_code == 413
+
+
+async def test_an_application_may_word_a_refusal() -> None:
+    async def in_own_words(request: Request, error: Exception) -> Response:
+        return JSONResponse({"own": True}, 503)
+
+    app = Starlette(routes=[Route("/", _handler)], exception_handlers={Refused: in_own_words})
+    afterwards = Afterwards("postgres://nobody@127.0.0.1:1/away")
+    afterwards.install(app)
+    async with living(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+        assert (await client.get("http://x/")).json() == {"own": True}
 
 
 @pytest.mark.parametrize("scope", ["request", "function"])
