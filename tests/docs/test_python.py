@@ -52,6 +52,11 @@ async def test_the_adopting_application_runs_its_task(without: str) -> None:
     )
 
 
+@pytest.mark.parametrize("without", ["fastapi", ""], ids=["Starlette", "FastAPI"])
+async def test_the_test_that_it_shows_passes(without: str) -> None:
+    await pages.run("docs/adopting.md", without=without)["test_a_new_user_is_welcomed"]()
+
+
 async def test_the_order_is_added_with_its_task() -> None:
     names = pages.run("docs/adopting.md", without="fastapi")
     async with _running(names["app"]) as client:
