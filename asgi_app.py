@@ -24,9 +24,10 @@ from starlette.routing import BaseRoute
 import tasks
 import tracing
 import users
-from afterwards import Afterwards, problems
+from afterwards import Afterwards, http, problems
 from afterwards.attempt import current_task_id
-from afterwards.http import api, checking
+from afterwards.http import checking
+from afterwards.times import rfc3339
 from effects import images
 from settings import Settings, for_afterwards, read_or_exit, settings
 from web import answers, bodies, connections, logs
@@ -38,7 +39,9 @@ log = logging.getLogger("service")
 
 
 async def index(request: Request) -> Response:
-    routes = [f"{method} {route.path}" for route in ROUTES for method in _methods(route)]
+    routes = [
+        f"{method} {route.path}" for route in request.app.routes for method in _methods(route)
+    ]
     return JSONResponse({"name": NAME, "version": VERSION, "status": "ok", "routes": routes})
 
 
@@ -158,8 +161,7 @@ async def _add_user(request: Request, *, is_announced: bool) -> Response:
 
 
 def _shown(user: users.User) -> dict[str, Any]:
-    moment = user.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {**asdict(user), "created_at": moment}
+    return {**asdict(user), "created_at": rfc3339(user.created_at)}
 
 
 def _methods(route: BaseRoute) -> list[str]:
@@ -181,11 +183,6 @@ ROUTES = [
     Route("/action", action, methods=["POST"]),
     Route("/complex-action", complex_action, methods=["POST"]),
     Route("/process", process, methods=["POST"]),
-    Route("/tasks", api.index),
-    Route("/tasks/{id}", api.show),
-    Route("/tasks/{id}", api.cancel, methods=["DELETE"]),
-    Route("/tasks/{id}/arguments", api.arguments),
-    Route("/tasks/{id}/retry", api.retry, methods=["POST"]),
 ]
 
 
@@ -210,22 +207,21 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
+    afterwards = Afterwards(**for_afterwards(settings), tracing=tracing.TRACING)
     app = Starlette(
-        routes=ROUTES,
+        routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
         middleware=[Middleware(tracing.RequestTracing)],
         exception_handlers={
             HTTPException: problems.answer,
             ClientDisconnect: answers.nobody,
             OSError: answers.no_descriptors,
-            Exception: answers.bug,
+            Exception: problems.answer_bug,
         },
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.admin_token = settings.admin_token
-    app.state.afterwards = Afterwards(**for_afterwards(settings), tracing=tracing.TRACING)
-    app.state.afterwards.install(app)
-    app.state.afterwards.pages = "/tasks"
+    app.state.afterwards = afterwards
+    afterwards.install(app)
     return app
 
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, ParamSpec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
-from afterwards import installation, registry, server
+from afterwards import http, installation, registry, server
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.errors import NotStarted, UnknownTask
 from afterwards.model import Task, new_task_id
@@ -109,12 +109,6 @@ class Afterwards:
         self.tracing.start(has_broker=self.broker is not None)
         self._open()
         self.is_started = True
-        for app in getattr(self, "_apps", []):  # TEMP
-            app.state.store, app.state.worker, app.state.engine = (
-                self.store,
-                self.worker,
-                self.engine,
-            )
         await self.worker.begin()
 
     async def stop(self, seconds: float | None = None) -> None:
@@ -228,9 +222,24 @@ class Afterwards:
         if in_memory:
             self.engine.start(in_memory)
 
+    @property
+    def process(self) -> "Afterwards":
+        return self
+
+    def wake(self) -> None:
+        self.worker.look()
+
+    def cancel(self, id: str) -> None:
+        self.engine.cancel(id)
+
+    def http(self, *, token: str | None = None) -> Starlette:
+        """Make an application that answers what is asked of these tasks, to be mounted."""
+        return http.make(self, token=token)
+
     def found(self, app: Starlette) -> None:
         """Look where the application that installs this shows tasks."""
-        self._apps = [app]
+        http.answer_without_slash(app)
+        self.pages = http.path_in(app, self)
 
     def _task(
         self,

@@ -126,10 +126,13 @@ class Innermost:
         request.is_inside = app is self.app
         try:
             await app(scope, receive, send)
-        except Refused as error:  # by an answer to an error
+        except (Refused, asyncio.CancelledError) as error:
             if request.was_sent:
                 raise
-            await (await problems.answer(Request(scope), error))(scope, receive, send)
+            # Refused was an answer to an error; a request that the server cancels it would answer
+            # with a bare 500.
+            refused = error if isinstance(error, Refused) else CutOff("this process ends")
+            await (await problems.answer(Request(scope), refused))(scope, receive, send)
         finally:
             request.is_inside = False
 

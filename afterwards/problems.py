@@ -37,7 +37,7 @@ class Problem(HTTPException):
 
 # Starlette raises these without a word of help.
 DETAILS = {
-    404: "There is nothing at this path; GET / lists the routes.",
+    404: "There is nothing at this path.",
     405: "This path does not take that method; the Allow header lists those that it takes.",
 }
 
@@ -61,6 +61,13 @@ async def answer(request: Request, error: Exception) -> Response:
     elif not isinstance(error, Problem):
         detail = DETAILS.get(status, detail)
     return response(status, detail, getattr(error, "errors", []), error.headers)
+
+
+async def answer_bug(request: Request, error: Exception) -> Response:
+    """Answer what nobody foresaw, and tell the client nothing of it: the log has the traceback."""
+    return response(
+        500, "The service failed; the request may be sent again. Its log holds the reason."
+    )
 
 
 def response(

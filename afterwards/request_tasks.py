@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from starlette.background import BackgroundTask
 from starlette.responses import Response
@@ -33,11 +34,21 @@ class RequestTasks:
     Its handler finds in `request.state.task_id` the id that the first of its tasks will have.
     """
 
-    __slots__ = ("enqueued", "first_id", "is_inside", "key", "owner", "scope", "was_sent")
+    __slots__ = (
+        "enqueued",
+        "first_id",
+        "is_inside",
+        "key",
+        "owner",
+        "root_path",
+        "scope",
+        "was_sent",
+    )
 
     def __init__(self, owner: "Afterwards", scope: Scope) -> None:
         self.owner = owner
         self.scope = scope
+        self.root_path: str = scope.get("root_path", "")  # a mount adds to the scope's
         self.first_id = new_task_id()
         self.key: Key | None = None
         self.enqueued: list[Task] = []  # by the handler itself, before there was a response
@@ -133,7 +144,7 @@ class RequestTasks:
         response.raw_headers.append((b"task-id", ids.encode()))
         pages = self.owner.pages
         if response.status_code == HTTPStatus.ACCEPTED and len(stored) == 1 and pages is not None:
-            location = f"{self.scope.get('root_path', '')}{pages}/{ids}"
+            location = f"{quote(self.root_path + pages)}/{ids}"
             response.raw_headers.append((b"location", location.encode()))
 
     def _carrier(self) -> str:

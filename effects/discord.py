@@ -17,6 +17,7 @@ from typing import Any, Final
 import httpx
 
 from effects import answers, tls
+from effects.one_line import on_one_line
 
 MAX_CONTENT = 2000  # characters; Discord refuses more
 MAX_TRIES = 3
@@ -24,8 +25,6 @@ UNKNOWN_WAIT = 1.0  # seconds, after a 429 that names none
 
 # Discord's own rule for a backslash: it makes plain whatever is neither letter, digit nor space.
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-# Overrides and isolates reach beyond the name and turn the rest of the line round (Unicode TR 9).
-_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class DiscordError(Exception):
@@ -54,8 +53,7 @@ class DiscordRefused(DiscordError):
 
 def harmless(text: str) -> str:
     """Make markdown, mentions and links in someone else's text appear as they were typed, on one line."""
-    encodable = _DIRECTION.sub("", text).encode("utf-8", "replace").decode()
-    return _PUNCTUATION.sub(r"\\\1", " ".join(encodable.split()))
+    return _PUNCTUATION.sub(r"\\\1", on_one_line(text))
 
 
 async def post(webhook_url: str, content: str, *, timeout: float) -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Final
 
+from effects.one_line import on_one_line
+
 MAX_EXCERPT: Final = 200  # characters of a server's answer
 
 # No quoted local parts and no address literals: hardly anyone has one, and each is a way to
 # smuggle.
 _ADDRESS = re.compile(r'[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+@[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+')
-# Overrides and isolates reach beyond the name and turn the rest of the line round (Unicode TR 9).
-_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class MailError(Exception):
@@ -82,8 +82,7 @@ def welcome(username: str, email: str, sender: str) -> Mail:
 
 def _harmless(name: str) -> str:
     """Keep a name on one line, in one direction, encodable, and no encoded word (RFC 2047)."""
-    encodable = _DIRECTION.sub("", name).encode("utf-8", "replace").decode()
-    return " ".join(encodable.split()).replace("=?", "= ?")
+    return on_one_line(name).replace("=?", "= ?")
 
 
 def excerpt(answer: str, *secrets: str) -> str:

@@ -27,10 +27,3 @@ async def no_descriptors(request: Request, error: Exception) -> Response:
 async def nobody(request: Request, error: Exception) -> Response:
     """Answer a client that left before it had sent its whole body; this is for the access log."""
     return response(400, "The client left before its body was whole.")
-
-
-async def bug(request: Request, error: Exception) -> Response:
-    """Answer what nobody foresaw, and tell the client nothing of it: the log has the traceback."""
-    return response(
-        500, "The service failed; the request may be sent again. Its log holds the reason."
-    )

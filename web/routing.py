@@ -1,23 +1,19 @@
 """A route that answers with and without its trailing slash, and bounds the request's body."""
 
-import asyncio
-import re
 from typing import Any
 
-from starlette import routing
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards.errors import CutOff
+from afterwards.http.mounting import Route as SlashedRoute
 from afterwards.problems import Problem
 from settings import MAX_BODY
 
 
-class Route(routing.Route):
+class Route(SlashedRoute):
     """Starlette's route; `max_body` is in bytes."""
 
     def __init__(self, path: str, endpoint: Any, *, max_body: int = MAX_BODY, **options: Any):
         super().__init__(path, endpoint, **options)
-        self.path_regex = re.compile(self.path_regex.pattern.rstrip("$").rstrip("/") + "/?$")
         self.app = _Bounded(self.app, max_body)
 
 
@@ -36,12 +32,7 @@ class _Bounded:
             receive = _counted(receive, self._most)
         elif int(announced.lstrip(b"0")[:20] or b"0") > self._most:
             raise _too_large(self._most)
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError as error:  # by the server, which would answer 500
-            if scope["afterwards.request"].was_sent:
-                raise
-            raise CutOff("this process ends") from error
+        await self._app(scope, receive, send)
 
 
 def _counted(receive: Receive, most: int) -> Receive:

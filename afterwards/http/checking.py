@@ -1,4 +1,4 @@
-"""What comes from outside, checked by a pydantic model, and refused with a pointer to each bad field."""
+"""What a client sends, checked by a pydantic model, with a pointer to each bad field."""
 
 from typing import TypeVar
 
@@ -8,12 +8,8 @@ from starlette.requests import Request
 from afterwards.problems import FieldError, Problem
 
 MAX_QUERY = 2048  # bytes of a query string
-MAX_FIELDS = (
-    1000  # of an object: each that is unknown becomes an error, of which MAX_ERRORS are told
-)
-MAX_ERRORS = (
-    20  # an answer names no more, or a body of a thousand wrong fields would make a larger answer
-)
+MAX_FIELDS = 1000  # of an object: each that is unknown becomes an error
+MAX_ERRORS = 20  # in an answer: a thousand wrong fields would make it larger than the body
 
 Model = TypeVar("Model", bound=BaseModel)
 

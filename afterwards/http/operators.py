@@ -1,4 +1,4 @@
-"""Who may use the operator's routes: whoever has the token, or, if there is none, whoever is on this machine."""
+"""Who is an operator: whoever has the token, or, without one, whoever is on this machine."""
 
 import hmac
 from ipaddress import ip_address
@@ -7,36 +7,30 @@ from starlette.requests import Request
 
 from afterwards.problems import Problem
 
+NO_TOKEN = (
+    "No operator's token is set, so this answers clients on this machine only. "
+    "Set one to use it from afar: ADMIN_TOKEN, or the token of http()."
+)
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
 
 def admit(request: Request, token: str | None) -> None:
     """Raise a `Problem`, 401 or 403, for anyone who is no operator."""
     if token is None:
         if not _is_loopback(request):
-            raise Problem(
-                403,
-                "Without ADMIN_TOKEN this answers clients on this machine only; set it to use it from afar.",
-            )
+            raise Problem(403, NO_TOKEN)
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # As the bytes that were sent: compare_digest refuses text beyond ASCII, and a stranger may send
-    # any.
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-        given.strip(" ").encode("latin-1"), token.encode()
-    ):
-        raise Problem(
-            401,
-            "Send the operator's token as Authorization: Bearer.",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+    # Bytes, as they were sent: compare_digest refuses text beyond ASCII, which a stranger may send.
+    is_same = hmac.compare_digest(given.strip(" ").encode("latin-1"), token.encode())
+    if scheme.lower() != "bearer" or not is_same:
+        detail = "Send the operator's token as Authorization: Bearer."
+        raise Problem(401, detail, headers=CHALLENGE)
 
 
 def _is_loopback(request: Request) -> bool:
     # What came through a proxy on this machine was sent by somebody else.
-    if (
-        request.client is None
-        or "forwarded" in request.headers
-        or "x-forwarded-for" in request.headers
-    ):
+    if request.client is None or {"forwarded", "x-forwarded-for"} & {*request.headers}:
         return False
     try:
         return ip_address(request.client.host).is_loopback

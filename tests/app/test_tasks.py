@@ -237,28 +237,6 @@ async def test_a_task_that_no_deploy_knows_is_dead_with_the_reason(
     assert "no task function is named 'gone'" in task["error"]["message"]
 
 
-async def test_with_a_token_operators_need_it_and_others_do_not(
-    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app.state, "admin_token", "a secret of some length")
-    [task_id] = ids(await client.post("/action"))
-    for headers in (
-        {},
-        {"authorization": "Bearer wrong"},
-        {"authorization": "Bearer \xfc".encode("latin-1")},
-    ):
-        assert (await client.get("/tasks", headers=headers)).status_code == 401  # type: ignore[arg-type]
-        assert (await client.delete(f"/tasks/{task_id}", headers=headers)).status_code == 401  # type: ignore[arg-type]
-    for scheme in ("Bearer ", "bearer ", "BEARER   "):
-        right = {"authorization": f"{scheme}a secret of some length"}
-        assert (await client.get("/tasks", headers=right)).status_code == 200
-    for scheme in ("Basic ", "Bearer", ""):
-        wrong = {"authorization": f"{scheme}a secret of some length"}
-        assert (await client.get("/tasks", headers=wrong)).status_code == 401
-    assert (await client.get(f"/tasks/{task_id}")).status_code == 200
-    await drained(app)
-
-
 async def test_a_list_holds_the_beginning_of_what_is_long(
     app: Starlette, client: httpx.AsyncClient
 ) -> None:
