@@ -24,7 +24,7 @@ HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 
 # What a variable takes, in the words of the line that refuses it; the same words stand in the
-# README's table.
+# table of docs/settings.md.
 SECONDS = "seconds, above 0, at most 86400"
 COUNT = "a whole number from 1 to 100000"
 

@@ -168,8 +168,8 @@ def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Itera
     accepted, handed_off = _accepting(variables, seconds)
     yield "| figure, for docs/growing.md | a second |"
     yield "|---|--:|"
-    yield f"| A: accepts of one web process, which hands off meanwhile | {accepted:,.0f} |"
-    yield f"| H: hand-offs of one web process, which accepts nothing meanwhile | {mean(ours.filled):,.0f} |"
+    yield f"| A: accepts of one web process, which publishes meanwhile | {accepted:,.0f} |"
+    yield f"| H: ids published by one web process, which accepts nothing meanwhile | {mean(ours.filled):,.0f} |"
     yield f"| H beside A: the same, while it accepts as fast as it can | {handed_off:,.0f} |"
     yield f"| W: no-op tasks of one worker process | {ours.emptied[0]:,.0f} |"
     yield (

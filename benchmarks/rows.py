@@ -64,7 +64,7 @@ ON_POSTGRES = Row(
     needs=(servers.POSTGRES,),
 )
 FLEET = Row(
-    "ours durable (Postgres), handed off over RabbitMQ",
+    "ours durable (Postgres), published over RabbitMQ",
     "benchmarks.apps:durable",
     PER_COMMIT,
     needs=(servers.POSTGRES, servers.OUR_BROKER),
