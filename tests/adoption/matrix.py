@@ -1,5 +1,3 @@
-# FastAPI is in the environments of the adoption tests only.
-# mypy: ignore-errors
 """Every way of answering that `install` must see, run in an environment that has FastAPI.
 
 `python matrix.py` prints a line for each case and ends with the number of those that failed.
@@ -270,7 +268,7 @@ async def check(make: Callable[[], Starlette], url: str, requests: int) -> None:
     afterwards.install(app)
     asked: asyncio.Queue[Any] = asyncio.Queue()
     answers: asyncio.Queue[Any] = asyncio.Queue()
-    scope = {"type": "lifespan", "app": app, "state": (state := {})}
+    scope = {"type": "lifespan", "app": app, "state": (state := dict[str, Any]())}
     life = asyncio.ensure_future(app(scope, asked.get, answers.put))
     await told(app, "startup", asked, answers)
 
