@@ -100,8 +100,8 @@ def _told(database_url: str) -> list[int]:
 # --- working off ---
 
 
-def _hand_off(variables: servers.Variables) -> float:
-    """Have a web process hand off what waits in the database, and nothing else."""
+def _publish(variables: servers.Variables) -> float:
+    """Have a web process publish what waits in the database, and nothing else."""
     asyncio.run(apps.queue(variables["DATABASE_URL"], TASKS))
     serving.sql(
         variables["DATABASE_URL"], "ANALYZE tasks"
@@ -120,7 +120,7 @@ def _publish(variables: servers.Variables) -> float:
 
 PLAIN_APP = "benchmarks.others.celery_app:{}"
 WORKERS = (
-    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _hand_off),
+    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _publish),
     Workers(
         "Celery over RabbitMQ, acks_late, prefetch 1",
         "not waited for",
@@ -165,12 +165,12 @@ def _drained_table(drained: Sequence[Drained]) -> Iterator[str]:
 def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Iterator[str]:
     serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")
     through = through_database.rate(variables["DATABASE_URL"])
-    accepted, handed_off = _accepting(variables, seconds)
+    accepted, published = _accepting(variables, seconds)
     yield "| figure, for docs/growing.md | a second |"
     yield "|---|--:|"
     yield f"| A: accepts of one web process, which publishes meanwhile | {accepted:,.0f} |"
     yield f"| H: ids published by one web process, which accepts nothing meanwhile | {mean(ours.filled):,.0f} |"
-    yield f"| H beside A: the same, while it accepts as fast as it can | {handed_off:,.0f} |"
+    yield f"| H beside A: the same, while it accepts as fast as it can | {published:,.0f} |"
     yield f"| W: no-op tasks of one worker process | {ours.emptied[0]:,.0f} |"
     yield (
         f"| D: rows through Postgres, each inserted, claimed and settled, by {through_database.PROCESSES} processes "
@@ -179,7 +179,7 @@ def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Itera
 
 
 def _accepting(variables: servers.Variables, seconds: int) -> tuple[float, float]:
-    """Load one web process, with no worker beside it; give the answers and the hand-offs in a second."""
+    """Load a web process that has no worker; return answers and messages a second."""
     with (
         messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue,
         _web(variables) as (server, _),

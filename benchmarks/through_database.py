@@ -11,7 +11,7 @@ from afterwards.model import Task, new_task_id
 from afterwards.retries import SUCCEEDED
 from afterwards.rows import check, row_of
 from afterwards.store.database import Database
-from afterwards.store.tasks import HAND_OFF_SECONDS, Store
+from afterwards.store.tasks import PUBLISH_AGAIN_SECONDS, Store
 from benchmarks import apps
 
 PROCESSES = os.cpu_count() or 1
@@ -48,6 +48,6 @@ async def _pass(database: Database, web: Store, count: int) -> None:
     own, worker = Store(database), secrets.token_hex(8)
     for _ in range(count):
         task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
-        await web.enqueue([row_of(task, check(task)[1], publish_after=HAND_OFF_SECONDS)])
+        await web.enqueue([row_of(task, check(task)[1], publish_after=PUBLISH_AGAIN_SECONDS)])
         assert await own.claim_one(worker, task.id)
         await own.settle(task.id, worker, 1, SUCCEEDED, None)

@@ -38,7 +38,7 @@ NOT_PUBLIC_IPV4 = [
     )
 ]
 
-# RFC 4291, and the registry of IPv6 global unicast: nothing outside is handed out. So loopback,
+# RFC 4291, and the registry of IPv6 global unicast: nothing outside is assigned. So loopback,
 # unique local, link-local, multicast and every form that carries an IPv4 address (::/96,
 # ::ffff:0:0/96, 64:ff9b::/96) stay out.
 GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")

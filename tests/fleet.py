@@ -1,4 +1,4 @@
-"""A fleet as in production: web processes that hand off, a broker, workers that run, and one database for all."""
+"""A fleet as in production: web processes, a broker, workers, and one database for all."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ class Fleet:
             "DATABASE_URL": database_url,
             "DIARY": str(self.diary),
             "QUEUE": f"tasks-{directory.name}",
-            "HAND_OFF_SECONDS": "1",
+            "PUBLISH_AGAIN_SECONDS": "1",
             "DEAD_SECONDS": "2",
             "AWS_DEFAULT_REGION": "us-east-1",
         }

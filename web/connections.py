@@ -60,7 +60,7 @@ Stage = tuple[str, int]
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's connection, with bounds."""
 
-    unused = 0  # bytes since the parser last handed on a head or a part of a body
+    unused = 0  # bytes since the parser last gave a head or a part of a body
     heads = 0
     is_done = False  # whatever comes now is not read
     earlier: Sequence[RequestResponseCycle] = ()  # requests under way when the next one came

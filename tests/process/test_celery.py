@@ -1,4 +1,4 @@
-"""The same tasks on a fleet: web processes hand off, workers run, the rows say what became of it."""
+"""The same tasks on a fleet: web processes publish, workers run, the rows say what became of it."""
 
 import httpx
 import pytest

@@ -203,13 +203,9 @@ def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fl
     fleet.each_ran_once(accepted)
 
 
-def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(
-    fleet: Fleet,
-) -> None:
-    doomed, _ = (
-        fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"),
-        fleet.worker(),
-    )
+def test_a_kill_between_commit_and_publishing_loses_nothing(fleet: Fleet) -> None:
+    doomed = fleet.web(DIE_ONCE="before publishing", DIED=f"{fleet.diary}-died")
+    fleet.worker()
     id = posted(doomed.url)
     doomed.process.wait(10)
     assert fleet.rows([id])[id].state == "queued"
@@ -219,7 +215,7 @@ def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is
 
 
 def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
-    web, worker = fleet.web(HAND_OFF_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
+    web, worker = fleet.web(PUBLISH_AGAIN_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
     id = posted(web.url, 1)
     running(fleet, id)
     fleet.send("keeps_a_diary", id)

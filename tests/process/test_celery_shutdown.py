@@ -20,7 +20,7 @@ PATIENT = "60"
 
 
 def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
     for id in ids:
@@ -44,7 +44,7 @@ def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fle
 
 @NO_SERVER
 def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     id = posted(web.url, 3)
     for number in range(3):
         worker = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="0.2")
@@ -58,7 +58,7 @@ def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
 
 @NO_SERVER
 def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
     id = posted(web.url, 1)
     running(fleet, id)
     assert first.stop() < 40  # it ends with what runs, long before its time is up
@@ -70,7 +70,7 @@ def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
 
 @NO_SERVER
 def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)
     running(fleet, id)
     os.killpg(first.pid, signal.SIGTERM)
@@ -85,7 +85,7 @@ def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: F
 def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_shutdown(
     fleet: Fleet, pool: str, at_a_time: int
 ) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(at_a_time, args=["--pool", pool], DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     long = [posted(web.url, 30) for _ in range(at_a_time)]
     for id in long:

@@ -336,7 +336,7 @@ def test_a_plain_function_that_was_frozen_ends_in_vain(
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize("is_cut", [False, True], ids=["and goes on", "and is cut off"])
-def test_two_workers_whose_database_freezes_bury_neither_and_run_nothing_twice(
+def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice(
     serve: Serve, tmp_path: Path, database_url: str, is_cut: bool
 ) -> None:
     def is_up(server: Server) -> bool:
