@@ -3,8 +3,7 @@
 import httpx
 import pytest
 
-from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
+from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_crashes import by_task, never_at_the_same_time, runs
+from tests.diary import by_task, never_at_the_same_time, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import Load, sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -27,16 +27,6 @@ def revived(fleet: Fleet) -> Iterator[Fleet]:
     yield fleet
     if not fleet.broker.is_up():
         fleet.broker.start()
-
-
-def posted(url: str, seconds: float = 0.0, name: str = "keeps_a_diary") -> str:
-    return str(httpx.post(f"{url}/do/{name}", json={"seconds": seconds}).headers["task-id"])
-
-
-def running(fleet: Fleet, id: str) -> int:
-    """Wait until the task runs, and give the process that runs it."""
-    until(lambda: fleet.diary.exists() and [run for run in runs(fleet.diary) if run.task == id], 20)
-    return by_task(runs(fleet.diary))[id][-1].pid
 
 
 def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:

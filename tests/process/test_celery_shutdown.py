@@ -7,9 +7,8 @@ import time
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
-from tests.process.test_crashes import by_task, runs
+from tests.diary import by_task, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.

@@ -8,10 +8,7 @@ import pytest
 
 from tests.collector import Collector, root, tags
 from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_trace_tasks import Webhook, webhook
 from tests.serving import Server
-
-__all__ = ["Webhook", "webhook"]  # a fixture, and what it needs
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")

@@ -4,78 +4,23 @@ import os
 import random
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded, states_of
 from tests.databases import not_writing
+from tests.diary import by_task, never_at_the_same_time, runs
 from tests.proxy import Proxy
 from tests.serving import Load, Server, sql, until
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
-BAD_DAYS = "tests.process.bad_days_app:app"
 RESCUE_SECONDS = 15.0  # ten of silence, a beat, and the work
 QUICK = "1"  # seconds of silence after which a worker is dead, where the test is not about them
-
-
-@dataclass
-class Run:
-    """A line "start" of the diary and the line "end" that belongs to it, if there is one."""
-
-    task: str
-    pid: int
-    began: float
-    ended: float | None = None
-
-
-def runs(diary: Path) -> list[Run]:
-    found: dict[tuple[str, int, int], Run] = {}
-    counts: dict[tuple[str, int, str], int] = defaultdict(int)
-    for word, task, pid, moment in (line.split() for line in diary.read_text().splitlines()):
-        number = counts[task, int(pid), word] = counts[task, int(pid), word] + 1
-        if word == "start":
-            found[task, int(pid), number] = Run(task, int(pid), float(moment))
-        else:
-            found[task, int(pid), number].ended = float(moment)
-    return list(found.values())
-
-
-def by_task(every: list[Run]) -> dict[str, list[Run]]:
-    grouped: dict[str, list[Run]] = defaultdict(list)
-    for each in sorted(every, key=lambda run: run.began):
-        grouped[each.task].append(each)
-    return grouped
-
-
-def states(database_url: str, accepted: list[str]) -> dict[str, str]:
-    """Give the states of those tasks, and "lost" for what has no row."""
-    rows = {row.id: row.state for row in sql(database_url, "SELECT id, state FROM tasks")}
-    return {id: rows.get(id, "lost") for id in accepted}
-
-
-def all_succeeded(database_url: str, accepted: list[str], seconds: float) -> None:
-    def unfinished() -> dict[str, str]:
-        return {
-            id: state
-            for id, state in states(database_url, accepted).items()
-            if state != "succeeded"
-        }
-
-    deadline = time.monotonic() + seconds
-    while left := unfinished():
-        assert time.monotonic() < deadline, (
-            f"{len(left)} of {len(accepted)} did not succeed: {list(left.items())[:5]}"
-        )
-        time.sleep(0.1)
 
 
 def one_row(database_url: str, id: str) -> Any:
@@ -194,14 +139,6 @@ def test_a_kill_at_this_step_loses_nothing_that_was_promised(
 
 
 # --- one of two ---
-
-
-def never_at_the_same_time(diary: Path, killed: dict[int, float]) -> None:
-    """Assert that no two runs of a task overlap; one that was killed ended when its process was."""
-    for task, mine in by_task(runs(diary)).items():
-        for earlier, later in pairwise(mine):
-            end = earlier.ended if earlier.ended is not None else killed[earlier.pid]
-            assert end <= later.began, f"{task} ran twice at the same time: {earlier} and {later}"
 
 
 def test_the_other_worker_takes_over_what_the_killed_one_held(
@@ -410,7 +347,7 @@ def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(
     first.process.send_signal(signal.SIGTERM)
     assert first.stop() < 10
     accepted = load.stop()
-    assert set(states(database_url, accepted).values()) == {"queued"}
+    assert set(states_of(database_url, accepted).values()) == {"queued"}
     assert sql(database_url, "SELECT id FROM workers") == []
     second = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.1")
     assert httpx.get(f"{second.url}/health").status_code == 200
@@ -430,7 +367,7 @@ def test_what_ends_within_the_drain_is_not_run_again(
     accepted = load.stop()
     # What had no slot, or came last, may wait for the next process; what was begun has ended.
     assert all(run.ended for run in runs(diary))
-    assert set(states(database_url, accepted).values()) <= {"succeeded", "queued"}
+    assert set(states_of(database_url, accepted).values()) <= {"succeeded", "queued"}
     second = serve(**day)
     assert httpx.get(f"{second.url}/health").status_code == 200
     all_succeeded(database_url, accepted, 5)
