@@ -100,7 +100,7 @@ def _told(database_url: str) -> list[int]:
 # --- working off ---
 
 
-def _publish(variables: servers.Variables) -> float:
+def _publish_rows(variables: servers.Variables) -> float:
     """Have a web process publish what waits in the database, and nothing else."""
     asyncio.run(apps.queue(variables["DATABASE_URL"], TASKS))
     serving.sql(
@@ -120,7 +120,7 @@ def _publish(variables: servers.Variables) -> float:
 
 PLAIN_APP = "benchmarks.others.celery_app:{}"
 WORKERS = (
-    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _publish),
+    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _publish_rows),
     Workers(
         "Celery over RabbitMQ, acks_late, prefetch 1",
         "not waited for",
