@@ -1,4 +1,4 @@
-"""How a log line looks: for a person, or as JSON for machines; each with its trace id and its task id."""
+"""Log lines for people, or as JSON for machines; each with its trace id and its task id."""
 
 import json
 import logging
@@ -14,22 +14,17 @@ from afterwards.redaction import shortened, without_credentials
 # the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
 # width; and what cannot be encoded.
 CONTROLS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 UVICORN = ("uvicorn", "uvicorn.access")
-TALKATIVE = (
-    "httpx",
-    "httpcore",
-    "aiosqlite",
-    "PIL",
-    "asyncio",
-)  # httpx logs whole URLs, a webhook's secret with them
+# httpx logs whole URLs, a webhook's secret with them.
+TALKATIVE = ("httpx", "httpcore", "aiosqlite", "PIL", "asyncio")
 
 
 class ForPeople(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then the traceback if there is one.
+    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then any traceback.
 
     What follows a line break is indented, so that no text can pass for a line of its own.
     """
@@ -43,7 +38,7 @@ class ForPeople(logging.Formatter):
 
 
 class ForMachines(logging.Formatter):
-    """One JSON object to a line: time, level, logger, message, and where there are any task, trace and exception."""
+    """One JSON object a line: time, level, logger, message, and task, trace, exception, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -112,11 +107,8 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")
 
 
 def _escaped(control: re.Match[str]) -> str:
