@@ -1,4 +1,4 @@
-"""How many tasks a second a database takes: each inserted, claimed and settled, with nothing run in between."""
+"""How many tasks a second a database takes: inserted, claimed and settled, but never run."""
 
 import asyncio
 import multiprocessing
@@ -15,13 +15,13 @@ from afterwards.store.tasks import PUBLISH_AGAIN_SECONDS, Store
 from benchmarks import apps
 
 PROCESSES = os.cpu_count() or 1
-# in each process: with the one that inserts for all of them as many as the pool keeps connected
+# In each process: with the one that inserts for all of them as many as the pool keeps connected.
 CALLERS = 4
 TASKS = 2_000  # in each process
 
 
 def rate(database_url: str) -> float:
-    """Put tasks through the database from several processes at once, and give the tasks of all of them in a second."""
+    """Put tasks through the database from several processes at once; return the rate of all."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawning) as pool:
         times = list(pool.map(_pass_through, [database_url] * PROCESSES))
