@@ -10,6 +10,12 @@ from tests.serving import Server, sql
 
 Serve = Callable[..., Server]
 BAD_DAYS = "tests.process.bad_days_app:app"
+INSERT = """INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt,
+    max_attempts, crashes, created_at, run_at)
+    WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count - 1)
+    SELECT 'task-20260101-000000-000000-' || {}, CAST(:name AS VARCHAR),
+    CAST(:arguments AS VARCHAR), CAST(:in_thread AS BOOLEAN), '', 'queued', 0,
+    5, 0, CAST(:now AS BIGINT), CAST(:now AS BIGINT) FROM numbers"""
 
 
 def post(server: Server, name: str, **arguments: object) -> httpx.Response:
@@ -35,30 +41,10 @@ def insert(
 ) -> list[str]:
     """Insert due rows as an earlier deploy may have left them."""
     ids = [f"task-20260101-000000-000000-{number:016x}" for number in range(count)]
-    now = int(time.time() * 1e6)
-    values = {
-        "name": name,
-        "arguments": arguments,
-        "now": now,
-        "in_thread": False,
-        "count": count,
-        **changes,
-    }
-    number = (
-        "SELECT value AS n FROM (WITH RECURSIVE s(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM s "
-        "WHERE value < :count - 1) SELECT value FROM s) AS numbers"
-    )
-    digits = (
-        "printf('%016x', n)" if database_url.startswith("sqlite") else "lpad(to_hex(n), 16, '0')"
-    )
-    sql(
-        database_url,
-        "INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes, created_at,"
-        f" run_at) SELECT 'task-20260101-000000-000000-' || {digits}, CAST(:name AS VARCHAR), CAST(:arguments AS"
-        " VARCHAR), CAST(:in_thread AS BOOLEAN), '', 'queued', 0, 5, 0, CAST(:now AS BIGINT), CAST(:now AS BIGINT)"
-        f" FROM ({number}) AS each",
-        **values,
-    )
+    values = {"in_thread": False, "now": int(time.time() * 1e6), "count": count, **changes}
+    is_sqlite = database_url.startswith("sqlite")
+    digits = "printf('%016x', n)" if is_sqlite else "lpad(to_hex(n), 16, '0')"
+    sql(database_url, INSERT.format(digits), name=name, arguments=arguments, **values)
     return ids
 
 
@@ -74,11 +60,8 @@ def states_of(database_url: str, accepted: list[str]) -> dict[str, str]:
 
 def all_succeeded(database_url: str, accepted: list[str], seconds: float) -> None:
     def unfinished() -> dict[str, str]:
-        return {
-            id: state
-            for id, state in states_of(database_url, accepted).items()
-            if state != "succeeded"
-        }
+        found = states_of(database_url, accepted)
+        return {id: state for id, state in found.items() if state != "succeeded"}
 
     deadline = time.monotonic() + seconds
     while left := unfinished():

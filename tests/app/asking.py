@@ -1,4 +1,4 @@
-"""What the tests of the service in this process ask of its answers, and of what it does afterwards."""
+"""What tests of the service in this process ask of its answers, and of what comes after."""
 
 import asyncio
 import re

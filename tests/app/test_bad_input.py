@@ -1,4 +1,4 @@
-"""What a hostile or careless client sends is answered with a problem that says what to do, and never with a 500."""
+"""Hostile or careless input is answered with a problem that says what to do, never a 500."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Every route's answer, in this process; what happens only after an answer needs a real server: see tests/process."""
+"""Every route's answer, in this process; what comes after an answer is in tests/process."""
 
 import re
 
@@ -168,7 +168,7 @@ async def test_an_image_that_is_not_there_is_not_found(
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_without_its_database_the_service_says_503_and_promises_nothing(
+async def test_without_its_database_the_service_accepts_nothing(
     quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")

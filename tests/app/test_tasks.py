@@ -1,4 +1,4 @@
-"""What can be asked about stored tasks, what an operator can do to them, and what an Idempotency-Key promises."""
+"""What can be asked of stored tasks, done to them, and sent with an Idempotency-Key."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

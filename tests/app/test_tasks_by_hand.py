@@ -1,4 +1,4 @@
-"""Tasks of `tasks.py`, tested as their writer would: with the kit, through hours of retries in no time."""
+"""Tasks of `tasks.py`, tested with the kit as their writer would: hours of retries, no time."""
 
 import asyncio
 import json

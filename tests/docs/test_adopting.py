@@ -1,4 +1,4 @@
-"""docs/adopting.md is true where it says what is committed when, and what FastAPI does of itself."""
+"""docs/adopting.md is true about what is committed when, and what FastAPI does of itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

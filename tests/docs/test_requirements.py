@@ -1,4 +1,4 @@
-"""The lists of requirements agree with the lock, with the library's bounds and with what a user expects of them."""
+"""The lists of requirements agree with the lock, the library's bounds, a user's wishes."""
 
 import re
 import subprocess

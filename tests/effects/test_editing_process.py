@@ -22,7 +22,10 @@ pytestmark = pytest.mark.anyio
 MAX_PEAK = 200 * 1024  # KiB
 
 # Put before the editor's program: at its end it leaves its own account of its memory.
-ACCOUNT = "import atexit; atexit.register(lambda: open({!r}, 'w').write(open('/proc/self/status').read())); "
+ACCOUNT = (
+    "import atexit; atexit.register("
+    "lambda: open({!r}, 'w').write(open('/proc/self/status').read())); "
+)
 
 
 def encoded(image: Image.Image, kind: str, **saving: object) -> bytes:

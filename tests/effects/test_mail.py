@@ -49,7 +49,7 @@ HEADERS = {
 
 
 class Mailbox:
-    """An SMTP server's handler that keeps what it is given, or refuses the recipient or the mail."""
+    """An SMTP server's handler that keeps the mail, or refuses its recipient or itself."""
 
     def __init__(self, rcpt: str = "", data: str = "", quit_: str = "") -> None:
         self.rcpt, self.data, self.quit = rcpt, data, quit_

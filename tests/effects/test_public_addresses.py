@@ -23,7 +23,7 @@ ALSO_PUBLIC = "8.8.8.8"
 
 
 class Names:
-    """A name server that gives its answers in turn, the last one again and again, and counts the questions."""
+    """A name server that gives its answers in turn, then the last again; it keeps what is asked."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -150,9 +150,7 @@ def test_text_that_is_no_address_is_an_error() -> None:
         is_public("localhost")
 
 
-async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_name_means_next() -> (
-    None
-):
+async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
     names, wire = Names([PUBLIC], ["127.0.0.1"]), Wire()
     transport = PublicOnlyTransport(resolve=names, inner=wire.transport)
     await get("http://rebinding.example/a?b=c", transport)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def unanswered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Let the system's own lookup of *.hangs.example wait until the test's end; give the names it waits for."""
+    """Let lookups of *.hangs.example wait until the test's end; give the names asked for."""
     answer, asked, ask = threading.Event(), [], socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
@@ -43,9 +43,8 @@ async def fetched(number: int) -> images.ImageUnfetchable:
 async def test_a_message_overtakes_sixty_names_that_hang(unanswered: list[str]) -> None:
     async with serving(reply(204)) as server:
         orders = [asyncio.create_task(fetched(number)) for number in range(60)]
-        await asyncio.wait(
-            orders, timeout=10, return_when=asyncio.FIRST_COMPLETED
-        )  # which no thread was left for
+        # That for which no thread was left.
+        await asyncio.wait(orders, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert unanswered
         await discord.post(server.url.replace("127.0.0.1", "localhost"), "hello", timeout=30)
         assert len(server.asked) == 1

@@ -1,4 +1,4 @@
-"""A task that runs alone: what ends its process ends nothing else, and all the rest is as anywhere."""
+"""A task that runs alone: what ends its process ends nothing else; the rest is as usual."""
 
 import asyncio
 import logging
@@ -295,9 +295,8 @@ def test_a_childs_life_ends_with_its_parents(tmp_path: Path) -> None:
     try:
         until(lambda: path.exists() and path.read_text(), PATIENCE)
         name, pid = path.read_text().split()
-        assert (
-            name == "__task__"
-        )  # a program that was started as a file has been imported all the same
+        # A program that was started as a file has been imported all the same.
+        assert name == "__task__"
         assert is_alive(int(pid))
         assert int(pid) != parent.pid
     finally:

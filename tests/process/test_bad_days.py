@@ -1,4 +1,4 @@
-"""The database gone, the disk full, the clock set back, a deploy, a flood: what was accepted is done in the end."""
+"""The database gone, the disk full, the clock set back, a flood: what was accepted is done."""
 
 import functools
 import resource
@@ -133,9 +133,8 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
     first.process.wait(10)
     serve(**day).process.wait(20)
     last = serve(**day)
-    until(
-        lambda: diary.read_text().count("start") == 3, 60
-    )  # in a process of its own: the last goes on
+    # In a process of its own: the last goes on.
+    until(lambda: diary.read_text().count("start") == 3, 60)
     task = settled(last, id)
     assert (task["state"], task["crashes"], task["attempt"]) == ("dead", 3, 0)
     assert task["error"]["kind"] == "Poison"
@@ -147,8 +146,7 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
 # --- the database gone ---
 
 
-# For how many seconds it is away: for longer than a statement waits, for the ten of the promise,
-# for a restart.
+# For how many seconds it is away: longer than a statement waits, ten, as long as a restart.
 @pytest.fixture(
     params=[(locked, 7.0), (frozen, 10.0), (stopped, 4.0)], ids=["locked", "frozen", "stopped"]
 )
@@ -261,9 +259,8 @@ def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     insert(database_url, "keeps_a_diary", count=3)
-    sql(
-        database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'"
-    )  # the first to be claimed
+    # The first to be claimed.
+    sql(database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'")
     serve(
         app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="a settle is refused", DEAD_SECONDS=QUICK
     )
@@ -358,11 +355,12 @@ def test_on_a_full_disk_it_is_503_until_there_is_room(serve: Serve, small_disk: 
 
 @contextmanager
 def no_room(database_url: str) -> Iterator[None]:
-    """Have Postgres refuse every write to the tasks as it does on a full disk (disk_full, 53100)."""
+    """Have Postgres refuse every write to the tasks as on a full disk (disk_full, 53100)."""
     sql(
         database_url,
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " RAISE EXCEPTION 'could not extend file, no space left on device' USING ERRCODE = 'disk_full'; END $$",
+        " RAISE EXCEPTION 'could not extend file, no space left on device'"
+        " USING ERRCODE = 'disk_full'; END $$",
     )
     sql(
         database_url,
@@ -510,9 +508,8 @@ def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
     insert(database_url, "log_action", '{"action": "backlog"}', count=5_000)
     server = serve(DATABASE_URL=database_url)
     until(lambda: states(database_url) == {"succeeded": 5_000}, 30)
-    until(
-        lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20
-    )  # at the next beat
+    # At the next beat.
+    until(lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20)
 
 
 # --- the clock set back ---
@@ -588,9 +585,8 @@ def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(
     serve: Serve, tmp_path: Path
 ) -> None:
     if not Path(FAKETIME).exists():
-        pytest.skip(
-            "Debian's package libfaketime is not installed, and only it can set back a process's clock"
-        )
+        why = "only it can set back a process's clock"
+        pytest.skip(f"Debian's package libfaketime is not installed, and {why}")
     clock = tmp_path / "clock"
     clock.write_text("+0")
     server = serve(

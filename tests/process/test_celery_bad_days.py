@@ -1,4 +1,4 @@
-"""A fleet on bad days: whatever is killed, lost, repeated or away, what was accepted succeeds, never twice at once."""
+"""A fleet on bad days: what was accepted succeeds, and never runs twice at once."""
 
 import json
 import os
@@ -142,7 +142,7 @@ def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
 
 
 def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None:
-    """For 5 s; facts of an outage do not depend on its length, once each side has tried again a few times."""
+    """For 5 s: no longer one shows more, once each side has tried again a few times."""
     fleet = revived
     web, _ = fleet.web(), fleet.worker()
     accepted = [posted(web.url, 0.02) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""SIGTERM at a worker: what ends in time ends there, and the rest is given back at once, as if it had not begun."""
+"""SIGTERM at a worker: what ends in time ends there, the rest is given back at once."""
 
 import os
 import signal

@@ -88,9 +88,8 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     }
     for name in expected:
         collector.segment(name)
-    assert {
-        root(segment).operationName for segment in collector.segments
-    } == expected  # no orphan of the machinery
+    # No orphan of the machinery.
+    assert {root(segment).operationName for segment in collector.segments} == expected
     assert not re.search("guest|secret-token", collector.everything())
 
 

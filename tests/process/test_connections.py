@@ -1,4 +1,4 @@
-"""Connections to a real uvicorn: what is bounded in size, time and number, and what is served as before."""
+"""Connections to a real uvicorn: bounded in size, time and number, served as before."""
 
 import json
 import resource
@@ -88,7 +88,7 @@ def problem(client: socket.socket) -> int:
 
 
 def flood(client: socket.socket, begin: bytes, part: bytes, limit: int) -> int:
-    """Send the part over and over for 20 s, until the other side refuses it or `limit` bytes are sent; say how many."""
+    """Send the part again and again, 20 s or `limit` bytes at most; return how many were taken."""
     sent, deadline = 0, time.monotonic() + 20
     client.sendall(begin)
     with suppress(ConnectionError):
@@ -225,9 +225,8 @@ def test_a_kept_connection_may_be_silent(serve: Serve, connect: Connect) -> None
     client.sendall(GET)
     assert status(client) == 200
     other = connect(server)
-    assert (
-        all_of(other) == b""
-    )  # closed after a second or two, which the first has been silent for as well
+    # It is closed after a second or two, which the first has been silent for as well.
+    assert all_of(other) == b""
     client.sendall(LAST)
     assert answers(client)[0][0] == 200
 
@@ -353,7 +352,8 @@ def test_nonsense_for_an_expected_body_costs_no_traceback(serve: Serve, connect:
     server = serve()
     client = connect(server)
     client.sendall(
-        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"nonsense\r\n"
     )
     assert problem(client) == 400
     server.stop()
@@ -374,9 +374,8 @@ def test_a_client_that_leaves_early_costs_no_traceback(serve: Serve, connect: Co
     for _ in range(50):
         client = connect(server)
         client.sendall(b'POST /process HTTP/1.1\r\nContent-Length: 8\r\n\r\n{"id":1}' * 5)
-        client.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-        )  # closing sends a reset
+        # Closing sends a reset.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
     assert is_served(server)
     server.stop()

@@ -1,4 +1,4 @@
-"""kill -9 at every step and under load: what was accepted is done, by the next process or by the other one."""
+"""kill -9 at every step and under load: what was accepted is done by another process."""
 
 import os
 import random
@@ -76,14 +76,11 @@ def test_no_accepted_task_is_lost_however_often_the_process_is_killed(
         kill_after(load, random.randint(1, 1000), server)
         accepted += load.stop()
     serve(**day)
-    all_succeeded(
-        database_url, accepted, 4 * RESCUE_SECONDS
-    )  # what two kills have hit runs one by one
+    # What two kills have hit runs one by one.
+    all_succeeded(database_url, accepted, 4 * RESCUE_SECONDS)
     [(second_runs,)] = sql(database_url, "SELECT count(*) FROM tasks WHERE crashes > 0")
     [(attempts,)] = sql(database_url, "SELECT max(attempt) FROM tasks")
-    print(
-        f"{len(accepted)} accepted in 4 lives, {second_runs} of the tasks were run a second time, none is lost"
-    )
+    print(f"{len(accepted)} accepted in 4 lives, {second_runs} of them run a second time")
     assert len(set(accepted)) == len(accepted)
     assert attempts == 1  # a crash is no failure
     assert second_runs > 0  # or nothing was under way, and this has shown nothing
@@ -91,8 +88,7 @@ def test_no_accepted_task_is_lost_however_often_the_process_is_killed(
 
 # --- at every step ---
 
-# For each step: whether the client is answered, how often the work is begun, how often it is done,
-# and the crashes.
+# For each step: is the client answered, how often is the work begun, how often done, the crashes.
 STEPS = {
     "before the commit": (False, 0, 0, 0),
     "after the commit, before the answer": (False, 1, 1, 1),
@@ -104,7 +100,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_kill_at_this_step_loses_nothing_that_was_promised(
+def test_a_kill_at_this_step_loses_nothing_accepted(
     serve: Serve, tmp_path: Path, database_url: str, step: str
 ) -> None:
     is_answered, begun, done, crashes = STEPS[step]
@@ -255,9 +251,8 @@ def test_a_plain_function_that_was_frozen_ends_in_vain(
         other.wait_for_log(f"{name} started")
     frozen.process.send_signal(signal.SIGCONT)
     frozen.wait_for_log("it drops what it runs")
-    until(
-        lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10
-    )  # nothing can stop it
+    # Nothing can stop it.
+    until(lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10)
     after = httpx.post(f"{frozen.url}/do/{name}", json={}).headers["task-id"]
     all_succeeded(database_url, [id, after], 10)  # what it had to settle late is written by now
     row = one_row(database_url, id)
@@ -306,9 +301,8 @@ def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice
         until(lambda: beats() >= before + 2, 10)  # the other has seen its last beat
         second.freeze()
         until(lambda: not any(map(is_up, servers)), 20)
-        end = (
-            time.monotonic() + 6
-        )  # longer than a statement waits, and than a dead worker is silent
+        # Longer than a statement waits, and than a dead worker is silent.
+        end = time.monotonic() + 6
         while time.monotonic() < end:
             assert not [each for each in servers if is_up(each)]
         before = beats()
@@ -316,9 +310,8 @@ def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice
             if is_cut:
                 proxy.cut()
             proxy.thaw()
-            until(
-                lambda: beats() >= before + 2, 10
-            )  # the one is back a bit earlier, and looks at the other
+            # The one is back a bit earlier, and checks on the other.
+            until(lambda: beats() >= before + 2, 10)
         until(lambda: all(map(is_up, servers)), 10)
         more(50)
         accepted = [each.headers["task-id"] for each in long] + [

@@ -1,4 +1,4 @@
-"""A database that comes late, takes no writes, loses its file or its place in time: the service says so, and waits."""
+"""A database that is late, read-only, lost or set back: the service says so, and waits."""
 
 import signal
 import sqlite3
@@ -85,8 +85,8 @@ def test_a_file_that_is_no_database_ends_the_start_in_one_line(
     server = serve()
     assert server.process.wait(20) == 3
     server.stop(0)
-    said = f"wrong setting: DATABASE_URL: {tmp_path}/service.db is no SQLite database, takes the path of one, or of no"
-    assert server.log() == f"{said} file yet\n"
+    said = f"{tmp_path}/service.db is no SQLite database, takes the path of one, or of no file yet"
+    assert server.log() == f"wrong setting: DATABASE_URL: {said}\n"
 
 
 def test_a_database_that_is_spoilt_inside_is_a_503(serve: Serve, tmp_path: Path) -> None:
@@ -206,9 +206,8 @@ def test_a_process_that_stood_still_drops_what_others_run(
     still, other = serve(**day), serve(**day)
     until_health(still, 200)
     until_health(other, 200)
-    until(
-        lambda: min(row.beats for row in sql(database_url, "SELECT beats FROM workers")) > 3, 20
-    )  # they have met
+    # They have met.
+    until(lambda: sql(database_url, "SELECT min(beats) FROM workers")[0][0] > 3, 20)
     with httpx.Client(base_url=still.url, timeout=30) as client:
         posted = [client.post("/do/keeps_a_diary", json={"seconds": 3.0}) for _ in range(10)]
         ids = [each.headers["task-id"] for each in posted]
@@ -217,9 +216,8 @@ def test_a_process_that_stood_still_drops_what_others_run(
         still.process.send_signal(signal.SIGSTOP)
     all_succeeded(database_url, ids, 60)
     still.process.send_signal(signal.SIGCONT)
-    still.wait_for_log(
-        "this process stood still for .* s, and others may run its tasks by now; it drops what it runs"
-    )
+    dropping = "others may run its tasks by now; it drops what it runs"
+    still.wait_for_log(f"this process stood still for .* s, and {dropping}")
     assert {settled(other, id)["result"] for id in ids} == {other.pid}
     mine = by_task(runs(tmp_path / "diary"))
     assert {id: [run.pid for run in mine[id] if run.ended] for id in ids} == {

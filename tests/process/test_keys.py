@@ -1,4 +1,4 @@
-"""An Idempotency-Key whose first request died with its process: the second gives the same tasks, and soon an answer."""
+"""An Idempotency-Key whose first request died: the second gives the same tasks."""
 
 import signal
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def post(server: Server, path: str, body: object, key: str = "k") -> httpx.Respo
 def after_death(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> Callable[[str, str, object], Callable[[], httpx.Response]]:
-    """Post with a key to a service that dies at a step, and give what posts the same to the next one."""
+    """Post with a key to a service that dies at a step; give what posts it to the next one."""
 
     def dying(step: str, path: str, body: object) -> Callable[[], httpx.Response]:
         day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DEAD_SECONDS": "1"}
@@ -112,8 +112,7 @@ def test_two_at_once_add_one_user(serve: Serve, database_url: str) -> None:
         body = {"email": f"ada{number}@example.com", "username": f"ada{number}"}
         with ThreadPoolExecutor(2) as pool:
             answers = [*pool.map(partial(post, server, "/users/", body), [f"k{number}"] * 2)]
-        # The one that comes second is told so, or gets the first one's answer; never that there is
-        # such a user.
+        # The second is told so, or gets the first one's answer; never that there is such a user.
         assert all(answer.status_code == 201 or "under way" in answer.text for answer in answers)
         assert post(server, "/users/", body, f"k{number}").status_code == 201
     assert post(server, "/users/", body, "another key").status_code == 409

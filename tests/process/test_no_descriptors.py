@@ -1,4 +1,4 @@
-"""Out of file descriptors: the service answers as it always does, in problem+json, and promises nothing."""
+"""Out of file descriptors: the service answers in problem+json, and accepts nothing."""
 
 import resource
 from collections.abc import Iterator

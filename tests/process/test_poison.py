@@ -1,4 +1,4 @@
-"""A task that ends its process, beside tasks that do not: it alone is dead, however often processes are killed."""
+"""A task that ends its process is dead, and it alone, however often processes are killed."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,7 @@ from tests.serving import Server, sql, until
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-# seconds of silence after which a worker is dead; with less a busy machine looks away too often to
-# see it
+# Seconds of silence after which a worker is dead; less is too little on a busy machine.
 QUICK = "2"
 BYSTANDERS = 12
 PATIENCE = 120  # seconds: what crashed twice runs one by one, each in a process that has to start
@@ -36,7 +35,7 @@ def make_a_killer(database_url: str) -> str:
 
 
 def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], seconds: float) -> int:
-    """Start the service anew whenever it has ended, as a platform does, and tell how often it was started."""
+    """Start the service anew whenever it ends, as a platform does; return the number of starts."""
     server, starts, deadline = serve(), 1, time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, server.log()[-4000:]

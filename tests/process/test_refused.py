@@ -1,4 +1,4 @@
-"""What accepting answers with a 5xx never runs, and what it answers with a 2xx runs once: the commit decides."""
+"""What is answered with a 5xx never runs, with a 2xx it runs once: the commit decides."""
 
 import time
 from collections import Counter
@@ -50,7 +50,7 @@ def started(diary: Path) -> Counter[str]:
 
 
 def some_beats_pass(database_url: str) -> None:
-    """Wait until the worker has looked several times at what it holds; it gives a stray back at the second look."""
+    """Wait for several beats of the worker; at the second it gives a stray back."""
     [(before,)] = sql(database_url, "SELECT beats FROM workers")
     until(lambda: sql(database_url, "SELECT beats FROM workers")[0].beats > before + 5, 30)
 
@@ -155,9 +155,8 @@ def test_what_a_shutdown_cuts_off_never_runs(serve: Serve, tmp_path: Path, diary
     until(lambda: {*started(diary)} == {running.headers["task-id"]}, 5)
     with ThreadPoolExecutor(1) as client, locked(tmp_path / "service.db"):
         posted = client.submit(post, server)
-        time.sleep(
-            0.5
-        )  # so that the request is there; if it is not, it is refused, which proves nothing
+        # So that the request is there; if it is not, it is refused, which proves nothing.
+        time.sleep(0.5)
         server.process.terminate()
         answer = posted.result()  # while the commit is pending
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")

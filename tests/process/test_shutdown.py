@@ -1,4 +1,4 @@
-"""SIGTERM: what runs gets its time, what does not end is named, and nothing that hangs holds up the process."""
+"""SIGTERM: what runs gets its time, what does not end is named, nothing holds it up."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""The agent's life in a real server: started by us and by others, stopped, broken, its collector of no use."""
+"""The agent's life in a real server: started, stopped, broken, its collector of no use."""
 
 import re
 import signal
@@ -52,11 +52,8 @@ def test_with_the_collector_absent_the_service_answers_and_says_so_in_one_line(
     for _ in range(50):
         assert httpx.get(f"{server.url}/test").text == "ok"
     line = server.wait_for_log(r".*does not answer.*")[0]
-    assert re.search(
-        rf"ERROR   skywalking: SkyWalking's collector at {nobody} does not answer \(UNAVAILABLE .*refused\); "
-        r"trying again in [\d.]+ s$",
-        line,
-    )
+    told = rf"ERROR   skywalking: SkyWalking's collector at {nobody} does not answer"
+    assert re.search(told + r" \(UNAVAILABLE .*refused\); trying again in [\d.]+ s$", line)
     assert server.stop() < 5
     log = server.log()
     assert log.count("does not answer") <= 2
@@ -238,15 +235,13 @@ def test_a_collector_that_is_restarted_under_load_misses_no_task(serve: Serve) -
     with Collector(address=first.address) as second:
         more(load, 200)
         accepted = load.stop()
-        assert (
-            len(accepted) < 4000
-        )  # a task and its request are two segments, and the agent's buffer holds 10,000
+        # A task and its request are two segments, and the agent's buffer holds 10,000.
+        assert len(accepted) < 4000
 
         def missing() -> set[str]:
             seen = [*first.named("log_action"), *second.named("log_action")]
             return {*accepted} - {tags(root(segment))["task.id"] for segment in seen}
 
         until(lambda: not missing(), 60)
-        assert (
-            len(second.named("log_action")) >= 700
-        )  # or it came back too early to have missed anything
+        # Or it came back too early to have missed anything.
+        assert len(second.named("log_action")) >= 700

@@ -1,4 +1,4 @@
-"""The segments of tasks that fail, hang, run in threads, call others or are cut off, as a collector received them."""
+"""The segments of tasks that fail, hang, run in threads or are cut off, as received."""
 
 import base64
 import re

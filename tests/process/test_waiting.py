@@ -1,4 +1,4 @@
-"""Those who wait for a task's end take no connection of the database, hold nobody up, and hear of it in time."""
+"""Those who wait for a task take no connection, hold nobody up, and hear of it in time."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ LONG = {"SLEEP_SECONDS": "300", "DRAIN_SECONDS": "0.1"}
 
 @asynccontextmanager
 async def waiters(server: Server, id: str, count: int) -> AsyncIterator[set[asyncio.Task[bytes]]]:
-    """So many clients that have asked for the task, as the answers that they hope for; they hang up at the end."""
+    """The answers that so many clients wait for; they hang up at the end."""
     connections = []
     try:
         port = server.port

@@ -1,4 +1,4 @@
-"""The store's verbs, on both databases: nothing is claimed twice, and what comes too late changes nothing."""
+"""The store's verbs, on both databases: no task is claimed twice, nothing late counts."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -11,12 +11,13 @@ from afterwards.store.database import Database
 from tests.serving import sql
 from torture.house import House
 
-INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt, max_attempts, crashes,
-created_at, run_at, publish_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
+INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt,
+    max_attempts, crashes, created_at, run_at, publish_at)
+    VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
 
 
 class Moving(House):
-    """Its process lists none under each state, because every task has just left that for another."""
+    """Its process lists none under each state: every task has just left that for another."""
 
     def ask(self, path: str) -> Any:
         return {"tasks": [], "next": None}

@@ -1,4 +1,4 @@
-"""What is old goes, however much it is, and the files give their room back; nobody is held up by it."""
+"""What is old goes, however much it is, the files shrink, and nobody is held up."""
 
 import asyncio
 import sqlite3
@@ -21,9 +21,10 @@ pytestmark = pytest.mark.anyio
 
 MANY = 6000  # more than one minute's worth once was
 NUMBERS = "WITH RECURSIVE g(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < :count)"
-TASKS = f"""INSERT INTO {{tasks}} (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes,
-    created_at, run_at, publish_at, finished_at)
-    {NUMBERS} SELECT CAST(n AS VARCHAR), 'old', '', false, '', 'succeeded', 1, 1, 0, n, n, n, n / 10 FROM g"""
+TASKS = f"""INSERT INTO {{tasks}} (id, name, arguments, in_thread, carrier, state, attempt,
+    max_attempts, crashes, created_at, run_at, publish_at, finished_at)
+    {NUMBERS} SELECT CAST(n AS VARCHAR), 'old', '', false, '', 'succeeded', 1,
+    1, 0, n, n, n, n / 10 FROM g"""
 ANSWERS = f"""INSERT INTO {{answers}} (key, fingerprint, created_at)
     {NUMBERS} SELECT CAST(n AS VARCHAR), '', n / 10 FROM g"""
 

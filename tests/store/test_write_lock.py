@@ -1,4 +1,4 @@
-"""Who waits for SQLite's write lock gets it in the short moments that others leave, and waits for a bounded time."""
+"""Who waits for SQLite's write lock gets it between others' writes, in a bounded time."""
 
 import asyncio
 import sqlite3
@@ -16,10 +16,8 @@ from afterwards.store.failures import DatabaseUnavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
-HELD_SECONDS, FREE_SECONDS = (
-    0.37,
-    0.03,
-)  # SQLite looks after 328, 428, 528... ms, when the lock is held
+# SQLite tries after 328, 428, 528... ms, when the lock is held.
+HELD_SECONDS, FREE_SECONDS = 0.37, 0.03
 WRITE = "DELETE FROM {workers}"
 
 

@@ -90,7 +90,7 @@ async def test_a_single_task_is_started_with_its_arguments() -> None:
     assert (task.name, task.function, task.args, task.kwargs) == ("one", one, (), {"number": 3})
     assert task.is_async
     assert task.carrier == "1-a-b"
-    assert "task-id" not in response.headers  # which would promise a row
+    assert "task-id" not in response.headers  # which would mean a row
 
 
 async def test_tasks_of_one_response_are_started_side_by_side_each_with_its_id() -> None:

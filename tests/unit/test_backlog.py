@@ -1,4 +1,4 @@
-"""The backlog: what is reserved, heard of and counted adds up, whatever happens at the same moment."""
+"""The backlog: what is reserved and counted adds up, whatever happens at the same moment."""
 
 import asyncio
 

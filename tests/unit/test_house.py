@@ -1,4 +1,4 @@
-"""The house stands as docs/design.md draws it: imports run inwards, and each outside thing has one door."""
+"""The house stands as docs/design.md draws it: imports run inwards, doors are single."""
 
 import ast
 from collections.abc import Iterator

@@ -12,8 +12,9 @@ LIFE = """
 import asyncio, sys, httpx, asgi_app, tracing
 from tests.lifespan import living
 async def main():
+    transport = httpx.ASGITransport(asgi_app.app)
     async with living(asgi_app.app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(asgi_app.app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             assert (await client.post("/action")).status_code == 202
             assert tracing.trace_id() == ""
             print(tracing.status(), *sorted({"skywalking", "grpc"} & set(sys.modules)))

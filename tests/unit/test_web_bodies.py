@@ -1,4 +1,4 @@
-"""A body's size is looked at before its contents, and what is looked at costs no square of its length."""
+"""A body's size is checked before its contents, and no check costs a square of its length."""
 
 from collections.abc import AsyncIterator
 
