@@ -24,8 +24,7 @@ from starlette.routing import BaseRoute
 import tasks
 import tracing
 import users
-from afterwards import Afterwards, http, problems
-from afterwards.attempt import current_task_id
+from afterwards import Afterwards, current_task_id, http, problems
 from afterwards.http import checking
 from afterwards.times import rfc3339
 from afterwards.watchdog import ending_within
@@ -238,12 +237,7 @@ def create_app(settings: Settings) -> Starlette:
 
 read_or_exit()
 connections.guard()
-logs.configure(
-    settings.log_level,
-    settings.log_format,
-    task_id=current_task_id.get,
-    trace_id=tracing.trace_id,
-)
+logs.configure(settings.log_level, settings.log_format, current_task_id.get, tracing.trace_id)
 app = create_app(settings)
 afterwards = app.state.afterwards
 

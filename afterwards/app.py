@@ -185,6 +185,20 @@ class Afterwards:
             return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
         return asyncio.run(enqueue())
 
+    def celery(self) -> Any:
+        """Make the application whose workers run these tasks, where there is a broker."""
+        from afterwards.brokers import celery_worker  # here, because it is an extra
+
+        if self.broker is None:
+            raise ValueError("broker: takes the one that Celery's workers listen to")
+        return celery_worker.worker_app(
+            self.broker,
+            lambda: Database(self.url, self.table_prefix),
+            limits=self.limits,
+            drain_seconds=self.drain_seconds,
+            tracing=self.tracing,
+        )
+
     def is_well(self) -> bool:
         """Tell whether the database was reached lately; it is not asked now."""
         return self.is_started and self.process.is_well()
