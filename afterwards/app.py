@@ -241,6 +241,15 @@ class Afterwards:
         """Make an application that answers what is asked of these tasks, to be mounted."""
         return http.make(self, token=token)
 
+    def make_broker(self) -> Broker | None:
+        """Make what publishes to the broker, if there is one; nothing is connected yet."""
+        if self.broker is None:
+            return None
+        from afterwards.brokers import celery  # here, because it is an extra
+
+        app = celery.make_app(self.broker, longest=registry.longest(self.limits.timeout))
+        return celery.CeleryBroker(app, self.broker, self.tracing)
+
     def found(self, app: Starlette) -> None:
         """Look where the application that installs this shows tasks."""
         http.answer_without_slash(app)
@@ -294,17 +303,9 @@ class Afterwards:
             self.store,
             self.limits,
             tracing=self.tracing,
-            broker=self._broker(),
+            broker=self.make_broker(),
             run_tasks=self.run_tasks,
         )
-
-    def _broker(self) -> Broker | None:
-        if self.broker is None:
-            return None
-        from afterwards.brokers import celery  # here, because it is an extra
-
-        app = celery.make_app(self.broker, longest=registry.longest(self.limits.timeout))
-        return celery.CeleryBroker(app, self.broker, self.tracing)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("database", "store", "process"):

@@ -90,8 +90,8 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
     assert not used & {"environ", "getenv"}
 
 
-# A child ends itself; the watchdog is there for a service that asks for it.
-MAY_EXIT = {"afterwards.isolation.child", "afterwards.watchdog"}
+# A child and a command end themselves; the watchdog is for a process that asks for it.
+MAY_EXIT = {"afterwards.isolation.child", "afterwards.__main__", "afterwards.watchdog"}
 
 
 @pytest.mark.parametrize(
