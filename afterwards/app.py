@@ -71,6 +71,8 @@ class Afterwards:
         _require(
             "broker", broker is None or bool(BROKER.match(broker)), "amqp://, redis:// or sqs://"
         )
+        has_driver = url.startswith("sqlite") or find_spec("asyncpg") is not None
+        _require("url", has_driver, "the driver too: pip install 'afterwards[postgres]'")
         has_celery = broker is None or find_spec("celery") is not None
         _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
         Sql("sqlite", table_prefix)  # raises for a wrong one
