@@ -31,9 +31,7 @@ def traced(fleet: Fleet, collector: Collector) -> Fleet:
     return fleet
 
 
-def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls(
-    traced: Fleet, collector: Collector, webhook: str
-) -> None:
+def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webhook: str) -> None:
     hook = f"http://{webhook}/api/webhooks/1/secret-token"
     web, worker = traced.web(DISCORD_WEBHOOK_URL=hook), traced.worker(DISCORD_WEBHOOK_URL=hook)
     answer = httpx.post(
@@ -98,9 +96,7 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
 
 
 @NO_SERVER
-def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(
-    traced: Fleet, collector: Collector
-) -> None:
+def test_untraced_requests_tasks_run_untraced(traced: Fleet, collector: Collector) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
     id = httpx.post(f"{web.url}/action").headers["task-id"]
     traced.all_succeed([id], 20)
@@ -110,9 +106,7 @@ def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(
 
 
 @NO_SERVER
-def test_a_failed_attempt_is_red_and_its_retry_is_handed_off_in_the_same_trace(
-    traced: Fleet, collector: Collector
-) -> None:
+def test_retries_share_the_failed_attempts_trace(traced: Fleet, collector: Collector) -> None:
     web, _ = traced.web(), traced.worker()
     id = httpx.post(f"{web.url}/do/raises_until_the_third", json={}).headers["task-id"]
     traced.all_succeed([id], 30)

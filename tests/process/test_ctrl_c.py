@@ -31,7 +31,7 @@ def states(tmp_path: Path, task_id: str) -> list[tuple[str, int, object]]:
     return [tuple(each) for each in sql(f"sqlite:///{tmp_path}/service.db", row)]
 
 
-def test_a_second_ctrl_c_gives_back_at_once(serve: Serve, tmp_path: Path) -> None:
+def test_second_ctrl_c_gives_back_immediately(serve: Serve, tmp_path: Path) -> None:
     server = serve(SLEEP_SECONDS="60")
     task_id = sleeping(server)
     server.process.send_signal(signal.SIGINT)
@@ -41,7 +41,7 @@ def test_a_second_ctrl_c_gives_back_at_once(serve: Serve, tmp_path: Path) -> Non
     assert states(tmp_path, task_id) == [("queued", 0, None)]
 
 
-def test_one_ctrl_c_waits_and_says_how_long(serve: Serve, tmp_path: Path) -> None:
+def test_one_ctrl_c_tells_its_wait(serve: Serve, tmp_path: Path) -> None:
     server = serve(SLEEP_SECONDS="8")
     task_id = sleeping(server)
     assert server.stop(signal.SIGINT) > 4
@@ -58,7 +58,7 @@ def test_a_second_sigterm_changes_nothing(serve: Serve, tmp_path: Path) -> None:
     assert [state for state, *_ in states(tmp_path, task_id)] == ["succeeded"]
 
 
-def test_ctrl_c_twice_amid_a_request_gives_back(serve: Serve, tmp_path: Path) -> None:
+def test_interrupting_requests_twice_gives_tasks_back(serve: Serve, tmp_path: Path) -> None:
     server = serve(
         SLEEP_SECONDS="60", WORK_SECONDS="60", args=["--timeout-graceful-shutdown", "60"]
     )
