@@ -27,10 +27,9 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 # table of docs/settings.md.
 SECONDS = "seconds, above 0, at most 86400"
 COUNT = "a whole number from 1 to 100000"
+BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
-
-# Bytes of a body: what is checked is checked on the event loop, and a mebibyte of fields takes a
-# second there.
+# Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
 
 
@@ -44,16 +43,13 @@ class Settings(BaseModel):
     # With a broker, web processes hand tasks to Celery's workers; without one they run them.
     celery_broker_url: Annotated[
         Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
-        Field(
-            description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
-        ),
+        Field(description=BROKER),
     ] = None
 
     # With 0 the web process only accepts, and `python -m afterwards worker` runs the tasks.
     run_tasks: Annotated[bool, Field(description="1 or 0")] = True
 
-    # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it
-    # is Postgres.
+    # SQLite needs no server for a first run; a platform's disk forgets, so there it is Postgres.
     database_url: Annotated[
         str,
         Field(
@@ -91,8 +87,7 @@ class Settings(BaseModel):
     notify_seconds: Annotated[Seconds, Field(description=SECONDS)] = 2.0
     work_seconds: Annotated[Seconds, Field(description=SECONDS)] = 3.0
 
-    # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small
-    # machine.
+    # A sleeping coroutine is cheap; a thread is not, and eight saturate a small machine.
     max_running: Annotated[Count, Field(description=COUNT)] = 1000
     task_threads: Annotated[Count, Field(description=COUNT)] = 8
     # Beyond so many waiting tasks a client is told to come back: what waits for hours helps nobody.
@@ -101,8 +96,7 @@ class Settings(BaseModel):
     ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
     request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
-    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the
-    # traces after.
+    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = (
         20.0
     )
@@ -120,8 +114,7 @@ class Settings(BaseModel):
     ] = "INFO"
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
 
-    # Heroku and Render say so themselves; with SQLite there, a line at the start warns that the
-    # disk forgets.
+    # Heroku and Render set these; with SQLite there, a line at the start warns of the disk.
     dyno: Annotated[str | None, Field(description="Heroku's name for this process")] = None
     render: Annotated[str | None, Field(description="true on Render")] = None
 
@@ -142,9 +135,8 @@ class Settings(BaseModel):
     def database_is_one(self) -> Self:
         kind, _, path = self.database_url.partition("?")[0].partition(":///")
         if kind == "sqlite" and _is_no_database(Path(path)):
-            raise ValueError(
-                f"DATABASE_URL: {path} is no SQLite database, takes the path of one, or of no file yet"
-            )
+            takes = "the path of one, or of no file yet"
+            raise ValueError(f"DATABASE_URL: {path} is no SQLite database, takes {takes}")
         return self
 
     @model_validator(mode="after")
@@ -157,9 +149,8 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
-            raise ValueError(
-                "MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for"
-            )
+            takes = "the domain that MAILGUN_API_KEY sends for"
+            raise ValueError(f"MAILGUN_DOMAIN: not set, takes {takes}")
         return self
 
 
@@ -189,9 +180,8 @@ class WrongSetting(Exception):
 
 def read(environ: Mapping[str, str]) -> Settings:
     """Read the settings out of `environ`; raise `WrongSetting` for the first wrong one."""
-    given = {
-        name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())
-    }
+    found = {name: environ.get(name.upper(), "") for name in Settings.model_fields}
+    given = {name: value for name, value in found.items() if value}
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
@@ -230,7 +220,7 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
 
 
 class _WhenAsked:
-    """The settings, read when the first of them is asked for: importing this module reads nothing."""
+    """The settings, read when one is first asked for: importing this module reads nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in Settings.model_fields:

@@ -11,9 +11,8 @@ from benchmarks import servers
 from tests import serving
 from tests.collector import Collector
 
-SETTLING_SECONDS = (
-    3  # a worker has no common way to say that it is ready, and its start would be measured
-)
+# A worker has no common way to say that it is ready, and its start would be measured.
+SETTLING_SECONDS = 3
 
 
 class Row(NamedTuple):
@@ -140,7 +139,7 @@ ROWS = (
 
 @contextmanager
 def serving_row(row: Row, collector: Collector | None = None) -> Iterator[serving.Server]:
-    """Run the row's server, application and worker; give the application, which is the one to be asked."""
+    """Run the row's servers, application and worker; give the application, which is to be asked."""
     variables = {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address} if collector else {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

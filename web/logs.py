@@ -1,4 +1,4 @@
-"""How a log line looks: for a person, or as JSON for machines; each with its trace id and its task id."""
+"""Log lines for people, or as JSON for machines; each with its trace id and its task id."""
 
 import json
 import logging
@@ -10,17 +10,12 @@ from typing import Any
 from afterwards.redaction import escaped, shortened, without_credentials
 
 UVICORN = ("uvicorn", "uvicorn.access")
-TALKATIVE = (
-    "httpx",
-    "httpcore",
-    "aiosqlite",
-    "PIL",
-    "asyncio",
-)  # httpx logs whole URLs, a webhook's secret with them
+# httpx logs whole URLs, a webhook's secret with them.
+TALKATIVE = ("httpx", "httpcore", "aiosqlite", "PIL", "asyncio")
 
 
 class ForPeople(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then the traceback if there is one.
+    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then any traceback.
 
     What follows a line break is indented, so that no text can pass for a line of its own.
     """
@@ -34,7 +29,7 @@ class ForPeople(logging.Formatter):
 
 
 class ForMachines(logging.Formatter):
-    """One JSON object to a line: time, level, logger, message, and where there are any task, trace and exception."""
+    """One JSON object a line: time, level, logger, message, and task, trace, exception, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -103,8 +98,5 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")

@@ -1,6 +1,5 @@
 """Every route's answer, in this process; what happens only after an answer needs a real server: see tests/process."""
 
-import asyncio
 import re
 
 import httpx
@@ -9,33 +8,10 @@ from starlette.applications import Starlette
 
 import asgi_app
 from settings import settings
+from tests.app.asking import ADA, drained, ids
 from tests.lifespan import living
 
 pytestmark = pytest.mark.anyio
-
-TASK_ID = r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
-NOTHING = (0, 0, 0.0)
-ADA = {"email": "ada@example.com", "username": "ada"}
-
-
-async def drained(app: Starlette) -> None:
-    app.state.afterwards.process.wake()
-    async with asyncio.timeout(10):
-        while await left(app) != NOTHING:  # noqa: ASYNC110 - the truth is in the database
-            await asyncio.sleep(0.01)
-
-
-async def left(app: Starlette) -> tuple[int, int, float]:
-    state = app.state.afterwards
-    return (
-        await state.store.count_due(1),
-        state.process.slots.load()["running"],
-        await state.store.oldest_waiting(),
-    )
-
-
-def ids(response: httpx.Response) -> list[str]:
-    return re.findall(TASK_ID, response.headers.get("task-id", ""))
 
 
 async def test_the_index_lists_every_route(client: httpx.AsyncClient) -> None:

@@ -16,7 +16,7 @@ import tasks
 from afterwards import Afterwards, InOrder, Later, waiting
 from afterwards.testing import TaskKit
 from settings import settings
-from tests.app.test_routes import ADA, drained, ids
+from tests.app.asking import ADA, drained, ids
 from web import bodies
 
 pytestmark = pytest.mark.anyio

@@ -96,7 +96,7 @@ async def test_steady_load_delays_no_due_task(store: Store) -> None:
     await until(lambda: len(broker.ids) > 5)
     due = new_task()
     await worker.accept([due])
-    await store.was_not_handed_off([due.id])
+    await store.not_published([due.id])
     await until(lambda: due.id in broker.ids)
     broker.worker = None
     await worker.drain(0)

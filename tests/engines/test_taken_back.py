@@ -44,7 +44,7 @@ async def test_what_is_taken_back_goes_on(tmp_path: Path) -> None:
     )
     await process.accept([first])
     process.start([first])
-    await store.bury([*await store.beats()])
+    await store.forget([*await store.beats()])
     assert [row.id for row in await store.rescue()] == [
         first.id
     ]  # as another does, who thinks this worker dead

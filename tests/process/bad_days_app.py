@@ -244,8 +244,8 @@ DEATHS: dict[str, Callable[[str], object]] = {
     "after the commit, before the answer": lambda step: wrap(
         "enqueue", die_around(step, Store.enqueue, before=False)
     ),
-    "before the hand-off": lambda step: None,  # `fleet_app` looks itself
-    "while running": lambda step: None,  # `keeps_a_diary` looks itself
+    "before publishing": lambda step: None,  # `fleet_app` does it
+    "while running": lambda step: None,  # `keeps_a_diary` does it
     "between work and settle": lambda step: wrap(
         "settle", die_around(step, Store.settle, before=True)
     ),

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests import serving
+from tests.bad_days import BAD_DAYS, Serve, do, insert, post, settled, states
 from tests.databases import locked
 from tests.postgres import frozen, stopped
 from tests.serving import Load, Server, sql, until, until_health
@@ -22,65 +23,9 @@ from tests.serving import Load, Server, sql, until, until_health
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
-BAD_DAYS = "tests.process.bad_days_app:app"
 QUICK = "1"  # seconds of silence after which a worker is dead, where the test is not about them
 HOUR = 3_600_000_000  # in the rows' microseconds
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"  # Debian's package libfaketime
-
-
-def post(server: Server, name: str, **arguments: object) -> httpx.Response:
-    return httpx.post(f"{server.url}/do/{name}", json=arguments, timeout=30)
-
-
-def do(server: Server, name: str, **arguments: object) -> str:
-    """Enqueue the task, which must be accepted, and return its id."""
-    response = post(server, name, **arguments)
-    assert response.status_code == 202, response.text
-    return response.headers["task-id"]
-
-
-def settled(server: Server, id: str) -> dict[str, Any]:
-    answer = httpx.get(f"{server.url}/tasks/{id}?wait=20", timeout=30)
-    task: dict[str, Any] = answer.raise_for_status().json()
-    assert task["state"] in ("succeeded", "dead", "cancelled"), task
-    return task
-
-
-def insert(
-    database_url: str, name: str, arguments: str = "{}", count: int = 1, **changes: object
-) -> list[str]:
-    """Insert due rows as an earlier deploy may have left them."""
-    ids = [f"task-20260101-000000-000000-{number:016x}" for number in range(count)]
-    now = int(time.time() * 1e6)
-    values = {
-        "name": name,
-        "arguments": arguments,
-        "now": now,
-        "in_thread": False,
-        "count": count,
-        **changes,
-    }
-    number = (
-        "SELECT value AS n FROM (WITH RECURSIVE s(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM s "
-        "WHERE value < :count - 1) SELECT value FROM s) AS numbers"
-    )
-    digits = (
-        "printf('%016x', n)" if database_url.startswith("sqlite") else "lpad(to_hex(n), 16, '0')"
-    )
-    sql(
-        database_url,
-        "INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes, created_at,"
-        f" run_at) SELECT 'task-20260101-000000-000000-' || {digits}, CAST(:name AS VARCHAR), CAST(:arguments AS"
-        " VARCHAR), CAST(:in_thread AS BOOLEAN), '', 'queued', 0, 5, 0, CAST(:now AS BIGINT), CAST(:now AS BIGINT)"
-        f" FROM ({number}) AS each",
-        **values,
-    )
-    return ids
-
-
-def states(database_url: str) -> dict[str, int]:
-    return dict(map(tuple, sql(database_url, "SELECT state, count(*) FROM tasks GROUP BY state")))
 
 
 def all_succeeded(database_url: str, seconds: float) -> None:

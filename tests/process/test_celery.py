@@ -1,10 +1,9 @@
-"""The same tasks on a fleet: web processes hand off, workers run, the rows say what became of it."""
+"""The same tasks on a fleet: web processes publish, workers run, the rows say what became of it."""
 
 import httpx
 import pytest
 
-from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
+from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.

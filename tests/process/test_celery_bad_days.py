@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_crashes import by_task, never_at_the_same_time, runs
+from tests.diary import by_task, never_at_the_same_time, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import Load, sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -29,16 +29,6 @@ def revived(fleet: Fleet) -> Iterator[Fleet]:
         fleet.broker.start()
 
 
-def posted(url: str, seconds: float = 0.0, name: str = "keeps_a_diary") -> str:
-    return str(httpx.post(f"{url}/do/{name}", json={"seconds": seconds}).headers["task-id"])
-
-
-def running(fleet: Fleet, id: str) -> int:
-    """Wait until the task runs, and give the process that runs it."""
-    until(lambda: fleet.diary.exists() and [run for run in runs(fleet.diary) if run.task == id], 20)
-    return by_task(runs(fleet.diary))[id][-1].pid
-
-
 def test_a_workers_killed_process_loses_nothing(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = posted(web.url, 8)
@@ -53,7 +43,7 @@ def test_a_workers_killed_process_loses_nothing(fleet: Fleet) -> None:
     assert worker.process.poll() is None
 
 
-def test_killed_workers_tasks_run_on_another(fleet: Fleet) -> None:
+def test_another_worker_runs_a_killed_ones(fleet: Fleet) -> None:
     web, doomed, _ = fleet.web(), fleet.worker(), fleet.worker()
     load = Load(web.url, "/do/keeps_a_diary", {"seconds": 0.05}, clients=2)
     until(lambda: len(load.accepted) > 30, 20)
@@ -67,7 +57,7 @@ def test_killed_workers_tasks_run_on_another(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_poison_tasks_die_and_workers_live(
+def test_the_worker_outlives_a_poisonous_task(
     fleet: Fleet,
 ) -> None:
     web, worker = fleet.web(), fleet.worker()
@@ -187,7 +177,7 @@ def test_web_processes_start_without_their_broker(
     fleet.each_ran_once(accepted)
 
 
-def test_a_hanging_broker_delays_nothing(fleet: Fleet) -> None:
+def test_hanging_brokers_delay_no_answer_or_shutdown(fleet: Fleet) -> None:
     web = fleet.web()
     first = posted(web.url)  # over a connection that is about to fall silent
     fleet.broker.signal(signal.SIGSTOP)
@@ -203,13 +193,9 @@ def test_a_hanging_broker_delays_nothing(fleet: Fleet) -> None:
     fleet.each_ran_once(accepted)
 
 
-def test_kills_before_handing_off_lose_nothing(
-    fleet: Fleet,
-) -> None:
-    doomed, _ = (
-        fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"),
-        fleet.worker(),
-    )
+def test_a_kill_between_commit_and_publishing_loses_nothing(fleet: Fleet) -> None:
+    doomed = fleet.web(DIE_ONCE="before publishing", DIED=f"{fleet.diary}-died")
+    fleet.worker()
     id = posted(doomed.url)
     doomed.process.wait(10)
     assert fleet.rows([id])[id].state == "queued"
@@ -219,7 +205,7 @@ def test_kills_before_handing_off_lose_nothing(
 
 
 def test_messages_delivered_twice_run_once(fleet: Fleet) -> None:
-    web, worker = fleet.web(HAND_OFF_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
+    web, worker = fleet.web(PUBLISH_AGAIN_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
     id = posted(web.url, 1)
     running(fleet, id)
     fleet.send("keeps_a_diary", id)
@@ -230,7 +216,7 @@ def test_messages_delivered_twice_run_once(fleet: Fleet) -> None:
     fleet.each_ran_once([id])
 
 
-def test_old_workers_pass_new_tasks_on(
+def test_old_workers_leave_new_tasks_alone(
     fleet: Fleet,
 ) -> None:
     web, older = fleet.web(), fleet.worker(FORGOTTEN="keeps_a_diary")
@@ -243,7 +229,7 @@ def test_old_workers_pass_new_tasks_on(
     assert [len(mine) for mine in by_task(runs(fleet.diary)).values()] == [1, 1]
 
 
-def test_unsetting_the_variable_moves_queued_tasks(
+def test_unsetting_the_variable_moves_the_queue(
     fleet: Fleet,
 ) -> None:
     handing = fleet.web()
@@ -273,7 +259,7 @@ def test_both_web_kinds_coexist_amid_deploys(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_stopped_web_processes_delay_no_task(fleet: Fleet, tmp_path: Path) -> None:
+def test_stopped_web_processes_leave_no_wait(fleet: Fleet, tmp_path: Path) -> None:
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(5)]
     assert web.stop() < 10

@@ -7,9 +7,8 @@ import time
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
-from tests.process.test_crashes import by_task, runs
+from tests.diary import by_task, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 PATIENT = "60"
 
 
-def test_next_workers_run_leftovers_at_once(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+def test_the_next_worker_runs_leftovers_at_once(fleet: Fleet) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
     for id in ids:
@@ -44,7 +43,7 @@ def test_next_workers_run_leftovers_at_once(fleet: Fleet) -> None:
 
 @NO_SERVER
 def test_many_deploys_poison_no_long_task(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     id = posted(web.url, 3)
     for number in range(3):
         worker = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="0.2")
@@ -57,8 +56,8 @@ def test_many_deploys_poison_no_long_task(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_tasks_ending_within_shutdown_run_once(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
+def test_finished_within_shutdown_runs_once(fleet: Fleet) -> None:
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
     id = posted(web.url, 1)
     running(fleet, id)
     assert first.stop() < 40  # it ends with what runs, long before its time is up
@@ -70,7 +69,7 @@ def test_tasks_ending_within_shutdown_run_once(fleet: Fleet) -> None:
 
 @NO_SERVER
 def test_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)
     running(fleet, id)
     os.killpg(first.pid, signal.SIGTERM)
@@ -85,7 +84,7 @@ def test_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
 def test_pools_without_processes_give_back_leftovers(
     fleet: Fleet, pool: str, at_a_time: int
 ) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(at_a_time, args=["--pool", pool], DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     long = [posted(web.url, 30) for _ in range(at_a_time)]
     for id in long:

@@ -8,10 +8,7 @@ import pytest
 
 from tests.collector import Collector, root, tags
 from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_trace_tasks import Webhook, webhook
 from tests.serving import Server
-
-__all__ = ["Webhook", "webhook"]  # a fixture, and what it needs
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -43,12 +40,12 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
     traced.all_succeed([mail_id, discord_id], 20)
 
     request = collector.segment("POST:/users/with-notifications/")
-    handed = collector.segment("Celery/announce_on_discord")
+    published = collector.segment("Celery/announce_on_discord")
     ran = collector.segment("announce_on_discord")
-    assert request.traceId == handed.traceId == ran.traceId
+    assert request.traceId == published.traceId == ran.traceId
     assert httpx.get(f"{web.url}/tasks/{discord_id}").json()["trace_id"] == request.traceId
 
-    sent, done = root(handed), root(ran)
+    sent, done = root(published), root(ran)
     assert (sent.spanType, sent.spanLayer, sent.componentId, sent.peer) == (
         EXIT,
         MQ,
@@ -63,14 +60,14 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
 
     assert (done.spanType, done.spanLayer, done.componentId) == (ENTRY, MQ, 7011)
     [ref] = done.refs
-    assert (ref.parentTraceSegmentId, ref.parentSpanId) == (handed.traceSegmentId, sent.spanId)
+    assert (ref.parentTraceSegmentId, ref.parentSpanId) == (published.traceSegmentId, sent.spanId)
     assert (ref.parentEndpoint, ref.networkAddressUsedAtPeer) == (
         sent.operationName,
         traced.broker.address,
     )
     assert tags(done)["task.outcome"] == "succeeded"
     assert (tags(done)["task.id"], tags(done)["task.attempt"]) == (discord_id, "1")
-    assert ran.serviceInstance != handed.serviceInstance == request.serviceInstance
+    assert ran.serviceInstance != published.serviceInstance == request.serviceInstance
 
     [called] = [span for span in ran.spans if span.parentSpanId == done.spanId]
     assert (called.spanType, called.peer) == (EXIT, webhook)
@@ -96,7 +93,9 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
 
 
 @NO_SERVER
-def test_untraced_requests_tasks_run_untraced(traced: Fleet, collector: Collector) -> None:
+def test_the_tasks_of_an_untraced_request_are_published_and_run_untraced(
+    traced: Fleet, collector: Collector
+) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
     id = httpx.post(f"{web.url}/action").headers["task-id"]
     traced.all_succeed([id], 20)
@@ -106,13 +105,15 @@ def test_untraced_requests_tasks_run_untraced(traced: Fleet, collector: Collecto
 
 
 @NO_SERVER
-def test_retries_share_the_failed_attempts_trace(traced: Fleet, collector: Collector) -> None:
+def test_a_failed_attempt_is_red_and_its_retry_is_published_in_the_same_trace(
+    traced: Fleet, collector: Collector
+) -> None:
     web, _ = traced.web(), traced.worker()
     id = httpx.post(f"{web.url}/do/raises_until_the_third", json={}).headers["task-id"]
     traced.all_succeed([id], 30)
     attempts = collector.several("raises_until_the_third", 3)
-    handed = collector.several("Celery/raises_until_the_third", 3)
-    assert {each.traceId for each in [*attempts, *handed]} == {
+    published = collector.several("Celery/raises_until_the_third", 3)
+    assert {each.traceId for each in [*attempts, *published]} == {
         collector.segment("POST:/do/{name}").traceId
     }
     assert sorted((tags(root(each))["task.attempt"], root(each).isError) for each in attempts) == [
@@ -121,5 +122,5 @@ def test_retries_share_the_failed_attempts_trace(traced: Fleet, collector: Colle
         ("3", False),
     ]
     assert {root(each).refs[0].parentTraceSegmentId for each in attempts} <= {
-        each.traceSegmentId for each in handed
+        each.traceSegmentId for each in published
     }

@@ -4,78 +4,23 @@ import os
 import random
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded, states_of
 from tests.databases import not_writing
+from tests.diary import by_task, never_at_the_same_time, runs
 from tests.proxy import Proxy
 from tests.serving import Load, Server, sql, until
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
-BAD_DAYS = "tests.process.bad_days_app:app"
 RESCUE_SECONDS = 15.0  # ten of silence, a beat, and the work
 QUICK = "1"  # seconds of silence after which a worker is dead, where the test is not about them
-
-
-@dataclass
-class Run:
-    """A line "start" of the diary and the line "end" that belongs to it, if there is one."""
-
-    task: str
-    pid: int
-    began: float
-    ended: float | None = None
-
-
-def runs(diary: Path) -> list[Run]:
-    found: dict[tuple[str, int, int], Run] = {}
-    counts: dict[tuple[str, int, str], int] = defaultdict(int)
-    for word, task, pid, moment in (line.split() for line in diary.read_text().splitlines()):
-        number = counts[task, int(pid), word] = counts[task, int(pid), word] + 1
-        if word == "start":
-            found[task, int(pid), number] = Run(task, int(pid), float(moment))
-        else:
-            found[task, int(pid), number].ended = float(moment)
-    return list(found.values())
-
-
-def by_task(every: list[Run]) -> dict[str, list[Run]]:
-    grouped: dict[str, list[Run]] = defaultdict(list)
-    for each in sorted(every, key=lambda run: run.began):
-        grouped[each.task].append(each)
-    return grouped
-
-
-def states(database_url: str, accepted: list[str]) -> dict[str, str]:
-    """Give the states of those tasks, and "lost" for what has no row."""
-    rows = {row.id: row.state for row in sql(database_url, "SELECT id, state FROM tasks")}
-    return {id: rows.get(id, "lost") for id in accepted}
-
-
-def all_succeeded(database_url: str, accepted: list[str], seconds: float) -> None:
-    def unfinished() -> dict[str, str]:
-        return {
-            id: state
-            for id, state in states(database_url, accepted).items()
-            if state != "succeeded"
-        }
-
-    deadline = time.monotonic() + seconds
-    while left := unfinished():
-        assert time.monotonic() < deadline, (
-            f"{len(left)} of {len(accepted)} did not succeed: {list(left.items())[:5]}"
-        )
-        time.sleep(0.1)
 
 
 def one_row(database_url: str, id: str) -> Any:
@@ -194,15 +139,7 @@ def test_kills_at_any_step_keep_promises(
 # --- one of two ---
 
 
-def never_at_the_same_time(diary: Path, killed: dict[int, float]) -> None:
-    """Assert that no two runs of a task overlap; one that was killed ended when its process was."""
-    for task, mine in by_task(runs(diary)).items():
-        for earlier, later in pairwise(mine):
-            end = earlier.ended if earlier.ended is not None else killed[earlier.pid]
-            assert end <= later.began, f"{task} ran twice at the same time: {earlier} and {later}"
-
-
-def test_other_workers_rescue_killed_workers_tasks(
+def test_another_worker_rescues_a_killed_ones(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -225,7 +162,7 @@ def test_other_workers_rescue_killed_workers_tasks(
     assert again <= crashed
 
 
-def test_replaced_killed_processes_lose_nothing(serve: Serve, tmp_path: Path) -> None:
+def test_a_killed_sibling_process_is_replaced(serve: Serve, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     database_url = f"sqlite:///{tmp_path}/service.db"
     server = serve(app=BAD_DAYS, args=["--workers", "2"], DIARY=f"{diary}", DEAD_SECONDS="2")
@@ -330,7 +267,7 @@ def test_frozen_plain_functions_end_in_vain(
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize("is_cut", [False, True], ids=["and goes on", "and is cut off"])
-def test_frozen_databases_bury_and_repeat_nothing(
+def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice(
     serve: Serve, tmp_path: Path, database_url: str, is_cut: bool
 ) -> None:
     def is_up(server: Server) -> bool:
@@ -395,14 +332,14 @@ def test_frozen_databases_bury_and_repeat_nothing(
 # --- SIGTERM ---
 
 
-def test_next_processes_run_leftovers_at_once(serve: Serve, database_url: str) -> None:
+def test_the_next_process_runs_drain_leftovers(serve: Serve, database_url: str) -> None:
     first = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="60", DRAIN_SECONDS="0.5")
     load = Load(first.url, "/api/notifications/notify")
     until(lambda: len(load.accepted) > 100, 10)
     first.process.send_signal(signal.SIGTERM)
     assert first.stop() < 10
     accepted = load.stop()
-    assert set(states(database_url, accepted).values()) == {"queued"}
+    assert set(states_of(database_url, accepted).values()) == {"queued"}
     assert sql(database_url, "SELECT id FROM workers") == []
     second = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="0.1")
     assert httpx.get(f"{second.url}/health").status_code == 200
@@ -410,7 +347,7 @@ def test_next_processes_run_leftovers_at_once(serve: Serve, database_url: str) -
     assert sql(database_url, "SELECT DISTINCT attempt, crashes FROM tasks") == [(1, 0)]
 
 
-def test_tasks_ending_within_drains_run_once(
+def test_finished_within_the_drain_runs_once(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -422,7 +359,7 @@ def test_tasks_ending_within_drains_run_once(
     accepted = load.stop()
     # What had no slot, or came last, may wait for the next process; what was begun has ended.
     assert all(run.ended for run in runs(diary))
-    assert set(states(database_url, accepted).values()) <= {"succeeded", "queued"}
+    assert set(states_of(database_url, accepted).values()) <= {"succeeded", "queued"}
     second = serve(**day)
     assert httpx.get(f"{second.url}/health").status_code == 200
     all_succeeded(database_url, accepted, 5)

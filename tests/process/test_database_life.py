@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded, do, settled
 from tests.databases import locked, not_writing
+from tests.diary import by_task, runs
 from tests.postgres import Postgres, frozen, stopped
-from tests.process.test_bad_days import BAD_DAYS, Serve, do, settled
-from tests.process.test_crashes import all_succeeded, by_task, runs
 from tests.serving import Server, sql, until, until_health
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.

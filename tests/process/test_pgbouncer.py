@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,11 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from afterwards.store.database import Database
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded
 from tests.brokers import free_port
-from tests.process.test_crashes import BAD_DAYS, all_succeeded
-from tests.serving import Load, Server, sql, until
+from tests.serving import Load, sql, until
 
-Serve = Callable[..., Server]
 PGBOUNCER = "/usr/sbin/pgbouncer"  # Debian's package
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")  # for the fixture `database_url`, a coroutine

@@ -8,14 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.process.test_bad_days import BAD_DAYS, do, insert, states
-from tests.process.test_crashes import runs
+from tests.bad_days import BAD_DAYS, Serve, do, insert, states
+from tests.diary import runs
 from tests.serving import Server, sql, until
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
 # seconds of silence after which a worker is dead; with less a busy machine looks away too often to
 # see it
 QUICK = "2"

@@ -3,10 +3,8 @@
 import base64
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -24,31 +22,6 @@ def traced(serve: Serve, collector: Collector) -> Serve:
         return serve(**{"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address, **options})
 
     return start
-
-
-class Webhook(BaseHTTPRequestHandler):
-    """Answers every request with 204."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(204)
-        self.end_headers()
-
-    do_GET = do_POST
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def webhook() -> Iterator[str]:
-    """The address of a server that answers everything, as host:port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

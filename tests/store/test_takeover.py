@@ -191,7 +191,7 @@ async def test_a_brokerless_version_is_taken_over(database: Database) -> None:
     for column in ("hand_off_at", "follows"):
         await execute(database, f"ALTER TABLE tasks DROP COLUMN {column}")
     await database.make_tables()
-    assert len(await Store(database).due_for_hand_off(100)) == 5 * 4
+    assert len(await Store(database).due_to_publish(100)) == 5 * 4
 
 
 # --- those who live ---

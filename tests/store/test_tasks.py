@@ -134,7 +134,7 @@ async def test_a_rescue_frees_only_forgotten_work(
     [mine, other] = [(await enqueued(store))[0] for _ in range(2)]
     assert await claimed(store, "a", 1) == [mine]
     assert await claimed(store, "b", 1) == [other]
-    await store.bury(["a"])
+    await store.forget(["a"])
     assert [each.id for each in await store.rescue()] == [mine]
     assert await state(store, mine) == ("queued", 0, 1)
     assert await state(store, other) == ("running", 1, 0)
@@ -146,7 +146,7 @@ async def crashed(store: Store, id: str, times: int) -> None:
         worker = f"crashes {number}"
         await store.register(worker)
         assert id in await claimed(store, worker)
-        await store.bury([worker])
+        await store.forget([worker])
         await store.rescue()
 
 
@@ -248,7 +248,7 @@ async def test_a_follower_waits_for_the_end(store: Store, end: str) -> None:
         await store.settle(first, "a", 2, Settlement(State(end)), None)
     assert await claimed(store) == [second]
     await store.release("a")
-    assert await handed_off(store) == [second]
+    assert await due_to_publish(store) == [second]
     assert (await state(store, third))[0] == "queued"
 
 
@@ -270,7 +270,7 @@ async def test_released_work_is_due_and_uncounted(store: Store) -> None:
 async def test_a_buried_worker_is_told_so(store: Store) -> None:
     assert await store.beat("a")
     assert await store.beats() == {"a": 1, "b": 0}
-    await store.bury(["a"])
+    await store.forget(["a"])
     assert not await store.beat("a")
 
 
@@ -321,11 +321,11 @@ async def test_a_bad_row_fails_one_commit(store: Store) -> None:
     assert len(await enqueued(store)) == 1
 
 
-# --- handing off ---
+# --- publishing ---
 
 
-async def handed_off(store: Store, most: int = 100) -> list[str]:
-    return [each.id for each in await store.due_for_hand_off(most)]
+async def due_to_publish(store: Store, most: int = 100) -> list[str]:
+    return [each.id for each in await store.due_to_publish(most)]
 
 
 async def test_an_id_is_claimed_only_once(store: Store) -> None:
@@ -354,38 +354,38 @@ async def test_one_of_many_claims_one_task(store: Store) -> None:
     assert len(won) == 1
 
 
-async def test_hand_offs_repeat_only_for_unclaimed(
-    store: Store,
-) -> None:
+async def test_a_new_task_is_published_once_until_it_is_given_back(store: Store) -> None:
     [id] = await enqueued(store, carrier="a trace")
-    [row] = await store.due_for_hand_off(100)
+    [row] = await store.due_to_publish(100)
     assert (row.id, row.name, row.carrier) == (id, "nothing", "a trace")
-    assert await handed_off(store) == []
-    await store.was_not_handed_off([id])
-    assert await handed_off(store) == [id]
+    assert await due_to_publish(store) == []
+    await store.not_published([id])
+    assert await due_to_publish(store) == [id]
     await claimed(store)
-    await store.was_not_handed_off([id])
-    assert await handed_off(store) == []
+    await store.not_published([id])
+    assert await due_to_publish(store) == []
 
 
-async def test_own_hand_offs_are_due_later(store: Store) -> None:
-    await enqueued(store, hand_off_after_us=30_000_000)
-    assert await handed_off(store) == []
+async def test_what_its_process_publishes_itself_is_not_due(store: Store) -> None:
+    await enqueued(store, publish_after_us=30_000_000)
+    assert await due_to_publish(store) == []
     assert len(await claimed(store)) == 1  # which a worker of this process does not mind
 
 
-async def test_delayed_tasks_hand_off_when_due(store: Store) -> None:
+async def test_a_delayed_task_is_published_when_it_is_due(store: Store) -> None:
     await enqueued(store, delay_us=3_600_000_000)
-    assert await handed_off(store) == []
+    assert await due_to_publish(store) == []
 
 
-async def test_older_backlogs_hand_off_more_rarely(store: Store, database: Database) -> None:
+async def test_the_older_the_backlog_the_rarer_it_is_published(
+    store: Store, database: Database
+) -> None:
     young, old = await enqueued(store, 2)
     hour = 3_600_000_000
     await database.change(
         "UPDATE {tasks} SET run_at = run_at - :hour WHERE id = :id", {"hour": hour, "id": old}
     )
-    assert set(await handed_off(store)) == {young, old}
+    assert set(await due_to_publish(store)) == {young, old}
     now = await store.now()
     waits = {id: found.publish_at - now for id in (young, old) if (found := await store.get(id))}
     assert 20_000_000 < waits[young] <= 30_000_000 + hour / 60
@@ -395,8 +395,8 @@ async def test_older_backlogs_hand_off_more_rarely(store: Store, database: Datab
 @pytest.mark.parametrize(
     "how", ["retried", "released", "rescued", "given back", "retried by a person"]
 )
-async def test_what_returns_is_handed_off_again(store: Store, how: str) -> None:
-    [id] = await enqueued(store, hand_off_after_us=3_600_000_000)
+async def test_what_goes_back_is_due_to_be_published_again(store: Store, how: str) -> None:
+    [id] = await enqueued(store, publish_after_us=3_600_000_000)
     await claimed(store)
     match how:
         case "retried":
@@ -404,22 +404,22 @@ async def test_what_returns_is_handed_off_again(store: Store, how: str) -> None:
         case "released":
             await store.release("a")
         case "rescued":
-            await store.bury(["a"])
+            await store.forget(["a"])
             await store.rescue()
         case "given back":
             await store.give_back("a", [id])
         case _:
             await store.cancel(id)
             await store.retry(id)
-    assert await handed_off(store) == [id]
+    assert await due_to_publish(store) == [id]
 
 
-async def test_simultaneous_hand_offs_share_no_task(store: Store) -> None:
+async def test_two_who_publish_take_different_tasks(store: Store) -> None:
     ids = await enqueued(store, 40)
-    batches = await asyncio.gather(*(handed_off(store, 10) for _ in range(4)))
+    batches = await asyncio.gather(*(due_to_publish(store, 10) for _ in range(4)))
     taken = [id for batch in batches for id in batch]
     assert len(set(taken)) == len(taken)
-    while more := await handed_off(store, 10):
+    while more := await due_to_publish(store, 10):
         taken += more
     assert sorted(taken) == sorted(ids)
 
