@@ -17,9 +17,7 @@ except ModuleNotFoundError as error:
         raise
     raise SystemExit(f"{error}: use .venv/bin/python, into which `make run` puts it") from None
 
-from afterwards.attempt import current_task_id
-from afterwards.registry import task
-from afterwards.retries import GiveUp, RetryAfter
+from afterwards import GiveUp, RetryAfter, current_task_id, task
 from effects import discord, images, mail
 from settings import settings
 

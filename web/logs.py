@@ -2,21 +2,12 @@
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from afterwards.redaction import shortened, without_credentials
-
-# A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for
-# the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
-# width; and what cannot be encoded.
-CONTROLS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f"
-    "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
-)
+from afterwards.redaction import escaped, shortened, without_credentials
 
 UVICORN = ("uvicorn", "uvicorn.access")
 # httpx logs whole URLs, a webhook's secret with them.
@@ -34,7 +25,7 @@ class ForPeople(logging.Formatter):
         line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
         if record.exc_info:
             line += "\n" + _told(self.formatException(record.exc_info))
-        return CONTROLS.sub(_escaped, line).replace("\n", "\n    ")
+        return escaped(line).replace("\n", "\n    ")
 
 
 class ForMachines(logging.Formatter):
@@ -109,7 +100,3 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 def _time(record: logging.LogRecord) -> str:
     moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     return moment.replace("+00:00", "Z")
-
-
-def _escaped(control: re.Match[str]) -> str:
-    return control[0].encode("unicode_escape").decode()

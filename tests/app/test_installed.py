@@ -98,7 +98,7 @@ async def test_without_a_lifespan_memory_still_works(afterwards: Afterwards) -> 
     assert ran == ["in memory"]
 
 
-async def test_a_database_that_is_away_is_503_everywhere() -> None:
+async def test_an_absent_database_is_503_everywhere() -> None:
     class Answering(BaseHTTPMiddleware):
         async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
             if request.url.path == "/middleware":
@@ -115,7 +115,7 @@ async def test_a_database_that_is_away_is_503_everywhere() -> None:
             assert "task-id" not in answer.headers
 
 
-async def test_a_task_function_without_install_is_warned_of(
+async def test_a_missing_install_is_warned_of(
     afterwards: Afterwards, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Starlette(routes=[Route("/", attaches)])
@@ -128,7 +128,7 @@ async def test_a_task_function_without_install_is_warned_of(
     assert ran == ["attached"] * 2  # as Starlette has it
 
 
-async def test_an_application_that_never_installed_is_untouched(afterwards: Afterwards) -> None:
+async def test_an_uninstalled_application_is_untouched(afterwards: Afterwards) -> None:
     async def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(in_memory))
 
@@ -177,7 +177,7 @@ def test_a_wrong_argument_is_named(wrong: dict[str, object]) -> None:
 # --- the lifespan ---
 
 
-async def test_the_applications_own_lifespan_is_around_ours(afterwards: Afterwards) -> None:
+async def test_the_applications_lifespan_surrounds_ours(afterwards: Afterwards) -> None:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         ran.append(f"up {afterwards.is_started}")
@@ -229,7 +229,7 @@ async def test_a_websocket_may_enqueue(afterwards: Afterwards) -> None:
 # --- answers ---
 
 
-async def test_a_stream_that_breaks_keeps_what_was_accepted(afterwards: Afterwards) -> None:
+async def test_a_broken_stream_keeps_accepted_tasks(afterwards: Afterwards) -> None:
     async def handler(request: Request) -> Response:
         async def pieces() -> AsyncIterator[bytes]:
             yield b"piece"
@@ -244,7 +244,7 @@ async def test_a_stream_that_breaks_keeps_what_was_accepted(afterwards: Afterwar
         await until("broken off")
 
 
-async def test_one_kept_response_makes_a_task_for_each_request(afterwards: Afterwards) -> None:
+async def test_a_reused_response_makes_new_tasks(afterwards: Afterwards) -> None:
     kept = PlainTextResponse("ok", 202, background=BackgroundTask(note, "kept"))
 
     async def handler(request: Request) -> Response:
@@ -259,7 +259,7 @@ async def test_one_kept_response_makes_a_task_for_each_request(afterwards: After
     assert ran == ["kept"] * 20
 
 
-async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> None:
+async def test_a_refusal_bears_middlewares_headers(tmp_path: Path) -> None:
     cors = Middleware(CORSMiddleware, allow_origins=["*"])
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])], middleware=[cors])
     Afterwards(f"sqlite:///{tmp_path}/tasks.db").install(app)
@@ -270,7 +270,7 @@ async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> Non
     assert (reused.status_code, reused.headers["access-control-allow-origin"]) == (422, "*")
 
 
-async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards) -> None:
+async def test_clients_do_not_share_a_key(afterwards: Afterwards) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     async with living(app), client_of(app) as client:
@@ -367,7 +367,7 @@ async def test_within_commits_both_or_neither(database_url: str, is_session: boo
     assert ran == ["kept"]
 
 
-async def test_two_live_side_by_side_in_one_process(tmp_path: Path) -> None:
+async def test_two_live_in_one_process(tmp_path: Path) -> None:
     first, second = [Afterwards(f"sqlite:///{tmp_path}/{name}.db") for name in "ab"]
     inner, app = Starlette(routes=[Route("/", attaches)]), Starlette(routes=[Route("/", attaches)])
     app.router.routes.append(Mount("/inner", inner))

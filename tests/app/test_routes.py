@@ -49,7 +49,7 @@ async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
         ("POST", "/complex-action", 202, {"status": "processing", "tasks": 3}, 3),
     ],
 )
-async def test_a_route_without_a_body_answers_and_schedules(
+async def test_a_bodyless_route_answers_and_schedules(
     app: Starlette,
     client: httpx.AsyncClient,
     method: str,
@@ -65,7 +65,7 @@ async def test_a_route_without_a_body_answers_and_schedules(
     await drained(app)
 
 
-async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -> None:
+async def test_the_sync_task_answers_after_work(client: httpx.AsyncClient) -> None:
     response = await client.post("/sync-task/")
     assert (response.status_code, ids(response)) == (200, [])
     body = response.json()
@@ -74,16 +74,14 @@ async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("path", ["/test", "/test/", "/users", "/users/", "/health/"])
-async def test_paths_answer_with_and_without_the_trailing_slash(
+async def test_trailing_slashes_make_no_difference(
     app: Starlette, client: httpx.AsyncClient, path: str
 ) -> None:
     assert (await client.get(path)).status_code == 200
     await drained(app)
 
 
-async def test_the_async_tasks_id_is_the_one_in_the_header(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_body_and_header_name_one_task(app: Starlette, client: httpx.AsyncClient) -> None:
     response = await client.post("/async-task/")
     assert response.status_code == 202
     assert response.json() == {"task_id": ids(response)[0], "status": "processing"}
@@ -93,7 +91,7 @@ async def test_the_async_tasks_id_is_the_one_in_the_header(
 @pytest.mark.parametrize(
     "item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}]
 )
-async def test_any_object_with_an_id_is_processed(
+async def test_any_object_with_id_is_processed(
     app: Starlette, client: httpx.AsyncClient, item: dict[str, object]
 ) -> None:
     response = await client.post("/process", json=item)
@@ -102,7 +100,7 @@ async def test_any_object_with_an_id_is_processed(
     await drained(app)
 
 
-async def test_what_an_item_holds_is_counted_not_logged(
+async def test_an_items_fields_are_only_counted(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -113,7 +111,7 @@ async def test_what_an_item_holds_is_counted_not_logged(
     assert len(told) < 100
 
 
-async def test_a_user_is_added_and_welcomed_in_the_log(
+async def test_the_log_welcomes_an_added_user(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -127,7 +125,7 @@ async def test_a_user_is_added_and_welcomed_in_the_log(
     assert "no mail service is set up; mail to ada@example.com" in caplog.text
 
 
-async def test_a_user_with_notifications_is_announced_as_well(
+async def test_a_user_with_notifications_is_announced(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -138,9 +136,7 @@ async def test_a_user_with_notifications_is_announced_as_well(
     assert "no Discord webhook is set up; message: ada has joined." in caplog.text
 
 
-async def test_a_taken_field_is_a_conflict_and_schedules_nothing(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_taken_field_schedules_nothing(app: Starlette, client: httpx.AsyncClient) -> None:
     await client.post("/users/", json=ADA)
     response = await client.post("/users/", json={"email": "ADA@example.com", "username": "eve"})
     assert response.status_code == 409
@@ -160,15 +156,13 @@ async def test_users_come_in_pages(app: Starlette, client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("job_id", ["task-1", "..%2Fservice.db", "%00", "a" * 300])
-async def test_an_image_that_is_not_there_is_not_found(
-    client: httpx.AsyncClient, job_id: str
-) -> None:
+async def test_a_missing_image_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
     response = await client.get(f"/images/{job_id}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_without_its_database_the_service_accepts_nothing(
+async def test_without_database_503_accepts_nothing(
     quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")

@@ -87,7 +87,7 @@ async def test_what_was_answered_is_published_once(store: Store) -> None:
     assert broker.ids == [new.id]
 
 
-async def test_a_steady_load_does_not_hold_up_what_is_due(store: Store) -> None:
+async def test_steady_load_delays_no_due_task(store: Store) -> None:
     broker = TalkedAt()
     worker = publishing(store, broker)
     await worker.begin()

@@ -47,13 +47,13 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-def test_a_task_that_raises_is_tried_again_and_then_dead_with_the_reason(day: Server) -> None:
+def test_raising_tasks_die_explained_after_retries(day: Server) -> None:
     task = settled(day, do(day, "raises"))
     assert (task["state"], task["attempt"], task["crashes"]) == ("dead", 3, 0)
     assert task["error"] == {"kind": "ValueError", "message": "as asked"}
 
 
-def test_a_task_that_stops_raising_succeeds_and_its_error_is_gone(day: Server) -> None:
+def test_a_later_success_clears_the_error(day: Server) -> None:
     task = settled(day, do(day, "raises_until_the_third"))
     assert (task["state"], task["attempt"], task["result"], task["error"]) == (
         "succeeded",
@@ -63,14 +63,14 @@ def test_a_task_that_stops_raising_succeeds_and_its_error_is_gone(day: Server) -
     )
 
 
-def test_a_task_that_hangs_is_cut_off_tried_again_and_dead(day: Server) -> None:
+def test_hanging_attempts_are_cut_until_dead(day: Server) -> None:
     task = settled(day, do(day, "hangs"))
     assert (task["state"], task["attempt"]) == ("dead", 2)
     assert task["error"] == {"kind": "TimeoutError", "message": "it was cut off at its time limit"}
 
 
 @pytest.mark.parametrize("name", ["exits", "exits_in_a_thread"])
-def test_a_task_that_calls_sys_exit_fails_and_its_process_lives(day: Server, name: str) -> None:
+def test_the_process_survives_a_tasks_exit(day: Server, name: str) -> None:
     task = settled(day, do(day, name))
     assert (task["state"], task["attempt"], task["crashes"]) == ("dead", 2, 0)
     assert task["error"] == {"kind": "SystemExit", "message": "3"}
@@ -78,37 +78,35 @@ def test_a_task_that_calls_sys_exit_fails_and_its_process_lives(day: Server, nam
 
 
 @pytest.mark.parametrize("what", ["an object", "nan", "bytes"])
-def test_a_task_that_returns_what_is_not_json_succeeds_without_a_result(
-    day: Server, what: str
-) -> None:
+def test_results_other_than_json_are_dropped(day: Server, what: str) -> None:
     task = settled(day, do(day, "returns", what=what))
     assert (task["state"], task["result"], task["error"]) == ("succeeded", None, None)
 
 
-def test_a_task_that_returns_json_keeps_its_result(day: Server) -> None:
+def test_results_that_are_json_are_kept(day: Server) -> None:
     assert settled(day, do(day, "returns", what="json"))["result"] == {"a": [1, None, "ü"]}
 
 
-def test_a_task_with_arguments_of_a_mebibyte_gets_them_whole(day: Server) -> None:
+def test_a_mebibyte_of_arguments_arrives_whole(day: Server) -> None:
     text = "x" * (1024 * 1024 - len('{"text":""}'))  # the largest body that there is
     assert settled(day, do(day, "measures", text=text))["result"] == len(text)
     assert post(day, "measures", text=text + "x").status_code == 413
 
 
-def test_a_task_that_asks_for_time_gets_it(day: Server) -> None:
+def test_tasks_get_the_time_they_ask(day: Server) -> None:
     began = time.monotonic()
     task = settled(day, do(day, "asks_for_time", seconds=1.0))
     assert (task["state"], task["attempt"], task["result"]) == ("succeeded", 2, "in time")
     assert time.monotonic() - began >= 1
 
 
-def test_a_task_that_gives_up_is_dead_at_once(day: Server) -> None:
+def test_giving_up_is_dead_at_once(day: Server) -> None:
     task = settled(day, do(day, "gives_up"))
     assert (task["state"], task["attempt"], task["max_attempts"]) == ("dead", 1, 5)
     assert task["error"] == {"kind": "GiveUp", "message": "the address does not exist"}
 
 
-def test_a_dead_task_that_is_retried_has_all_its_attempts_again(day: Server) -> None:
+def test_retried_dead_tasks_regain_all_attempts(day: Server) -> None:
     id = do(day, "gives_up")
     settled(day, id)
     assert httpx.post(f"{day.url}/tasks/{id}/retry").status_code == 202
@@ -118,7 +116,7 @@ def test_a_dead_task_that_is_retried_has_all_its_attempts_again(day: Server) -> 
     assert httpx.post(f"{day.url}/tasks/{succeeded}/retry").status_code == 409
 
 
-def test_a_task_that_takes_its_process_down_three_times_is_dead(
+def test_killing_three_processes_makes_tasks_dead(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -162,7 +160,7 @@ def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callab
     return postgres.url, functools.partial(how, postgres), seconds
 
 
-def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
+def test_absent_databases_mean_503_until_back(
     serve: Serve, tmp_path: Path, fragile: tuple[str, Callable[[], Any], float]
 ) -> None:
     database_url, away, seconds = fragile
@@ -194,9 +192,7 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     assert until_health(server, 200)["database"] == "ok"
 
 
-def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_an_absent_database_buries_neither_worker(serve: Serve, tmp_path: Path) -> None:
     def beats() -> list[int]:
         return [beats for (beats,) in sql(database_url, "SELECT beats FROM workers")]
 
@@ -234,9 +230,7 @@ def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(
         "the answer to a settle is lost",
     ],
 )
-def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(
-    serve: Serve, database_url: str, failure: str
-) -> None:
+def test_lost_commit_answers_strand_no_task(serve: Serve, database_url: str, failure: str) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE=failure, DEAD_SECONDS=QUICK)
     assert httpx.get(f"{server.url}/health").status_code == 200
     if failure == "the answer to a claim is lost":
@@ -252,9 +246,7 @@ def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(
     all_succeeded(database_url, 30)
 
 
-def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(
-    serve: Serve, database_url: str
-) -> None:
+def test_settles_failing_amid_claims_strand_none(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -338,7 +330,7 @@ def stays_whole_on_a_full_disk(server: Server, path: Path, full: Callable[[], An
     assert "Traceback" not in server.log()
 
 
-def test_where_no_file_can_grow_it_is_503_until_it_can(serve: Serve, tmp_path: Path) -> None:
+def test_files_that_cannot_grow_mean_503(serve: Serve, tmp_path: Path) -> None:
     server = serve(app=BAD_DAYS)
     assert httpx.get(f"{server.url}/health").status_code == 200
     stays_whole_on_a_full_disk(
@@ -346,7 +338,7 @@ def test_where_no_file_can_grow_it_is_503_until_it_can(serve: Serve, tmp_path: P
     )
 
 
-def test_on_a_full_disk_it_is_503_until_there_is_room(serve: Serve, small_disk: Path) -> None:
+def test_full_disks_mean_503_until_room(serve: Serve, small_disk: Path) -> None:
     path = small_disk / "service.db"
     server = serve(app=BAD_DAYS, DATABASE_URL=f"sqlite:///{path}")
     assert httpx.get(f"{server.url}/health").status_code == 200
@@ -371,7 +363,7 @@ def no_room(database_url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_when_postgres_has_no_room_it_is_503_until_it_has(
+def test_full_postgres_means_503_until_room(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary")
@@ -403,9 +395,7 @@ def test_when_postgres_has_no_room_it_is_503_until_it_has(
 # --- a deploy ---
 
 
-def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(
-    serve: Serve, database_url: str
-) -> None:
+def test_unknown_tasks_revive_with_their_deploy(serve: Serve, database_url: str) -> None:
     before = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{before.url}/health").status_code == 200
     before.stop()
@@ -434,9 +424,7 @@ def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(
         ("[]", "object"),
     ],
 )
-def test_arguments_that_no_longer_fit_are_kept_with_the_reason(
-    day: Server, arguments: str, word: str
-) -> None:
+def test_unfit_arguments_are_kept_and_explained(day: Server, arguments: str, word: str) -> None:
     database_url = next(
         iter(Path(f"/proc/{day.pid}/environ").read_text().split("DATABASE_URL=")[1].split("\0"))
     )
@@ -452,9 +440,7 @@ def test_arguments_that_no_longer_fit_are_kept_with_the_reason(
 # --- starts and ends ---
 
 
-def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(
-    serve: Serve, database_url: str
-) -> None:
+def test_simultaneous_processes_share_an_empty_database(serve: Serve, database_url: str) -> None:
     servers = [serve(app=BAD_DAYS, DATABASE_URL=database_url) for _ in range(2)]
     assert [httpx.get(f"{server.url}/health").json()["database"] for server in servers] == [
         "ok",
@@ -470,9 +456,7 @@ def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(
     ]
 
 
-def test_a_hundred_thousand_waiting_tasks_hold_up_neither_start_nor_answer_nor_end(
-    serve: Serve, database_url: str
-) -> None:
+def test_a_hundred_thousand_waiting_delay_nothing(serve: Serve, database_url: str) -> None:
     first = serve(DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -515,9 +499,7 @@ def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
 # --- the clock set back ---
 
 
-def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hour(
-    serve: Serve, database_url: str
-) -> None:
+def test_queued_tasks_ignore_clocks_set_back(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -537,9 +519,7 @@ def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hou
     all_succeeded(database_url, 5)
 
 
-def test_what_follows_another_does_not_wait_for_the_hour_either(
-    serve: Serve, database_url: str
-) -> None:
+def test_successors_ignore_clocks_set_back(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -554,7 +534,7 @@ def test_what_follows_another_does_not_wait_for_the_hour_either(
     all_succeeded(database_url, 20)
 
 
-def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set_back(
+def test_turned_clocks_rescue_only_killed_workers(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     day = {
@@ -581,9 +561,7 @@ def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set
     ]
 
 
-def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_running_services_ignore_clocks_set_back(serve: Serve, tmp_path: Path) -> None:
     if not Path(FAKETIME).exists():
         why = "only it can set back a process's clock"
         pytest.skip(f"Debian's package libfaketime is not installed, and {why}")

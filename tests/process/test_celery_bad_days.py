@@ -29,7 +29,7 @@ def revived(fleet: Fleet) -> Iterator[Fleet]:
         fleet.broker.start()
 
 
-def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
+def test_a_workers_killed_process_loses_nothing(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = posted(web.url, 8)
     doomed = running(fleet, id)
@@ -43,7 +43,7 @@ def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
     assert worker.process.poll() is None
 
 
-def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
+def test_another_worker_runs_a_killed_ones(fleet: Fleet) -> None:
     web, doomed, _ = fleet.web(), fleet.worker(), fleet.worker()
     load = Load(web.url, "/do/keeps_a_diary", {"seconds": 0.05}, clients=2)
     until(lambda: len(load.accepted) > 30, 20)
@@ -57,7 +57,7 @@ def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
+def test_the_worker_outlives_a_poisonous_task(
     fleet: Fleet,
 ) -> None:
     web, worker = fleet.web(), fleet.worker()
@@ -70,7 +70,7 @@ def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
 
 
 @NO_SERVER
-def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
+def test_idle_workers_notice_a_lost_queue(revived: Fleet) -> None:
     fleet = revived
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(20)]  # there is no worker yet
@@ -96,7 +96,7 @@ def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
 
 
 @NO_SERVER
-def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
+def test_queued_garbage_ends_no_worker(fleet: Fleet) -> None:
     def push(message: str) -> None:
         subprocess.run(
             ["redis-cli", "-p", str(fleet.broker.port), "LPUSH", fleet.variables["QUEUE"], message],
@@ -141,7 +141,7 @@ def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
     assert worker.stop() < 20
 
 
-def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None:
+def test_an_absent_broker_loses_nothing(revived: Fleet) -> None:
     """For 5 s: no longer one shows more, once each side has tried again a few times."""
     fleet = revived
     web, _ = fleet.web(), fleet.worker()
@@ -163,7 +163,7 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None
     assert "guest" not in web.log()
 
 
-def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same(
+def test_web_processes_start_without_their_broker(
     revived: Fleet,
 ) -> None:
     fleet = revived
@@ -177,7 +177,7 @@ def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same
     fleet.each_ran_once(accepted)
 
 
-def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fleet) -> None:
+def test_hanging_brokers_delay_no_answer_or_shutdown(fleet: Fleet) -> None:
     web = fleet.web()
     first = posted(web.url)  # over a connection that is about to fall silent
     fleet.broker.signal(signal.SIGSTOP)
@@ -204,7 +204,7 @@ def test_a_kill_between_commit_and_publishing_loses_nothing(fleet: Fleet) -> Non
     fleet.each_ran_once([id])
 
 
-def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
+def test_messages_delivered_twice_run_once(fleet: Fleet) -> None:
     web, worker = fleet.web(PUBLISH_AGAIN_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
     id = posted(web.url, 1)
     running(fleet, id)
@@ -216,7 +216,7 @@ def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
     fleet.each_ran_once([id])
 
 
-def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(
+def test_old_workers_leave_new_tasks_alone(
     fleet: Fleet,
 ) -> None:
     web, older = fleet.web(), fleet.worker(FORGOTTEN="keeps_a_diary")
@@ -229,7 +229,7 @@ def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(
     assert [len(mine) for mine in by_task(runs(fleet.diary)).values()] == [1, 1]
 
 
-def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back(
+def test_unsetting_the_variable_moves_the_queue(
     fleet: Fleet,
 ) -> None:
     handing = fleet.web()
@@ -248,7 +248,7 @@ def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back
     fleet.each_ran_once([*accepted, *later])
 
 
-def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fleet: Fleet) -> None:
+def test_both_web_kinds_coexist_amid_deploys(fleet: Fleet) -> None:
     webs = [fleet.web(), fleet.alone()]
     fleet.worker()
     loads = [Load(web.url, "/do/keeps_a_diary", {"seconds": 0.01}, clients=2) for web in webs]
@@ -259,7 +259,7 @@ def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fl
 
 
 @NO_SERVER
-def test_a_stopped_web_process_leaves_nothing_to_wait_for(fleet: Fleet, tmp_path: Path) -> None:
+def test_stopped_web_processes_leave_no_wait(fleet: Fleet, tmp_path: Path) -> None:
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(5)]
     assert web.stop() < 10

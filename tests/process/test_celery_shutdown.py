@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 PATIENT = "60"
 
 
-def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
+def test_the_next_worker_runs_leftovers_at_once(fleet: Fleet) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
@@ -42,7 +42,7 @@ def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fle
 
 
 @NO_SERVER
-def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
+def test_many_deploys_poison_no_long_task(fleet: Fleet) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     id = posted(web.url, 3)
     for number in range(3):
@@ -56,7 +56,7 @@ def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
+def test_finished_within_shutdown_runs_once(fleet: Fleet) -> None:
     web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
     id = posted(web.url, 1)
     running(fleet, id)
@@ -68,7 +68,7 @@ def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
+def test_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
     web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)
     running(fleet, id)
@@ -81,7 +81,7 @@ def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: F
 
 @NO_SERVER
 @pytest.mark.parametrize(("pool", "at_a_time"), [("threads", 20), ("solo", 1)])
-def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_shutdown(
+def test_pools_without_processes_give_back_leftovers(
     fleet: Fleet, pool: str, at_a_time: int
 ) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)

@@ -28,9 +28,7 @@ def traced(fleet: Fleet, collector: Collector) -> Fleet:
     return fleet
 
 
-def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls(
-    traced: Fleet, collector: Collector, webhook: str
-) -> None:
+def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webhook: str) -> None:
     hook = f"http://{webhook}/api/webhooks/1/secret-token"
     web, worker = traced.web(DISCORD_WEBHOOK_URL=hook), traced.worker(DISCORD_WEBHOOK_URL=hook)
     answer = httpx.post(

@@ -36,7 +36,7 @@ def kill_after(load: Load, answers: int, server: Server) -> None:
     server.kill()
 
 
-def test_tasks_in_order_stay_in_order_when_the_process_is_killed_amid_the_first(
+def test_ordered_tasks_stay_ordered_despite_kills(
     serve: Serve, database_url: str, tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
@@ -59,9 +59,7 @@ def test_tasks_in_order_stay_in_order_when_the_process_is_killed_amid_the_first(
     assert lines == [("start", ids[0]), *((word, id) for id in ids for word in ("start", "end"))]
 
 
-def test_no_accepted_task_is_lost_however_often_the_process_is_killed(
-    serve: Serve, database_url: str
-) -> None:
+def test_repeated_kills_lose_no_accepted_task(serve: Serve, database_url: str) -> None:
     accepted: list[str] = []
     # No shorter, or what is rescued in each life is killed in each, and dead as poison.
     day = {
@@ -100,7 +98,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_kill_at_this_step_loses_nothing_accepted(
+def test_kills_at_any_step_lose_nothing_accepted(
     serve: Serve, tmp_path: Path, database_url: str, step: str
 ) -> None:
     is_answered, begun, done, crashes = STEPS[step]
@@ -137,7 +135,7 @@ def test_a_kill_at_this_step_loses_nothing_accepted(
 # --- one of two ---
 
 
-def test_the_other_worker_takes_over_what_the_killed_one_held(
+def test_another_worker_rescues_a_killed_ones(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -160,9 +158,7 @@ def test_the_other_worker_takes_over_what_the_killed_one_held(
     assert again <= crashed
 
 
-def test_a_killed_process_of_several_is_replaced_and_loses_nothing(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_a_killed_sibling_process_is_replaced(serve: Serve, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     database_url = f"sqlite:///{tmp_path}/service.db"
     server = serve(app=BAD_DAYS, args=["--workers", "2"], DIARY=f"{diary}", DEAD_SECONDS="2")
@@ -183,9 +179,7 @@ def test_a_killed_process_of_several_is_replaced_and_loses_nothing(
     server.wait_for_log(r"(?s)(Application startup complete.*){3}")
 
 
-def test_without_a_kill_no_task_is_run_twice_by_two_workers(
-    serve: Serve, tmp_path: Path, database_url: str
-) -> None:
+def test_two_living_workers_run_none_twice(serve: Serve, tmp_path: Path, database_url: str) -> None:
     diary = tmp_path / "diary"
     day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DIARY": f"{diary}"}
     # So few slots that most tasks wait in the database, where both workers reach for them.
@@ -200,7 +194,7 @@ def test_without_a_kill_no_task_is_run_twice_by_two_workers(
     assert {run.pid for run in runs(diary)} == {each.pid for each in servers}
 
 
-def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
+def test_frozen_workers_overwrite_no_settled_task(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     day = {
@@ -228,7 +222,7 @@ def test_a_worker_that_was_frozen_cannot_overwrite_what_the_other_has_settled(
 @pytest.mark.parametrize(
     "seconds", [0.5, 4.0], ids=["ends while frozen", "ends while the other runs it"]
 )
-def test_a_plain_function_that_was_frozen_ends_in_vain(
+def test_frozen_plain_functions_end_in_vain(
     serve: Serve, tmp_path: Path, database_url: str, seconds: float
 ) -> None:
     diary = tmp_path / "diary"
@@ -331,9 +325,7 @@ def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice
 # --- SIGTERM ---
 
 
-def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(
-    serve: Serve, database_url: str
-) -> None:
+def test_the_next_process_runs_drain_leftovers(serve: Serve, database_url: str) -> None:
     first = serve(DATABASE_URL=database_url, NOTIFY_SECONDS="60", DRAIN_SECONDS="0.5")
     load = Load(first.url, "/api/notifications/notify")
     until(lambda: len(load.accepted) > 100, 10)
@@ -348,7 +340,7 @@ def test_what_outlasts_the_drain_is_run_by_the_next_process_at_once(
     assert sql(database_url, "SELECT DISTINCT attempt, crashes FROM tasks") == [(1, 0)]
 
 
-def test_what_ends_within_the_drain_is_not_run_again(
+def test_finished_within_the_drain_runs_once(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"

@@ -43,7 +43,7 @@ def refuses(server: Server) -> None:
 # --- at the start ---
 
 
-def test_a_start_without_postgres_waits_for_it(serve: Serve, postgres: Postgres) -> None:
+def test_a_start_waits_for_absent_postgres(serve: Serve, postgres: Postgres) -> None:
     with stopped(postgres):
         server = serve(app=BAD_DAYS, DATABASE_URL=postgres.url)
         refuses(server)
@@ -55,7 +55,7 @@ def test_a_start_without_postgres_waits_for_it(serve: Serve, postgres: Postgres)
     assert "Traceback" not in server.log()
 
 
-def test_a_start_without_postgres_can_be_stopped(serve: Serve, postgres: Postgres) -> None:
+def test_waiting_for_postgres_can_be_stopped(serve: Serve, postgres: Postgres) -> None:
     with stopped(postgres):
         server = serve(DATABASE_URL=postgres.url)
         assert httpx.get(server.url).status_code == 200
@@ -63,7 +63,7 @@ def test_a_start_without_postgres_can_be_stopped(serve: Serve, postgres: Postgre
     assert "Traceback" not in server.log()
 
 
-def test_a_start_before_its_database_is_made_waits(serve: Serve, postgres: Postgres) -> None:
+def test_a_start_awaits_its_unmade_database(serve: Serve, postgres: Postgres) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=postgres.url.removesuffix("postgres") + "tomorrow")
     refuses(server)
     assert server.log().count('trying again: database "tomorrow" does not exist') == 1
@@ -78,9 +78,7 @@ def execute_alone(postgres: Postgres, statement: str) -> None:
     subprocess.run([psql, postgres.url, "-q", "-c", statement], check=True, timeout=60)
 
 
-def test_a_file_that_is_no_database_ends_the_start_in_one_line(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_wrong_files_fail_in_one_line(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "service.db").write_text("my notes")
     server = serve()
     assert server.process.wait(20) == 3
@@ -89,7 +87,7 @@ def test_a_file_that_is_no_database_ends_the_start_in_one_line(
     assert server.log() == f"wrong setting: DATABASE_URL: {said}\n"
 
 
-def test_a_database_that_is_spoilt_inside_is_a_503(serve: Serve, tmp_path: Path) -> None:
+def test_a_database_spoilt_inside_means_503(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     first = serve()
     until_health(first, 200)
@@ -107,7 +105,7 @@ def test_a_database_that_is_spoilt_inside_is_a_503(serve: Serve, tmp_path: Path)
 # --- health ---
 
 
-def test_health_knows_of_a_database_that_cannot_be_written(serve: Serve, tmp_path: Path) -> None:
+def test_health_notices_a_database_refusing_writes(serve: Serve, tmp_path: Path) -> None:
     server = serve()
     assert until_health(server, 200)["worker"]["status"] == "ok"
     with locked(tmp_path / "service.db"):
@@ -157,7 +155,7 @@ def remove_the_log(path: Path) -> None:
 @pytest.mark.parametrize(
     ("lose", "is_kept"), [(remove, False), (replace, True), (remove_the_log, True)]
 )
-def test_a_file_that_is_lost_takes_nothing_more(
+def test_a_lost_file_takes_nothing_more(
     serve: Serve, tmp_path: Path, lose: Callable[[Path], None], *, is_kept: bool
 ) -> None:
     path = tmp_path / "service.db"
@@ -178,7 +176,7 @@ def test_a_file_that_is_lost_takes_nothing_more(
         assert settled(again, id)["state"] == "succeeded"
 
 
-def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> None:
+def test_a_restored_file_is_used_again(serve: Serve, tmp_path: Path) -> None:
     path, aside = tmp_path / "service.db", tmp_path / "aside"
     server = serve(app=BAD_DAYS)
     before = do(server, "keeps_a_diary")
@@ -194,7 +192,7 @@ def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> 
 # --- stood still ---
 
 
-def test_a_process_that_stood_still_drops_what_others_run(
+def test_thawed_processes_drop_what_others_run(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     day = {
@@ -227,9 +225,7 @@ def test_a_process_that_stood_still_drops_what_others_run(
     assert (settled(still, after)["crashes"], until_health(still, 200)["status"]) == (0, "ok")
 
 
-def test_a_process_that_stood_still_alone_goes_on(
-    serve: Serve, tmp_path: Path, database_url: str
-) -> None:
+def test_a_process_thawed_alone_goes_on(serve: Serve, tmp_path: Path, database_url: str) -> None:
     day = {
         "app": BAD_DAYS,
         "DATABASE_URL": database_url,

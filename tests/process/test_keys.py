@@ -56,7 +56,7 @@ def one_task_succeeds(database_url: str) -> str:
 
 
 @pytest.mark.parametrize("step", [KEPT, SENT])
-def test_a_route_that_attaches_tasks_is_answered_at_once(
+def test_attached_tasks_are_answered_at_once(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str, step: str
 ) -> None:
     again = after_death(step, "/do/keeps_a_diary", {})
@@ -66,7 +66,7 @@ def test_a_route_that_attaches_tasks_is_answered_at_once(
     assert [(answer.text, answer.headers["task-id"]) for answer in answers] == [("ok", id)] * 2
 
 
-def test_a_route_that_stored_its_tasks_itself_is_answered_in_a_minute(
+def test_self_stored_tasks_wait_one_minute(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str
 ) -> None:
     again = after_death(KEPT, "/users/", ADA)
@@ -84,7 +84,7 @@ def test_a_route_that_stored_its_tasks_itself_is_answered_in_a_minute(
     assert sql(database_url, "SELECT username FROM users") == [("ada",)]
 
 
-def test_a_route_that_stored_its_tasks_itself_and_kept_its_answer_gives_it_again(
+def test_self_stored_kept_answers_are_repeated(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str
 ) -> None:
     answer = after_death(SENT, "/users/", ADA)()
@@ -95,7 +95,7 @@ def test_a_route_that_stored_its_tasks_itself_and_kept_its_answer_gives_it_again
 @pytest.mark.parametrize(
     ("path", "body", "status"), [("/users/", ADA, 201), ("/do/keeps_a_diary", {}, 503)]
 )
-def test_what_is_done_is_answered_so_although_the_answer_cannot_be_kept(
+def test_unkept_answers_still_tell_the_truth(
     serve: Serve, database_url: str, path: str, body: object, status: int
 ) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="an answer cannot be kept")

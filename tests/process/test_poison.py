@@ -46,7 +46,7 @@ def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], secon
     return starts
 
 
-def test_a_killer_is_dead_and_all_its_bystanders_succeed(
+def test_killers_are_dead_and_bystanders_succeed(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     def start() -> Server:
@@ -86,7 +86,7 @@ def begun(server: Server, diary: Path, times: int) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_process_that_is_killed_five_times_makes_no_task_dead(
+def test_five_outside_kills_condemn_no_task(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -112,7 +112,7 @@ def test_a_process_that_is_killed_five_times_makes_no_task_dead(
     assert (row(database_url, id).crashes, row(database_url, id).attempt) == (6, 1)
 
 
-def test_a_shutdown_gives_back_what_runs_alone(
+def test_shutdowns_give_back_what_runs_alone(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -136,7 +136,7 @@ def test_a_shutdown_gives_back_what_runs_alone(
     assert (found.state, found.attempt, found.crashes) == ("queued", 0, 2)
 
 
-def test_another_names_task_starts_although_thousands_wait(
+def test_thousands_cannot_hold_up_another_name(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)

@@ -51,7 +51,7 @@ async def emptied(database: Database, table: str) -> None:
 @pytest.mark.parametrize(
     ("pruning", "old"), [(statements.PRUNE_TASKS, TASKS), (statements.PRUNE_ANSWERS, ANSWERS)]
 )
-async def test_pruning_goes_on_until_nothing_old_is_left(
+async def test_pruning_leaves_nothing_old(
     database: Database, store: Store, pruning: str, old: str
 ) -> None:
     await execute(database, old, count=MANY)
@@ -71,7 +71,7 @@ async def test_two_processes_may_prune_at_once(database: Database, store: Store)
     assert sum(counts) + await store.prune(statements.PRUNE_TASKS, 1) == MANY
 
 
-async def test_a_pruning_that_fails_stops_no_other(database: Database, store: Store) -> None:
+async def test_a_failing_pruning_stops_no_other(database: Database, store: Store) -> None:
     await execute(database, TASKS, count=MANY)
     await execute(database, "DROP TABLE {answers}")
     chores = Upkeep(store, keep_days=1, is_known=known())
@@ -120,7 +120,7 @@ async def file(tmp_path: Path) -> AsyncIterator[tuple[Database, Path]]:
         await database.close()
 
 
-async def test_the_log_is_emptied_once_a_long_reader_has_gone(
+async def test_the_log_empties_after_long_readers(
     file: tuple[Database, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, path = file
@@ -161,7 +161,7 @@ async def test_a_file_that_was_pruned_shrinks(
     assert path.stat().st_size < full / 4
 
 
-async def test_a_few_free_pages_are_kept_for_what_comes(file: tuple[Database, Path]) -> None:
+async def test_some_free_pages_are_kept(file: tuple[Database, Path]) -> None:
     database, path = file
     await execute(database, TASKS, count=2000)
     await Store(database).prune(statements.PRUNE_TASKS, 1)

@@ -64,7 +64,7 @@ async def together(database: Database) -> None:
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
-async def test_a_writer_comes_in_at_short_moments(
+async def test_a_writer_uses_short_moments(
     write: Callable[[Database], Awaitable[None]], database: Database, tmp_path: Path
 ) -> None:
     writes = 6
@@ -77,7 +77,7 @@ async def test_a_writer_comes_in_at_short_moments(
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
-async def test_a_lock_that_is_kept_is_waited_for_in_vain(
+async def test_waiting_for_a_kept_lock_fails(
     write: Callable[[Database], Awaitable[None]],
     database_url: str,
     tmp_path: Path,
@@ -96,7 +96,7 @@ async def test_a_lock_that_is_kept_is_waited_for_in_vain(
     await database.close()
 
 
-async def test_a_wait_that_is_cut_off_keeps_no_lock(database: Database, tmp_path: Path) -> None:
+async def test_a_cancelled_wait_keeps_no_lock(database: Database, tmp_path: Path) -> None:
     with closing(
         sqlite3.connect(tmp_path / "service.db", timeout=30, isolation_level=None)
     ) as other:

@@ -23,9 +23,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(("address", "told"), [("", "off"), ("127.0.0.1:1", "on grpc skywalking")])
-def test_the_agent_is_imported_only_when_a_collector_is_set(
-    tmp_path: Path, address: str, told: str
-) -> None:
+def test_only_a_collector_imports_the_agent(tmp_path: Path, address: str, told: str) -> None:
     variables = {
         "SW_AGENT_COLLECTOR_BACKEND_SERVICES": address,
         "DATABASE_URL": f"sqlite:///{tmp_path}/service.db",
