@@ -160,7 +160,7 @@ class Store(ForPeople, ForWorkers):
     # --- keep small, and count ---
 
     async def prune(self, pruning: str, days: float) -> int:
-        """Delete in steps, by a statement that prunes, what is so many days old; return how much."""
+        """Delete in steps, by a pruning statement, what is so many days old; return how much."""
         values = {"age_us": int(days * 86_400 * MICROSECONDS), "since": 0}
 
         async def step(most: int) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a terminal, and a server that reloads: the first lets tasks end, the second does not."""
+"""Ctrl-C in a terminal lets tasks end; a server that reloads waits for none."""
 
 import signal
 import socket
