@@ -14,19 +14,19 @@ from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever.
 UVICORN_STARTUP_FAILURE = 3
 
 SQLITE_HEADER = b"SQLite format 3\0"
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
-Count = Annotated[int, Field(ge=1, le=100_000)]
-
 # What a variable takes, in the words of the line that refuses it; the same words stand in the
 # table of docs/settings.md.
 SECONDS = "seconds, above 0, at most 86400"
-COUNT = "a whole number from 1 to 100000"
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False, description=SECONDS)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")]
+Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
+Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
+Switch = Annotated[bool, Field(description="1 or 0")]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
@@ -40,14 +40,14 @@ class Settings(BaseModel):
 
     port: Annotated[int, Field(ge=1, le=65_535, description="a port, 1 to 65535")] = 8000
 
-    # With a broker, web processes hand tasks to Celery's workers; without one they run them.
+    # With a broker, web processes publish to Celery's workers; without one they run them.
     celery_broker_url: Annotated[
         Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
         Field(description=BROKER),
     ] = None
 
     # With 0 the web process only accepts, and `python -m afterwards worker` runs the tasks.
-    run_tasks: Annotated[bool, Field(description="1 or 0")] = True
+    run_tasks: Switch = True
 
     # SQLite needs no server for a first run; a platform's disk forgets, so there it is Postgres.
     database_url: Annotated[
@@ -64,42 +64,38 @@ class Settings(BaseModel):
         Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
     ] = None
     sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
-    sendgrid_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = (
-        "https://api.sendgrid.com"
-    )
+    sendgrid_url: Url = "https://api.sendgrid.com"
     mailgun_api_key: Annotated[
         str | None, Field(description="a Mailgun API key, along with MAILGUN_DOMAIN")
     ] = None
     mailgun_domain: Annotated[
         str | None, Field(description="the domain that MAILGUN_API_KEY sends for")
     ] = None
-    mailgun_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.mailgun.net"
+    mailgun_url: Url = "https://api.mailgun.net"
     mail_from: Annotated[str, Field(description="an e-mail address")] = "welcome@example.com"
 
-    discord_webhook_url: Annotated[HttpUrl | None, Field(description="an http(s) URL")] = None
+    discord_webhook_url: Annotated[Url | None, Field(description="an http(s) URL")] = None
 
     images_dir: Annotated[Path, Field(description="a directory")] = Path("data/images")
     # Off in production: a fetch of a stranger's URL must not reach the inside of the network.
-    allow_private_addresses: Annotated[bool, Field(description="1 or 0")] = False
+    allow_private_addresses: Switch = False
 
     # The demos' simulated work, exactly as long as theirs.
-    sleep_seconds: Annotated[Seconds, Field(description=SECONDS)] = 10.0
-    notify_seconds: Annotated[Seconds, Field(description=SECONDS)] = 2.0
-    work_seconds: Annotated[Seconds, Field(description=SECONDS)] = 3.0
+    sleep_seconds: Seconds = 10.0
+    notify_seconds: Seconds = 2.0
+    work_seconds: Seconds = 3.0
 
     # A sleeping coroutine is cheap; a thread is not, and eight saturate a small machine.
-    max_running: Annotated[Count, Field(description=COUNT)] = 1000
-    task_threads: Annotated[Count, Field(description=COUNT)] = 8
+    max_running: Count = 1000
+    task_threads: Count = 8
     # Beyond so many waiting tasks a client is told to come back: what waits for hours helps nobody.
     max_queued: Annotated[
         int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
     ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
-    request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
+    request_timeout: Seconds = 60.0
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
-    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = (
-        20.0
-    )
+    drain_seconds: SecondsOrNone = 20.0
 
     # The operator's routes take this as a bearer token; with none they answer this machine only.
     # A header can carry no others: what a client makes of the rest is its own affair.
