@@ -86,10 +86,8 @@ def _accepting(running: list[serving.Server], seconds: int) -> str:
 def _all_due(directory: Path, seconds: int) -> str:
     """Make all rows due at once, and watch the first seconds of the work."""
     with closing(sqlite3.connect(_file(directory))) as connection, connection:
-        due = (
-            "UPDATE afterwards_tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')"
-        )
-        connection.execute(due)
+        waiting = "state IN ('queued', 'retrying')"
+        connection.execute(f"UPDATE afterwards_tasks SET run_at = created_at WHERE {waiting}")
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
         serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
