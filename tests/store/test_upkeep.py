@@ -158,7 +158,7 @@ async def test_a_file_that_was_pruned_shrinks(
     await Store(database).prune(statements.PRUNE_TASKS, 1)
     await database.shrink()
     await database.shrink()  # the file itself is shortened by the checkpoint
-    assert path.stat().st_size < full / 4
+    assert path.stat().st_size < full / 2  # a quarter of what is left may stay free
 
 
 async def test_some_free_pages_are_kept(file: tuple[Database, Path]) -> None:
