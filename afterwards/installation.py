@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards import idempotency, problems
+from afterwards import idempotency, problems, server
 from afterwards.background import task_names
 from afterwards.errors import CutOff, Refused
 from afterwards.problems import Problem
@@ -129,9 +129,8 @@ class Innermost:
         except (Refused, asyncio.CancelledError) as error:
             if request.was_sent:
                 raise
-            # Refused was an answer to an error; a request that the server cancels it would answer
-            # with a bare 500.
-            refused = error if isinstance(error, Refused) else CutOff("this process ends")
+            # Refused was an answer to an error.
+            refused = error if isinstance(error, Refused) else _cut_off(error)
             await (await problems.answer(Request(scope), refused))(scope, receive, send)
         finally:
             request.is_inside = False
@@ -194,14 +193,24 @@ def _watch(cls: type[Response]) -> None:
 async def _taken_over(request: RequestTasks, response: Response) -> Response:
     try:
         return await request.take_over(response)
-    except asyncio.CancelledError as error:  # by the server, which would answer 500
-        refused: Refused = CutOff("this process ends")
+    except asyncio.CancelledError as error:
+        refused: Refused = _cut_off(error)
         refused.__cause__ = error
     except Refused as error:
         refused = error
     if request.is_inside:  # where dependencies are to see it, and exception handlers answer
         raise refused
     return await problems.answer(Request(request.scope), refused)
+
+
+def _cut_off(error: asyncio.CancelledError) -> CutOff:
+    """Say what the server means that ends; it would answer with a bare 500.
+
+    Raises the error where somebody else has cancelled the request, such as a middleware's timeout.
+    """
+    if not server.is_stopping():
+        raise error
+    return CutOff("this process ends")
 
 
 def _warn_of_lost(response: Response) -> None:
