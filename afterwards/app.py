@@ -152,6 +152,8 @@ class Afterwards:
                 within if isinstance(within, AsyncConnection) else await within.connection()
             )
             await self._enqueue_within(connection, task, request)
+            if request is not None:
+                request.unstarted.append(task)
             return task.id
         if request is not None and request.key is not None:
             async with self.database.transaction() as connection:
@@ -159,7 +161,7 @@ class Afterwards:
         else:
             await self.process.accept([task])
             if request is not None:
-                request.enqueued.append(task)
+                request.add(task)
         self.process.start([task])
         return task.id
 

@@ -17,7 +17,8 @@ from afterwards.background import Groups, groups_of, is_stored
 from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
 from afterwards.idempotency import Key
 from afterwards.model import Task, new_task_id
-from afterwards.store.answers import Within
+from afterwards.store.database import Connection
+from afterwards.store.fate import KEPT, Fate, follow
 
 if TYPE_CHECKING:
     from afterwards.app import Afterwards
@@ -35,13 +36,14 @@ class RequestTasks:
     """
 
     __slots__ = (
-        "enqueued",
+        "_enqueued",
         "first_id",
         "is_inside",
         "key",
         "owner",
         "root_path",
         "scope",
+        "unstarted",
         "was_sent",
     )
 
@@ -51,7 +53,9 @@ class RequestTasks:
         self.root_path: str = scope.get("root_path", "")  # a mount adds to the scope's
         self.first_id = new_task_id()
         self.key: Key | None = None
-        self.enqueued: list[Task] = []  # by the handler itself, before there was a response
+        # By the handler itself, before there was a response.
+        self._enqueued: list[tuple[Task, Fate]] = []
+        self.unstarted: list[Task] = []  # of those, what waits for the handler's own commit
         self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
         # What request.state.task_id would do, without making the object behind it.
@@ -63,10 +67,18 @@ class RequestTasks:
         id, self.first_id = self.first_id, ""
         return id or new_task_id()
 
+    def enqueued(self) -> list[Task]:
+        """List what the handler has enqueued, and not rolled back."""
+        return [task for task, fate in self._enqueued if not fate.is_undone]
+
+    def add(self, task: Task, fate: Fate = KEPT) -> None:
+        """Have the answer bear this task's id."""
+        self._enqueued.append((task, fate))
+
     def concerns(self, response: Response) -> bool:
         """Tell whether there is anything to be done about this answer."""
         background = getattr(response, "background", None)
-        return background is not None or bool(self.enqueued) or self.key is not None
+        return background is not None or bool(self._enqueued) or self.key is not None
 
     async def take_over(self, response: Response) -> Response:
         """Store what the response's background holds, and return the response to be sent.
@@ -82,14 +94,15 @@ class RequestTasks:
         groups = groups_of(response.background, self.next_id, self._carrier)
         new = [task for group in groups if is_stored(group[0]) for task in group]
         in_memory = [group for group in groups if not is_stored(group[0])]
-        stored = [*self.enqueued, *new]
+        stored = [*self.enqueued(), *new]
         if not stored and key is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
             # The first request may be why this one failed: its user, say, stands in the way.
             return await self._earlier(key) or response
         if not stored and not (in_memory and self.owner.is_started):
             return response
         self._announce(response, stored)
-        response.background = Started(self, response.background, stored, in_memory)
+        due = [*self.unstarted, *new]
+        response.background = Started(self, response.background, due, in_memory)
         if key is not None and stored:
             return await self._store_once(response, key, new)
         if new:
@@ -97,13 +110,13 @@ class RequestTasks:
         return response
 
     async def enqueue_within(
-        self, connection: Within, task: Task, insert: Callable[[], Awaitable[None]]
+        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
     ) -> None:
         """Store a task in the handler's transaction, along with this request's key."""
         if self.key is not None:
             await self._reserve(connection, self.key, [task])
         await insert()
-        self.enqueued.append(task)
+        self.add(task, follow(connection))
 
     async def _store_once(self, response: Response, key: Key, new: list[Task]) -> Response:
         if not new:
@@ -125,13 +138,16 @@ class RequestTasks:
             ) from error
         return response
 
-    async def _reserve(self, connection: Within, key: Key, new: list[Task]) -> None:
-        ids = [task.id for task in [*self.enqueued, *new]]
-        is_known = bool(self.enqueued)
+    async def _reserve(self, connection: Connection, key: Key, new: list[Task]) -> None:
+        enqueued = self.enqueued()
+        ids = [task.id for task in [*enqueued, *new]]
+        is_known = bool(enqueued)
         database = self.owner.database
         await idempotency.reserve(database, connection, key, ids, is_known=is_known)
 
     async def _remember(self, response: Response, key: Key) -> None:
+        if any(fate.is_open for _, fate in self._enqueued):
+            return  # its key's row cannot be seen yet, and SQLite would wait for it in vain
         try:
             async with self.owner.database.transaction() as connection:
                 await idempotency.remember(self.owner.database, connection, key, response)

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from afterwards import Afterwards, current_task_id, task
@@ -281,6 +281,36 @@ async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards) -> Non
     assert ids[0] == ids[2] != ids[1]
 
 
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_middlewares_timeout_stays_its_own(
+    afterwards: Afterwards, commits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*args: object) -> None:
+        await asyncio.Event().wait()
+
+    async def handler(request: Request) -> Response:
+        if not commits:
+            await never()
+        return await attaches(request)
+
+    class Timeout:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                async with asyncio.timeout(0.1):
+                    await self.app(scope, receive, send)
+            except TimeoutError:
+                await PlainTextResponse("too slow", 504)(scope, receive, send)
+
+    app = Starlette(routes=[Route("/", handler)], middleware=[Middleware(Timeout)])
+    afterwards.install(app)
+    monkeypatch.setattr(Afterwards, "accept", never)
+    async with client_of(app) as client:
+        assert (await client.get("/")).status_code == 504
+
+
 # --- enqueue ---
 
 
@@ -382,3 +412,75 @@ async def test_two_live_side_by_side_in_one_process(tmp_path: Path) -> None:
 
 def test_threads_are_not_left_behind() -> None:
     assert [each.name for each in threading.enumerate() if each.name == "sqlite-writer"] == []
+
+
+# --- a handler's own transaction ---
+
+
+def url_for_alchemy(url: str) -> str:
+    return url.replace("sqlite:", "sqlite+aiosqlite:").replace("postgres:", "postgresql+asyncpg:")
+
+
+@pytest.mark.parametrize("to", ["the beginning", "a savepoint", "a savepoint before"])
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_what_was_rolled_back_is_not_announced(database_url: str, to: str, key: str) -> None:
+    afterwards = Afterwards(database_url, drain_seconds=5)
+    engine = create_async_engine(url_for_alchemy(database_url))
+
+    async def handler(request: Request) -> Response:
+        async with AsyncSession(engine) as session:
+            await session.connection()
+            if to == "the beginning":
+                await afterwards.enqueue(note, "lost", within=session)
+                await session.rollback()
+            elif to == "a savepoint":
+                await afterwards.enqueue(note, "kept", within=session)
+                savepoint = await session.begin_nested()
+                await afterwards.enqueue(note, "lost", within=session)
+                await savepoint.rollback()
+            else:
+                savepoint = await session.begin_nested()
+                await afterwards.enqueue(note, "lost", within=session)
+                await savepoint.rollback()
+                await afterwards.enqueue(note, "kept", within=session)
+            await session.commit()
+        return PlainTextResponse("ok", background=BackgroundTask(note, "attached"))
+
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        headers = {"idempotency-key": key} if key else {}
+        answers = [await client.post("/", headers=headers) for _ in range(2)]
+        await until("attached")
+        for answer in answers:
+            ids = answer.headers["task-id"].split(", ")
+            assert len(ids) == (1 if to == "the beginning" else 2)
+            assert all([await afterwards.store.get(id) for id in ids])
+        assert (answers[0].headers["task-id"] == answers[1].headers["task-id"]) is bool(key)
+    await engine.dispose()
+    assert "lost" not in ran
+
+
+async def test_an_open_transaction_holds_no_answer_up(afterwards: Afterwards) -> None:
+    engine = create_async_engine(url_for_alchemy(afterwards.url))
+    opened = []
+
+    async def handler(request: Request) -> Response:
+        session = AsyncSession(engine)
+        opened.append(session)
+        await afterwards.enqueue(note, "within", within=session)
+        return PlainTextResponse("ok")
+
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        asking = client.post("/", headers={"idempotency-key": "k"})
+        async with asyncio.timeout(3):  # a lock is waited for longer
+            answer = await asking
+        assert answer.status_code == 200
+        for session in opened:  # as FastAPI's dependencies do since 0.118
+            await session.commit()
+            await session.close()
+        assert await afterwards.store.get(answer.headers["task-id"]) is not None
+        await until("within")
+    await engine.dispose()
