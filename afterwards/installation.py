@@ -142,7 +142,8 @@ async def _earlier_answer(
     try:
         body, receive = await _read(request.scope, receive, request.owner.max_keyed_body)
         key = idempotency.key_of(request.scope, body)
-        answer = await idempotency.earlier_answer(request.owner.opened(), key)
+        database = request.owner.opened()
+        answer = await idempotency.earlier_answer(database, key, request.headers_of)
     except HTTPException as error:
         answer = await problems.answer(Request(request.scope), error)
     if answer is None:
@@ -237,11 +238,11 @@ async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Recei
         raise _too_large(most)
     try:
         async with asyncio.timeout(READING_SECONDS):
-            body, last = await _received(receive, most)
+            body = await _received(receive, most)
     except TimeoutError:
         detail = f"The body was not there after {READING_SECONDS:g} s."
         raise Problem(408, detail, headers={"Connection": "close"}) from None
-    unread = [last]
+    unread: list[Message] = [{"type": "http.request", "body": body}]
 
     async def again() -> Message:
         return unread.pop() if unread else await receive()
@@ -249,15 +250,15 @@ async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Recei
     return body, again
 
 
-async def _received(receive: Receive, most: int) -> tuple[bytes, Message]:
+async def _received(receive: Receive, most: int) -> bytes:
     body = bytearray()
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if len(body) > most:
             raise _too_large(most)
         if not message.get("more_body"):
-            return bytes(body), {"type": "http.request", "body": bytes(body)}
-    return bytes(body), message  # the client has gone
+            return bytes(body)
+    raise Problem(400, "The connection ended before the body did.")  # for the log
 
 
 def _too_large(most: int) -> Problem:

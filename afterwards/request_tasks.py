@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from starlette.types import Scope
 from afterwards import idempotency
 from afterwards.background import Groups, groups_of, is_stored
 from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
-from afterwards.idempotency import Key
+from afterwards.idempotency import Headers, Key
 from afterwards.model import Task, new_task_id
 from afterwards.store.database import Connection
 from afterwards.store.fate import KEPT, Fate, follow
@@ -100,9 +100,9 @@ class RequestTasks:
             return await self._earlier(key) or response
         if not stored and not (in_memory and self.owner.is_started):
             return response
-        self._announce(response, stored)
+        headers = self._announce(response, stored)
         due = [*self.unstarted, *new]
-        response.background = Started(self, response.background, due, in_memory)
+        response.background = Started(self, response.background, due, in_memory, headers)
         if key is not None and stored:
             return await self._store_once(response, key, new)
         if new:
@@ -155,31 +155,45 @@ class RequestTasks:
             # What the handler has committed is done, and must not be answered by a 503.
             log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
 
-    def _announce(self, response: Response, stored: list[Task]) -> None:
+    def _announce(self, response: Response, stored: list[Task]) -> Headers:
+        """Add to the response what tells of these tasks, and return it."""
         if not stored:
-            return
-        ids = stored[0].id if len(stored) == 1 else ", ".join(task.id for task in stored)
-        response.raw_headers.append((b"task-id", ids.encode()))
+            return []
+        headers = self.headers_of([task.id for task in stored], response.status_code)
+        if len(headers) > 1 and any(name == b"location" for name, _ in response.raw_headers):
+            del headers[1:]  # the handler's own is better
+        response.raw_headers += headers
+        return headers
+
+    def headers_of(self, ids: Sequence[str], status: int = HTTPStatus.ACCEPTED) -> Headers:
+        """Make the headers that tell of these tasks, `Task-Id` first."""
+        headers = [(b"task-id", ", ".join(ids).encode())]
         pages = self.owner.pages
-        if response.status_code == HTTPStatus.ACCEPTED and len(stored) == 1 and pages is not None:
-            location = f"{quote(self.root_path + pages)}/{ids}"
-            response.raw_headers.append((b"location", location.encode()))
+        if status == HTTPStatus.ACCEPTED and len(ids) == 1 and pages is not None:
+            headers.append((b"location", f"{quote(self.root_path + pages)}/{ids[0]}".encode()))
+        return headers
 
     def _carrier(self) -> str:
         return self.owner.tracing.carrier(self.scope)
 
     async def _earlier(self, key: Key) -> Response | None:
-        return await idempotency.earlier_answer(self.owner.database, key)
+        return await idempotency.earlier_answer(self.owner.database, key, self.headers_of)
 
 
 class Started(BackgroundTask):
     """The background that a response has in place of the handler's: it starts the tasks."""
 
     def __init__(
-        self, request: RequestTasks, original: Any, stored: list[Task], in_memory: Groups
+        self,
+        request: RequestTasks,
+        original: Any,
+        stored: list[Task],
+        in_memory: Groups,
+        headers: Headers,
     ) -> None:
         self.request = request
         self.original = original
+        self.headers = headers
         self._stored = stored
         self._in_memory = in_memory
 
@@ -191,7 +205,6 @@ def _renewed(response: Response, started: Started) -> Response:
     """Copy a response that was sent before, by another request, as it was made."""
     new = copy.copy(response)
     vars(new).pop("_headers", None)
-    ours = (b"task-id", b"location")
-    new.raw_headers = [each for each in response.raw_headers if each[0] not in ours]
+    new.raw_headers = [each for each in response.raw_headers if each not in started.headers]
     new.background = started.original
     return new

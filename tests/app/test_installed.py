@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from afterwards import Afterwards, current_task_id, task
+from afterwards import Afterwards, current_task_id, idempotency, task
 from afterwards.errors import NotStarted, UnknownTask
 from tests.lifespan import living
 
@@ -270,15 +270,95 @@ async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> Non
     assert (reused.status_code, reused.headers["access-control-allow-origin"]) == (422, "*")
 
 
-async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards) -> None:
+@pytest.mark.parametrize("header", ["authorization", "cookie", "x-api-key"])
+async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards, header: str) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     async with living(app), client_of(app) as client:
         ids = []
         for name in ("ada", "bob", "ada"):
-            headers = {"idempotency-key": "k", "authorization": f"Bearer {name}"}
+            headers = {"idempotency-key": "k", header: name}
             ids.append((await client.post("/", headers=headers)).headers["task-id"])
     assert ids[0] == ids[2] != ids[1]
+
+
+async def test_one_key_with_another_query_is_another_request(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        headers = {"idempotency-key": "k"}
+        await client.post("/", params={"email": "ada"}, headers=headers)
+        bob = await client.post("/", params={"email": "bob"}, headers=headers)
+        again = await client.post("/", params={"email": "ada"}, headers=headers)
+    assert (bob.status_code, again.status_code) == (422, 202)
+    assert ran == ["attached"]
+
+
+async def test_a_body_that_breaks_off_uses_no_key(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
+    afterwards.install(app)
+    asked: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"the beginning", "more_body": True},
+    ]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": ""},
+        "headers": [(b"idempotency-key", b"k")],
+    }
+
+    async def receive() -> Message:
+        return asked.pop()
+
+    async def send(message: Message) -> None: ...
+
+    async with living(app), client_of(app) as client:
+        await app(scope, receive, send)
+        assert ran == []
+        headers = {"idempotency-key": "k"}
+        assert (await client.post("/", content="all of it", headers=headers)).status_code == 202
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_a_handlers_own_location_stays_alone(afterwards: Afterwards, is_kept: bool) -> None:
+    def make() -> Response:
+        background = BackgroundTask(note, "located")
+        return PlainTextResponse("ok", 202, {"Location": "/orders/1"}, background=background)
+
+    kept = make()
+
+    async def handler(request: Request) -> Response:
+        return kept if is_kept else make()
+
+    app = Starlette(routes=[Route("/", handler), Mount("/tasks", afterwards.http())])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert answer.headers.get_list("location") == ["/orders/1"]
+            assert len(answer.headers.get_list("task-id")) == 1
+
+
+@pytest.mark.parametrize("path", [None, "/elsewhere"])
+async def test_a_lost_answer_tells_where_the_task_is(
+    afterwards: Afterwards, path: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses(*args: object) -> None: ...
+
+    async def handler(request: Request) -> Response:
+        await afterwards.enqueue(note, "its answer is lost")
+        return PlainTextResponse("ok")
+
+    monkeypatch.setattr(idempotency, "remember", loses)
+    monkeypatch.setattr(idempotency, "LOST_SECONDS", -1)
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    if path:
+        app.mount(path, afterwards.http())
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        first, second = [await client.post("/", headers={"idempotency-key": "k"}) for _ in "ab"]
+    id = first.headers["task-id"]
+    assert (second.status_code, second.headers["task-id"]) == (202, id)
+    assert second.headers.get("location") == (path and f"{path}/{id}")
 
 
 @pytest.mark.parametrize("commits", [False, True])
