@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import multiprocessing
+import sqlite3
 import threading
+import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +26,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from afterwards import Afterwards, current_task_id, idempotency, task
+from afterwards import Afterwards, Later, current_task_id, idempotency, task
 from afterwards.errors import NotStarted, UnknownTask
 from tests.lifespan import living
 
@@ -406,6 +410,61 @@ async def test_enqueue_works_in_a_script(afterwards: Afterwards) -> None:
 
 def test_enqueue_sync_works_in_a_script(afterwards: Afterwards) -> None:
     assert afterwards.enqueue_sync(note, "from a plain script").startswith("task-")
+
+
+def test_threads_of_a_script_take_turns(afterwards: Afterwards) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = [*pool.map(lambda word: afterwards.enqueue_sync(note, word), "abcdefghijklmnop")]
+    with closing(sqlite3.connect(afterwards.url.removeprefix("sqlite:///"))) as database:
+        stored = database.execute("SELECT id FROM afterwards_tasks").fetchall()
+    assert sorted(ids) == sorted(id for (id,) in stored)
+
+
+async def test_threads_of_a_script_share_its_loop(afterwards: Afterwards) -> None:
+    first = await afterwards.enqueue(note, "by the script")
+    second = await asyncio.to_thread(afterwards.enqueue_sync, note, "by its thread")
+    assert all([await afterwards.store.get(id) for id in (first, second)])
+    await afterwards.stop()
+
+
+async def test_two_loops_do_not_share_one(afterwards: Afterwards) -> None:
+    await afterwards.enqueue(note, "here")
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, afterwards.enqueue(note, "there"))
+    await afterwards.stop()
+
+
+async def test_a_forked_process_is_refused(afterwards: Afterwards) -> None:
+    told, tell = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            tell.send(afterwards.enqueue_sync(note, "from a child"))
+        except RuntimeError as error:
+            tell.send(str(error))
+
+    await afterwards.start()
+    with warnings.catch_warnings():  # since 3.12 Python itself warns of a fork among threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forked = multiprocessing.get_context("fork").Process(target=child)
+        forked.start()
+    await asyncio.to_thread(forked.join, 20)
+    assert "spawn" in told.recv()
+    await afterwards.stop()
+
+
+async def test_a_coroutine_is_told_to_await(afterwards: Afterwards) -> None:
+    with pytest.raises(RuntimeError, match="await enqueue"):
+        afterwards.enqueue_sync(note, "not started")
+
+
+async def test_a_parameter_may_be_called_function(afterwards: Afterwards) -> None:
+    @task("installed.names")
+    async def names(function: str) -> None: ...
+
+    assert await afterwards.enqueue(names, function="b")
+    assert Later(datetime.now(UTC), names, function="b").kwargs == {"function": "b"}
+    await afterwards.stop()
 
 
 async def test_enqueue_sync_works_in_threads(afterwards: Afterwards) -> None:
