@@ -353,5 +353,5 @@ async def test_without_a_token_strangers_are_refused(owner: Owner) -> None:
 
 @pytest.mark.parametrize("token", ["", "short", "sixteen but \N{SNOWMAN} ice"])
 def test_a_token_that_guards_nothing_is_refused(token: str) -> None:
-    with pytest.raises(ValueError, match="^token: "):
+    with pytest.raises(ValueError, match=r"^token: "):
         Afterwards().http(token=token)
