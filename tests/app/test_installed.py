@@ -225,7 +225,7 @@ async def test_what_a_lifespan_enqueues_leaves_nothing_open(
         async with living(app):
             await until("before the start")
     async with asyncio.timeout(10):
-        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):
+        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.01)
     stored = [await afterwards.enqueue(note, "later"), *ids]
     assert all([await afterwards.store.get(id) for id in stored])
