@@ -209,11 +209,11 @@ def test_frozen_workers_overwrite_no_settled_task(
     frozen.wait_for_log("keeps_a_diary started")
     with not_writing(database_url):
         frozen.process.send_signal(signal.SIGSTOP)
-    all_succeeded(database_url, [id], 10)
+    all_succeeded(database_url, [id], 30)
     frozen.process.send_signal(signal.SIGCONT)
     frozen.wait_for_log("it drops what it runs")
     after = httpx.post(f"{frozen.url}/do/keeps_a_diary", json={}).headers["task-id"]
-    all_succeeded(database_url, [after], 10)
+    all_succeeded(database_url, [after], 30)
     row = one_row(database_url, id)
     assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
     assert one_row(database_url, after).crashes == 0
@@ -240,7 +240,7 @@ def test_frozen_plain_functions_end_in_vain(
     with not_writing(database_url):
         frozen.process.send_signal(signal.SIGSTOP)
     if seconds < float(QUICK):
-        all_succeeded(database_url, [id], 10)
+        all_succeeded(database_url, [id], 30)
     else:
         other.wait_for_log(f"{name} started")
     frozen.process.send_signal(signal.SIGCONT)
@@ -248,7 +248,7 @@ def test_frozen_plain_functions_end_in_vain(
     # Nothing can stop it.
     until(lambda: [run.pid for run in runs(diary) if run.ended and run.pid == frozen.pid], 10)
     after = httpx.post(f"{frozen.url}/do/{name}", json={}).headers["task-id"]
-    all_succeeded(database_url, [id, after], 10)  # what it had to settle late is written by now
+    all_succeeded(database_url, [id, after], 30)  # what it had to settle late is written by now
     row = one_row(database_url, id)
     assert (row.state, row.attempt, row.crashes, row.result) == ("succeeded", 1, 1, str(other.pid))
     assert (row.error_kind, one_row(database_url, after).crashes) == (None, 0)
