@@ -1,9 +1,12 @@
 """`Afterwards`: what is configured once, installed into applications, started, and asked."""
 
 import asyncio
+import functools
+import os
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, NoReturn, ParamSpec
@@ -93,6 +96,8 @@ class Afterwards:
         self.is_started = False
         self._loop: asyncio.AbstractEventLoop | None = None  # in which the database was opened
         self._has_tables = False
+        self._pid = 0  # of the process that opened it
+        self._in_turn = threading.Lock()
         installation.watch_responses()
 
     # --- an application ---
@@ -134,6 +139,7 @@ class Afterwards:
     async def enqueue(
         self,
         function: Callable[..., Any],
+        /,
         *args: Any,
         run_at: datetime | None = None,
         within: AsyncConnection | AsyncSession | None = None,
@@ -154,6 +160,8 @@ class Afterwards:
                 within if isinstance(within, AsyncConnection) else await within.connection()
             )
             await self._enqueue_within(connection, task, request)
+            if request is not None:
+                request.unstarted.append(task)
             return task.id
         if request is not None and request.key is not None:
             async with self.database.transaction() as connection:
@@ -161,31 +169,30 @@ class Afterwards:
         else:
             await self.process.accept([task])
             if request is not None:
-                request.enqueued.append(task)
+                request.add(task)
         self.process.start([task])
         return task.id
 
     def enqueue_sync(
         self,
         function: Callable[..., Any],
+        /,
         *args: Any,
         run_at: datetime | None = None,
         **kwargs: Any,
     ) -> str:
         """Store a task as `enqueue` does, from a plain function, in a thread or in a script."""
 
-        async def enqueue() -> str:
-            try:
-                return await self.enqueue(function, *args, run_at=run_at, **kwargs)
-            finally:
-                if not self.is_started:
-                    await self.stop()
-
-        if self.is_started and self._loop is not None and self._loop.is_running():
-            if threading.get_ident() == self._thread:
-                raise RuntimeError("in a coroutine await enqueue(...): this would wait for itself")
-            return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
-        return asyncio.run(enqueue())
+        enqueue = functools.partial(self.enqueue, function, *args, run_at=run_at, **kwargs)
+        self._refuse_in_child()
+        here = _running_loop()
+        if here is not None and (self._loop is here or not self._has_running_loop()):
+            raise RuntimeError("in a coroutine await enqueue(...): this would wait for itself")
+        # Threads without a loop to share take turns, each with a short-lived one of its own.
+        with nullcontext() if self.is_started else self._in_turn:
+            if self._loop is not None and self._loop.is_running():
+                return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
+            return asyncio.run(self._alone(enqueue))
 
     def celery(self) -> Any:
         """Make the application whose workers run these tasks, where there is a broker."""
@@ -215,6 +222,7 @@ class Afterwards:
         """Count as started with these, which somebody else ends: a test's kit."""
         self.database, self.process, self.store = database, process, process.store
         self.is_started, self._loop = True, asyncio.get_running_loop()
+        self._pid = os.getpid()
 
     def opened(self) -> Database:
         """Return the database; raise `NotStarted` where nothing runs."""
@@ -285,6 +293,23 @@ class Afterwards:
         else:
             await request.enqueue_within(connection, task, insert)
 
+    async def _alone(self, enqueue: Callable[[], Awaitable[str]]) -> str:
+        try:
+            return await enqueue()
+        finally:
+            await self.stop()
+
+    def _refuse_in_child(self) -> None:
+        if self._loop is not None and self._pid != os.getpid():
+            # SQLite's locks and a Postgres' connections do not survive it.
+            raise RuntimeError(
+                "this process was forked while this Afterwards was open, and must not use it:"
+                " start processes by spawn, or before"
+            )
+
+    def _has_running_loop(self) -> bool:
+        return self._loop is not None and self._loop.is_running()
+
     async def _ready(self) -> None:
         self._open()
         if not self.is_started and not self._has_tables:
@@ -292,13 +317,13 @@ class Afterwards:
             self._has_tables = True
 
     def _open(self) -> None:
+        self._refuse_in_child()
         loop = asyncio.get_running_loop()
         if self._loop is loop:
             return
-        if self.is_started:
+        if self.is_started or self._has_running_loop():
             raise RuntimeError("this Afterwards runs in another event loop: use enqueue_sync here")
-        self._loop, self._has_tables = loop, False
-        self._thread = threading.get_ident()
+        self._loop, self._has_tables, self._pid = loop, False, os.getpid()
         self.database = Database(self.url, self.table_prefix)
         self.store = Store(self.database)
         self.process = Process(
@@ -317,6 +342,13 @@ class Afterwards:
 
 URL = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
 BROKER = re.compile(r"(amqps?|rediss?)://[^/]|sqs://")
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _require(name: str, is_right: bool, takes: str) -> None:

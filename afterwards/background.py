@@ -35,7 +35,7 @@ class Later(BackgroundTask):
     """A call of a task function that is not to run before `run_at`."""
 
     def __init__(
-        self, run_at: datetime, function: Callable[P, Any], *args: P.args, **kwargs: P.kwargs
+        self, run_at: datetime, function: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
         require_zone(run_at)
         if task_function(function)[0] is None:

@@ -10,7 +10,7 @@ ids, for they are stored.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -22,8 +22,9 @@ from afterwards.store import answers
 from afterwards.store.database import Database
 
 HEADER = b"idempotency-key"
-CREDENTIALS = (b"authorization", b"cookie")
+CREDENTIALS = (b"authorization", b"cookie", b"x-api-key")
 MAX_KEY = 255  # characters
+Headers = list[tuple[bytes, bytes]]
 LOST_SECONDS = 60  # an answer that is not known so long after its tasks were stored never will be
 
 
@@ -53,17 +54,20 @@ def key_of(scope: Scope, body: bytes) -> Key:
     if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
         raise KeyReused(f"an Idempotency-Key has 1 to {MAX_KEY} printable ASCII characters")
     # Not the whole URL, which is made of the Host header: another one is no other request.
-    told = f"{scope['method']} {scope['path'].rstrip('/')}\n".encode() + body
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    told = f"{scope['method']} {scope['path'].rstrip('/')}".encode() + query + b"\n" + body
     if credentials := [each for each in scope["headers"] if each[0] in CREDENTIALS]:
         text = hashlib.sha256(repr((text, credentials)).encode()).hexdigest()
     return Key(text, hashlib.sha256(told).hexdigest())
 
 
-async def earlier_answer(database: Database, key: Key) -> Response | None:
+async def earlier_answer(
+    database: Database, key: Key, headers_of: Callable[[Sequence[str]], Headers]
+) -> Response | None:
     """Find the answer to an earlier request with this key.
 
-    Raises `KeyReused` where that was another request, `KeyIsUnderWay` where its answer is not known
-    yet.
+    One that was lost with its process is made anew, with the `headers_of` its tasks. Raises
+    `KeyReused` where that was another request, `KeyIsUnderWay` where its answer is not known yet.
     """
     row = await answers.find(database, key.text, lost_seconds=LOST_SECONDS)
     if row is None:
@@ -71,7 +75,9 @@ async def earlier_answer(database: Database, key: Key) -> Response | None:
     if row.fingerprint != key.fingerprint:
         raise KeyReused("this Idempotency-Key came with another request before; use a new one")
     if row.status is None and row.is_late:
-        return _instead_of_lost(*json.loads(row.headers))
+        lost = JSONResponse({"status": "accepted"}, HTTPStatus.ACCEPTED)
+        lost.raw_headers += headers_of(json.loads(row.headers))
+        return lost
     if row.status is None:
         raise KeyIsUnderWay(
             "the first request with this Idempotency-Key is under way; send it again in a moment"
@@ -115,10 +121,3 @@ async def remember(
     ]
     values = {"key": key.text, "status": response.status_code, "headers": json.dumps(headers)}
     await answers.keep(database, within, values | {"body": bytes(response.body)})
-
-
-def _instead_of_lost(*ids: str) -> Response:
-    headers = {"Task-Id": ", ".join(ids)} | (
-        {"Location": f"/tasks/{ids[0]}"} if len(ids) == 1 else {}
-    )
-    return JSONResponse({"status": "accepted"}, HTTPStatus.ACCEPTED, headers)

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards import idempotency, problems
+from afterwards import idempotency, problems, server
 from afterwards.background import task_names
 from afterwards.errors import CutOff, Refused
 from afterwards.problems import Problem
@@ -83,12 +83,15 @@ class Entry:
             return
         around = {key: scope[key] for key in (OWNER, REQUEST) if key in scope}
         scope[OWNER] = self.owner
+        request = None
         if scope["type"] == "http":
-            scope[REQUEST] = RequestTasks(self.owner, scope)
+            request = scope[REQUEST] = RequestTasks(self.owner, scope)
         try:
             await self.app(scope, receive, send)
         finally:
             scope.update(around)  # what is mounted in another application shares its scope
+        if request is not None:
+            await request.end()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         # After the application's own start and before its own end, whose resources tasks may use.
@@ -106,8 +109,8 @@ class Entry:
         try:
             await self.app(scope, receive_late, send_late)
         finally:
-            if self.owner.is_started:  # the server leaves without a word
-                await self.owner.stop(0)
+            # The server leaves without a word, or the application has enqueued outside of our life.
+            await self.owner.stop(0)
 
 
 class Innermost:
@@ -134,9 +137,8 @@ class Innermost:
         except (Refused, asyncio.CancelledError) as error:
             if request.was_sent:
                 raise
-            # Refused was an answer to an error; a request that the server cancels it would answer
-            # with a bare 500.
-            refused = error if isinstance(error, Refused) else CutOff("this process ends")
+            # Refused was an answer to an error.
+            refused = error if isinstance(error, Refused) else _cut_off(error)
             await (await problems.answer(Request(scope), refused))(scope, receive, send)
         finally:
             request.is_inside = False
@@ -148,7 +150,8 @@ async def _earlier_answer(
     try:
         body, receive = await _read(request.scope, receive, request.owner.max_keyed_body)
         key = idempotency.key_of(request.scope, body)
-        answer = await idempotency.earlier_answer(request.owner.opened(), key)
+        database = request.owner.opened()
+        answer = await idempotency.earlier_answer(database, key, request.headers_of)
     except HTTPException as error:
         answer = await problems.answer(Request(request.scope), error)
     if answer is None:
@@ -199,14 +202,24 @@ def _watch(cls: type[Response]) -> None:
 async def _taken_over(request: RequestTasks, response: Response) -> Response:
     try:
         return await request.take_over(response)
-    except asyncio.CancelledError as error:  # by the server, which would answer 500
-        refused: Refused = CutOff("this process ends")
+    except asyncio.CancelledError as error:
+        refused: Refused = _cut_off(error)
         refused.__cause__ = error
     except Refused as error:
         refused = error
     if request.is_inside:  # where dependencies are to see it, and exception handlers answer
         raise refused
     return await problems.answer(Request(request.scope), refused)
+
+
+def _cut_off(error: asyncio.CancelledError) -> CutOff:
+    """Say what the server means that ends; it would answer with a bare 500.
+
+    Raises the error where somebody else has cancelled the request, such as a middleware's timeout.
+    """
+    if not server.is_stopping():
+        raise error
+    return CutOff("this process ends")
 
 
 def _warn_of_lost(response: Response) -> None:
@@ -233,11 +246,11 @@ async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Recei
         raise _too_large(most)
     try:
         async with asyncio.timeout(READING_SECONDS):
-            body, last = await _received(receive, most)
+            body = await _received(receive, most)
     except TimeoutError:
         detail = f"The body was not there after {READING_SECONDS:g} s."
         raise Problem(408, detail, headers={"Connection": "close"}) from None
-    unread = [last]
+    unread: list[Message] = [{"type": "http.request", "body": body}]
 
     async def again() -> Message:
         return unread.pop() if unread else await receive()
@@ -245,15 +258,15 @@ async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Recei
     return body, again
 
 
-async def _received(receive: Receive, most: int) -> tuple[bytes, Message]:
+async def _received(receive: Receive, most: int) -> bytes:
     body = bytearray()
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if len(body) > most:
             raise _too_large(most)
         if not message.get("more_body"):
-            return bytes(body), {"type": "http.request", "body": bytes(body)}
-    return bytes(body), message  # the client has gone
+            return bytes(body)
+    raise Problem(400, "The connection ended before the body did.")  # for the log
 
 
 def _too_large(most: int) -> Problem:

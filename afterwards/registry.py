@@ -1,11 +1,12 @@
 """`@task`: a stable name for a task function, its policy, and what its arguments must be."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from afterwards.errors import ArgumentsRefused, UnknownTask
 from afterwards.limits import SHORTEST, check
@@ -13,6 +14,7 @@ from afterwards.model import Policy
 
 # Characters of what is said about wrong arguments: a stranger may have chosen their names.
 MAX_WORDS = 2000
+FIELD = "of_"  # before a parameter's name: pydantic's models have a `json` and a `copy` themselves
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,12 +33,16 @@ class TaskFunction:
     arguments: type[BaseModel]
 
     def dump(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Return the arguments by parameter, and as JSON; raise `ArgumentsRefused`."""
+        """Return the arguments by parameter, and as JSON; raise `ArgumentsRefused`.
+
+        They are what the JSON holds: the first attempt gets no other than those that come later.
+        """
         try:
             checked = self.arguments.model_validate(self._bound(args, kwargs))
-            return self._by_parameter(checked), checked.model_dump_json()
+            text = checked.model_dump_json(by_alias=True)
         except ValueError as error:  # ValidationError is one
             raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+        return self.load(text), text
 
     def load(self, arguments: str) -> dict[str, Any]:
         """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused`."""
@@ -55,7 +61,7 @@ class TaskFunction:
         return {**bound, **kwargs}
 
     def _by_parameter(self, checked: BaseModel) -> dict[str, Any]:
-        return {name: getattr(checked, name) for name in self.parameters}
+        return {name: getattr(checked, FIELD + name) for name in self.parameters}
 
 
 _by_name: dict[str, TaskFunction] = {}
@@ -85,7 +91,7 @@ def task(
     def register(function: Callable[P, R]) -> Callable[P, R]:
         entry = _entry(name or function.__name__, function, policy)
         known = _by_name.setdefault(entry.name, entry)
-        if known is not entry and known.function.__qualname__ != function.__qualname__:
+        if known is not entry and _where(known.function) != _where(function):
             raise ValueError(f"two task functions are named {entry.name!r}")
         _by_name[entry.name] = _by_function[function] = entry
         return function
@@ -124,9 +130,9 @@ def longest(default: float) -> float:
 def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunction:
     signature = inspect.signature(function, eval_str=True)
     fields: dict[str, Any] = {
-        each.name: (
+        FIELD + each.name: (
             Any if each.annotation is each.empty else each.annotation,
-            ... if each.default is each.empty else each.default,
+            Field(... if each.default is each.empty else each.default, alias=each.name),
         )
         for each in signature.parameters.values()
     }
@@ -145,8 +151,21 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
         each.name for each in signature.parameters.values() if each.kind is not each.KEYWORD_ONLY
     )
     return TaskFunction(
-        name, function, inspect.iscoroutinefunction(function), policy, positional, (*fields,), model
+        name,
+        function,
+        inspect.iscoroutinefunction(function),
+        policy,
+        positional,
+        (*signature.parameters,),
+        model,
     )
+
+
+def _where(function: Callable[..., Any]) -> tuple[str, str]:
+    """Tell which function of which file it is: a module that is loaded twice has the same ones."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    # As __main__ it may have a relative path.
+    return os.path.realpath(code.co_filename) if code else "", function.__qualname__
 
 
 def _in_words(error: Exception) -> str:

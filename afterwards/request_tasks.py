@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from starlette.types import Scope
 from afterwards import idempotency
 from afterwards.background import Groups, groups_of, is_stored
 from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
-from afterwards.idempotency import Key
+from afterwards.idempotency import Headers, Key
 from afterwards.model import Task, new_task_id
-from afterwards.store.answers import Within
+from afterwards.store.database import Connection
+from afterwards.store.fate import KEPT, Fate, follow
 
 if TYPE_CHECKING:
     from afterwards.app import Afterwards
@@ -35,13 +36,15 @@ class RequestTasks:
     """
 
     __slots__ = (
-        "enqueued",
+        "_enqueued",
+        "_unkept",
         "first_id",
         "is_inside",
         "key",
         "owner",
         "root_path",
         "scope",
+        "unstarted",
         "was_sent",
     )
 
@@ -51,7 +54,10 @@ class RequestTasks:
         self.root_path: str = scope.get("root_path", "")  # a mount adds to the scope's
         self.first_id = new_task_id()
         self.key: Key | None = None
-        self.enqueued: list[Task] = []  # by the handler itself, before there was a response
+        # By the handler itself, before there was a response.
+        self._enqueued: list[tuple[Task, Fate]] = []
+        self.unstarted: list[Task] = []  # of those, what waits for the handler's own commit
+        self._unkept: tuple[Response, Key] | None = None
         self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
         # What request.state.task_id would do, without making the object behind it.
@@ -63,10 +69,18 @@ class RequestTasks:
         id, self.first_id = self.first_id, ""
         return id or new_task_id()
 
+    def enqueued(self) -> list[Task]:
+        """List what the handler has enqueued, and not rolled back."""
+        return [task for task, fate in self._enqueued if not fate.is_undone]
+
+    def add(self, task: Task, fate: Fate = KEPT) -> None:
+        """Have the answer bear this task's id."""
+        self._enqueued.append((task, fate))
+
     def concerns(self, response: Response) -> bool:
         """Tell whether there is anything to be done about this answer."""
         background = getattr(response, "background", None)
-        return background is not None or bool(self.enqueued) or self.key is not None
+        return background is not None or bool(self._enqueued) or self.key is not None
 
     async def take_over(self, response: Response) -> Response:
         """Store what the response's background holds, and return the response to be sent.
@@ -82,28 +96,35 @@ class RequestTasks:
         groups = groups_of(response.background, self.next_id, self._carrier)
         new = [task for group in groups if is_stored(group[0]) for task in group]
         in_memory = [group for group in groups if not is_stored(group[0])]
-        stored = [*self.enqueued, *new]
+        stored = [*self.enqueued(), *new]
         if not stored and key is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
             # The first request may be why this one failed: its user, say, stands in the way.
             return await self._earlier(key) or response
         if not stored and not (in_memory and self.owner.is_started):
             return response
-        self._announce(response, stored)
-        response.background = Started(self, response.background, stored, in_memory)
+        headers = self._announce(response, stored)
+        due = [*self.unstarted, *new]
+        response.background = Started(self, response.background, due, in_memory, headers)
         if key is not None and stored:
             return await self._store_once(response, key, new)
         if new:
             await self.owner.accept(new)
         return response
 
+    async def end(self) -> None:
+        """Keep an answer that was sent before the handler's transaction was committed."""
+        unkept, self._unkept = self._unkept, None
+        if unkept is not None:
+            await self._remember(*unkept)
+
     async def enqueue_within(
-        self, connection: Within, task: Task, insert: Callable[[], Awaitable[None]]
+        self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
     ) -> None:
         """Store a task in the handler's transaction, along with this request's key."""
         if self.key is not None:
             await self._reserve(connection, self.key, [task])
         await insert()
-        self.enqueued.append(task)
+        self.add(task, follow(connection))
 
     async def _store_once(self, response: Response, key: Key, new: list[Task]) -> Response:
         if not new:
@@ -125,13 +146,18 @@ class RequestTasks:
             ) from error
         return response
 
-    async def _reserve(self, connection: Within, key: Key, new: list[Task]) -> None:
-        ids = [task.id for task in [*self.enqueued, *new]]
-        is_known = bool(self.enqueued)
+    async def _reserve(self, connection: Connection, key: Key, new: list[Task]) -> None:
+        enqueued = self.enqueued()
+        ids = [task.id for task in [*enqueued, *new]]
+        is_known = bool(enqueued)
         database = self.owner.database
         await idempotency.reserve(database, connection, key, ids, is_known=is_known)
 
     async def _remember(self, response: Response, key: Key) -> None:
+        if any(fate.is_open for _, fate in self._enqueued):
+            # Its key's row cannot be seen yet, and SQLite would wait for it in vain.
+            self._unkept = response, key
+            return
         try:
             async with self.owner.database.transaction() as connection:
                 await idempotency.remember(self.owner.database, connection, key, response)
@@ -139,31 +165,45 @@ class RequestTasks:
             # What the handler has committed is done, and must not be answered by a 503.
             log.warning("an answer is not kept beside its Idempotency-Key: %s", error)
 
-    def _announce(self, response: Response, stored: list[Task]) -> None:
+    def _announce(self, response: Response, stored: list[Task]) -> Headers:
+        """Add to the response what tells of these tasks, and return it."""
         if not stored:
-            return
-        ids = stored[0].id if len(stored) == 1 else ", ".join(task.id for task in stored)
-        response.raw_headers.append((b"task-id", ids.encode()))
+            return []
+        headers = self.headers_of([task.id for task in stored], response.status_code)
+        if len(headers) > 1 and any(name == b"location" for name, _ in response.raw_headers):
+            del headers[1:]  # the handler's own is better
+        response.raw_headers += headers
+        return headers
+
+    def headers_of(self, ids: Sequence[str], status: int = HTTPStatus.ACCEPTED) -> Headers:
+        """Make the headers that tell of these tasks, `Task-Id` first."""
+        headers = [(b"task-id", ", ".join(ids).encode())]
         pages = self.owner.pages
-        if response.status_code == HTTPStatus.ACCEPTED and len(stored) == 1 and pages is not None:
-            location = f"{quote(self.root_path + pages)}/{ids}"
-            response.raw_headers.append((b"location", location.encode()))
+        if status == HTTPStatus.ACCEPTED and len(ids) == 1 and pages is not None:
+            headers.append((b"location", f"{quote(self.root_path + pages)}/{ids[0]}".encode()))
+        return headers
 
     def _carrier(self) -> str:
         return self.owner.tracing.carrier(self.scope)
 
     async def _earlier(self, key: Key) -> Response | None:
-        return await idempotency.earlier_answer(self.owner.database, key)
+        return await idempotency.earlier_answer(self.owner.database, key, self.headers_of)
 
 
 class Started(BackgroundTask):
     """The background that a response has in place of the handler's: it starts the tasks."""
 
     def __init__(
-        self, request: RequestTasks, original: Any, stored: list[Task], in_memory: Groups
+        self,
+        request: RequestTasks,
+        original: Any,
+        stored: list[Task],
+        in_memory: Groups,
+        headers: Headers,
     ) -> None:
         self.request = request
         self.original = original
+        self.headers = headers
         self._stored = stored
         self._in_memory = in_memory
 
@@ -175,7 +215,6 @@ def _renewed(response: Response, started: Started) -> Response:
     """Copy a response that was sent before, by another request, as it was made."""
     new = copy.copy(response)
     vars(new).pop("_headers", None)
-    ours = (b"task-id", b"location")
-    new.raw_headers = [each for each in response.raw_headers if each[0] not in ours]
+    new.raw_headers = [each for each in response.raw_headers if each not in started.headers]
     new.background = started.original
     return new

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from afterwards.http import checking
+from afterwards.http import checking, operators
 from afterwards.http.operators import admit
 from afterwards.problems import Problem
 from afterwards.skywalking.sw8 import parent_of
@@ -66,6 +66,7 @@ class Tasks:
     """The endpoints; the links that they give are made of the paths that they are asked at."""
 
     def __init__(self, owner: Owner, token: str | None) -> None:
+        operators.check(token)
         self.owner, self.token = owner, token
 
     async def index(self, request: Request) -> Response:

@@ -1,6 +1,7 @@
 """Who is an operator: whoever has the token, or, without one, whoever is on this machine."""
 
 import hmac
+import re
 from ipaddress import ip_address
 
 from starlette.requests import Request
@@ -11,7 +12,14 @@ NO_TOKEN = (
     "No operator's token is set, so this answers clients on this machine only. "
     "Set one to use it from afar: ADMIN_TOKEN, or the token of http()."
 )
+TOKEN = re.compile("[!-~][ -~]{14,}[!-~]")
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+def check(token: str | None) -> None:
+    """Raise ValueError for a token that is easily guessed, or that no header can carry."""
+    if token is not None and not TOKEN.fullmatch(token):
+        raise ValueError("token: takes a secret of 16 characters or more, all printable ASCII")
 
 
 def admit(request: Request, token: str | None) -> None:

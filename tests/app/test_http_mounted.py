@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Host, Mount, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import tasks
-from afterwards import http
+from afterwards import Afterwards, http
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.testing import TaskKit
@@ -349,3 +349,9 @@ async def test_without_a_token_strangers_are_refused(owner: Owner) -> None:
     transport = httpx.ASGITransport(app, client=("203.0.113.9", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
         assert (await stranger.get("/tasks")).status_code == 403
+
+
+@pytest.mark.parametrize("token", ["", "short", "sixteen but \N{SNOWMAN} ice"])
+def test_a_token_that_guards_nothing_is_refused(token: str) -> None:
+    with pytest.raises(ValueError, match=r"^token: "):
+        Afterwards().http(token=token)

@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import multiprocessing
+import sqlite3
 import threading
+import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,10 +23,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp, Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from afterwards import Afterwards, current_task_id, task
+from afterwards import Afterwards, Later, current_task_id, idempotency, task
 from afterwards.errors import NotStarted, UnknownTask
 from tests.lifespan import living
 
@@ -201,6 +205,33 @@ async def test_an_application_may_live_twice(afterwards: Afterwards) -> None:
     assert ran == ["attached"] * 2
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_a_lifespan_enqueues_leaves_nothing_open(
+    afterwards: Afterwards, fails: bool
+) -> None:
+    ids = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        ids.append(await afterwards.enqueue(note, "before the start"))
+        if fails:
+            raise ZeroDivisionError
+        yield
+        ids.append(await afterwards.enqueue(note, "after the end"))
+
+    app = Starlette(lifespan=lifespan)
+    afterwards.install(app)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        async with living(app):
+            await until("before the start")
+    async with asyncio.timeout(10):
+        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):  # noqa: ASYNC110  # no event tells of it
+            await asyncio.sleep(0.01)
+    stored = [await afterwards.enqueue(note, "later"), *ids]
+    assert all([await afterwards.store.get(id) for id in stored])
+    await afterwards.stop()
+
+
 async def test_a_websocket_may_enqueue(afterwards: Afterwards) -> None:
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -270,15 +301,125 @@ async def test_a_refusal_bears_middlewares_headers(tmp_path: Path) -> None:
     assert (reused.status_code, reused.headers["access-control-allow-origin"]) == (422, "*")
 
 
-async def test_clients_do_not_share_a_key(afterwards: Afterwards) -> None:
+@pytest.mark.parametrize("header", ["authorization", "cookie", "x-api-key"])
+async def test_clients_do_not_share_a_key(afterwards: Afterwards, header: str) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     async with living(app), client_of(app) as client:
         ids = []
         for name in ("ada", "bob", "ada"):
-            headers = {"idempotency-key": "k", "authorization": f"Bearer {name}"}
+            headers = {"idempotency-key": "k", header: name}
             ids.append((await client.post("/", headers=headers)).headers["task-id"])
     assert ids[0] == ids[2] != ids[1]
+
+
+async def test_one_key_with_another_query_is_another_request(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        headers = {"idempotency-key": "k"}
+        await client.post("/", params={"email": "ada"}, headers=headers)
+        bob = await client.post("/", params={"email": "bob"}, headers=headers)
+        again = await client.post("/", params={"email": "ada"}, headers=headers)
+    assert (bob.status_code, again.status_code) == (422, 202)
+    assert ran == ["attached"]
+
+
+async def test_a_body_that_breaks_off_uses_no_key(afterwards: Afterwards) -> None:
+    app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
+    afterwards.install(app)
+    asked: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"the beginning", "more_body": True},
+    ]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": ""},
+        "headers": [(b"idempotency-key", b"k")],
+    }
+
+    async def receive() -> Message:
+        return asked.pop()
+
+    async def send(message: Message) -> None: ...
+
+    async with living(app), client_of(app) as client:
+        await app(scope, receive, send)
+        assert ran == []
+        headers = {"idempotency-key": "k"}
+        assert (await client.post("/", content="all of it", headers=headers)).status_code == 202
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_a_handlers_own_location_stays_alone(afterwards: Afterwards, is_kept: bool) -> None:
+    def make() -> Response:
+        background = BackgroundTask(note, "located")
+        return PlainTextResponse("ok", 202, {"Location": "/orders/1"}, background=background)
+
+    kept = make()
+
+    async def handler(request: Request) -> Response:
+        return kept if is_kept else make()
+
+    app = Starlette(routes=[Route("/", handler), Mount("/tasks", afterwards.http())])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        for _ in range(2):
+            answer = await client.get("/")
+            assert answer.headers.get_list("location") == ["/orders/1"]
+            assert len(answer.headers.get_list("task-id")) == 1
+
+
+@pytest.mark.parametrize("path", [None, "/elsewhere"])
+async def test_a_lost_answer_tells_where_the_task_is(
+    afterwards: Afterwards, path: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def loses(*args: object) -> None: ...
+
+    async def handler(request: Request) -> Response:
+        await afterwards.enqueue(note, "its answer is lost")
+        return PlainTextResponse("ok")
+
+    monkeypatch.setattr(idempotency, "remember", loses)
+    monkeypatch.setattr(idempotency, "LOST_SECONDS", -1)
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    if path:
+        app.mount(path, afterwards.http())
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        first, second = [await client.post("/", headers={"idempotency-key": "k"}) for _ in "ab"]
+    id = first.headers["task-id"]
+    assert (second.status_code, second.headers["task-id"]) == (202, id)
+    assert second.headers.get("location") == (path and f"{path}/{id}")
+
+
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_middlewares_timeout_stays_its_own(
+    afterwards: Afterwards, commits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*args: object) -> None:
+        await asyncio.Event().wait()
+
+    async def handler(request: Request) -> Response:
+        if not commits:
+            await never()
+        return await attaches(request)
+
+    class Timeout:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                async with asyncio.timeout(0.1):
+                    await self.app(scope, receive, send)
+            except TimeoutError:
+                await PlainTextResponse("too slow", 504)(scope, receive, send)
+
+    app = Starlette(routes=[Route("/", handler)], middleware=[Middleware(Timeout)])
+    afterwards.install(app)
+    monkeypatch.setattr(Afterwards, "accept", never)
+    async with client_of(app) as client:
+        assert (await client.get("/")).status_code == 504
 
 
 # --- enqueue ---
@@ -296,6 +437,61 @@ async def test_enqueue_works_in_a_script(afterwards: Afterwards) -> None:
 
 def test_enqueue_sync_works_in_a_script(afterwards: Afterwards) -> None:
     assert afterwards.enqueue_sync(note, "from a plain script").startswith("task-")
+
+
+def test_threads_of_a_script_take_turns(afterwards: Afterwards) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        ids = [*pool.map(lambda word: afterwards.enqueue_sync(note, word), "abcdefghijklmnop")]
+    with closing(sqlite3.connect(afterwards.url.removeprefix("sqlite:///"))) as database:
+        stored = database.execute("SELECT id FROM afterwards_tasks").fetchall()
+    assert sorted(ids) == sorted(id for (id,) in stored)
+
+
+async def test_threads_of_a_script_share_its_loop(afterwards: Afterwards) -> None:
+    first = await afterwards.enqueue(note, "by the script")
+    second = await asyncio.to_thread(afterwards.enqueue_sync, note, "by its thread")
+    assert all([await afterwards.store.get(id) for id in (first, second)])
+    await afterwards.stop()
+
+
+async def test_two_loops_do_not_share_one(afterwards: Afterwards) -> None:
+    await afterwards.enqueue(note, "here")
+    with pytest.raises(RuntimeError, match="another event loop"):
+        await asyncio.to_thread(asyncio.run, afterwards.enqueue(note, "there"))
+    await afterwards.stop()
+
+
+async def test_a_forked_process_is_refused(afterwards: Afterwards) -> None:
+    told, tell = multiprocessing.Pipe(duplex=False)
+
+    def child() -> None:
+        try:
+            tell.send(afterwards.enqueue_sync(note, "from a child"))
+        except RuntimeError as error:
+            tell.send(str(error))
+
+    await afterwards.start()
+    with warnings.catch_warnings():  # since 3.12 Python itself warns of a fork among threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        forked = multiprocessing.get_context("fork").Process(target=child)
+        forked.start()
+    await asyncio.to_thread(forked.join, 20)
+    assert "spawn" in told.recv()
+    await afterwards.stop()
+
+
+async def test_a_coroutine_is_told_to_await(afterwards: Afterwards) -> None:
+    with pytest.raises(RuntimeError, match="await enqueue"):
+        afterwards.enqueue_sync(note, "not started")
+
+
+async def test_a_parameter_may_be_called_function(afterwards: Afterwards) -> None:
+    @task("installed.names")
+    async def names(function: str) -> None: ...
+
+    assert await afterwards.enqueue(names, function="b")
+    assert Later(datetime.now(UTC), names, function="b").kwargs == {"function": "b"}
+    await afterwards.stop()
 
 
 async def test_enqueue_sync_works_in_threads(afterwards: Afterwards) -> None:
@@ -382,3 +578,97 @@ async def test_two_live_in_one_process(tmp_path: Path) -> None:
 
 def test_threads_are_not_left_behind() -> None:
     assert [each.name for each in threading.enumerate() if each.name == "sqlite-writer"] == []
+
+
+# --- a handler's own transaction ---
+
+
+def url_for_alchemy(url: str) -> str:
+    return url.replace("sqlite:", "sqlite+aiosqlite:").replace("postgres:", "postgresql+asyncpg:")
+
+
+@pytest.mark.parametrize("to", ["the beginning", "a savepoint", "a savepoint before"])
+@pytest.mark.parametrize("key", ["", "k"])
+async def test_what_was_rolled_back_is_not_announced(database_url: str, to: str, key: str) -> None:
+    afterwards = Afterwards(database_url, drain_seconds=5)
+    engine = create_async_engine(url_for_alchemy(database_url))
+
+    async def handler(request: Request) -> Response:
+        async with AsyncSession(engine) as session:
+            await session.connection()
+            if to == "the beginning":
+                await afterwards.enqueue(note, "lost", within=session)
+                await session.rollback()
+            elif to == "a savepoint":
+                await afterwards.enqueue(note, "kept", within=session)
+                savepoint = await session.begin_nested()
+                await afterwards.enqueue(note, "lost", within=session)
+                await savepoint.rollback()
+            else:
+                savepoint = await session.begin_nested()
+                await afterwards.enqueue(note, "lost", within=session)
+                await savepoint.rollback()
+                await afterwards.enqueue(note, "kept", within=session)
+            await session.commit()
+        return PlainTextResponse("ok", background=BackgroundTask(note, "attached"))
+
+    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    afterwards.install(app)
+    async with living(app), client_of(app) as client:
+        headers = {"idempotency-key": key} if key else {}
+        answers = [await client.post("/", headers=headers) for _ in range(2)]
+        await until("attached")
+        for answer in answers:
+            ids = answer.headers["task-id"].split(", ")
+            assert len(ids) == (1 if to == "the beginning" else 2)
+            assert all([await afterwards.store.get(id) for id in ids])
+        assert (answers[0].headers["task-id"] == answers[1].headers["task-id"]) is bool(key)
+    await engine.dispose()
+    assert "lost" not in ran
+
+
+async def test_an_open_transaction_holds_no_answer_up(afterwards: Afterwards) -> None:
+    engine = create_async_engine(url_for_alchemy(afterwards.url))
+    let_it_commit = asyncio.Event()
+
+    class Committing:  # after the answer, as FastAPI's dependencies do since 0.118
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async with AsyncSession(engine) as scope["session"]:
+                await self.app(scope, receive, send)
+                if scope["type"] == "http":
+                    await let_it_commit.wait()
+                    await scope["session"].commit()
+
+    async def handler(request: Request) -> Response:
+        await afterwards.enqueue(note, "within", within=request.scope["session"])
+        return PlainTextResponse("ok")
+
+    app = Starlette(
+        routes=[Route("/", handler, methods=["POST"])], middleware=[Middleware(Committing)]
+    )
+    afterwards.install(app)
+    body: list[Message] = [{"type": "http.request"}]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": ""},
+        "headers": [(b"idempotency-key", b"k"), (b"host", b"test")],
+    }
+    answer: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def receive() -> Message:
+        return body.pop()
+
+    async with living(app), client_of(app) as client:
+        asking = asyncio.create_task(app(scope, receive, answer.put))
+        async with asyncio.timeout(3):  # a lock is waited for longer
+            start = await answer.get()
+        assert start["status"] == 200
+        let_it_commit.set()
+        await asking
+        again = await client.post("/", headers={"idempotency-key": "k"})
+        assert (b"task-id", again.headers["task-id"].encode()) in start["headers"]
+        assert (again.status_code, again.text) == (200, "ok")
+        await until("within")
+    await engine.dispose()

@@ -1,3 +1,8 @@
+import importlib.util
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -42,6 +47,54 @@ def test_two_functions_cannot_have_one_name() -> None:
     task("hello")(greet)
     with pytest.raises(ValueError, match="two task functions are named 'hello'"):
         task("hello")(lambda: None)
+
+
+def elsewhere(tmp_path: Path, name: str) -> ModuleType:
+    path = tmp_path / f"{name}.py"
+    path.write_text("from afterwards import task\n\n@task()\ndef send() -> None: ...\n")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_two_modules_cannot_share_a_name(tmp_path: Path) -> None:
+    first = elsewhere(tmp_path, "first")
+    with pytest.raises(ValueError, match="two task functions are named 'send'"):
+        elsewhere(tmp_path, "second")
+    assert registry.of_name("send").function is first.send
+
+
+def test_a_module_may_be_loaded_twice(tmp_path: Path) -> None:
+    elsewhere(tmp_path, "twice")
+    again = elsewhere(tmp_path, "twice")
+    assert registry.of_name("send").function is again.send
+
+
+@pytest.mark.parametrize("name", ["json", "schema", "copy", "model_config", "_private", "self"])
+def test_a_parameter_may_have_any_name(name: str) -> None:
+    function: dict[str, Callable[..., None]] = {}
+    exec(f"def named({name}: int) -> None: ...", function)
+    entry = registry.of_function(task()(function["named"]))
+    assert entry is not None
+    assert entry.dump([1], {}) == ({name: 1}, f'{{"{name}":1}}')
+    with pytest.raises(ArgumentsRefused, match=f"^named: {name}: "):
+        entry.dump(["one"], {})
+
+
+def test_the_first_attempt_gets_what_later_ones_get() -> None:
+    @task()
+    def loose(when, many) -> None: ...  # type: ignore[no-untyped-def]  # nor by anybody in a hurry
+
+    entry = registry.of_function(loose)
+    assert entry is not None
+    given = ["a list that the handler may change"]
+    arguments, text = entry.dump([datetime(2030, 1, 1, tzinfo=UTC), given], {})
+    assert arguments == entry.load(text)
+    assert arguments["when"] == "2030-01-01T00:00:00Z"
+    assert arguments["many"] is not given
 
 
 def test_an_unregistered_function_is_not_found() -> None:
