@@ -192,7 +192,7 @@ def test_absent_databases_mean_503_until_back(
     assert until_health(server, 200)["database"] == "ok"
 
 
-def test_an_absent_database_buries_neither_worker(serve: Serve, tmp_path: Path) -> None:
+def test_an_absent_database_forgets_neither_worker(serve: Serve, tmp_path: Path) -> None:
     def beats() -> list[int]:
         return [beats for (beats,) in sql(database_url, "SELECT beats FROM workers")]
 
