@@ -78,12 +78,15 @@ class Entry:
             return
         around = {key: scope[key] for key in (OWNER, REQUEST) if key in scope}
         scope[OWNER] = self.owner
+        request = None
         if scope["type"] == "http":
-            scope[REQUEST] = RequestTasks(self.owner, scope)
+            request = scope[REQUEST] = RequestTasks(self.owner, scope)
         try:
             await self.app(scope, receive, send)
         finally:
             scope.update(around)  # what is mounted in another application shares its scope
+        if request is not None:
+            await request.end()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         # After the application's own start and before its own end, whose resources tasks may use.
@@ -101,8 +104,8 @@ class Entry:
         try:
             await self.app(scope, receive_late, send_late)
         finally:
-            if self.owner.is_started:  # the server leaves without a word
-                await self.owner.stop(0)
+            # The server leaves without a word, or the application has enqueued outside of our life.
+            await self.owner.stop(0)
 
 
 class Innermost:

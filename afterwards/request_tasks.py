@@ -37,6 +37,7 @@ class RequestTasks:
 
     __slots__ = (
         "_enqueued",
+        "_unkept",
         "first_id",
         "is_inside",
         "key",
@@ -56,6 +57,7 @@ class RequestTasks:
         # By the handler itself, before there was a response.
         self._enqueued: list[tuple[Task, Fate]] = []
         self.unstarted: list[Task] = []  # of those, what waits for the handler's own commit
+        self._unkept: tuple[Response, Key] | None = None
         self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
         # What request.state.task_id would do, without making the object behind it.
@@ -109,6 +111,12 @@ class RequestTasks:
             await self.owner.accept(new)
         return response
 
+    async def end(self) -> None:
+        """Keep an answer that was sent before the handler's transaction was committed."""
+        unkept, self._unkept = self._unkept, None
+        if unkept is not None:
+            await self._remember(*unkept)
+
     async def enqueue_within(
         self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
     ) -> None:
@@ -147,7 +155,9 @@ class RequestTasks:
 
     async def _remember(self, response: Response, key: Key) -> None:
         if any(fate.is_open for _, fate in self._enqueued):
-            return  # its key's row cannot be seen yet, and SQLite would wait for it in vain
+            # Its key's row cannot be seen yet, and SQLite would wait for it in vain.
+            self._unkept = response, key
+            return
         try:
             async with self.owner.database.transaction() as connection:
                 await idempotency.remember(self.owner.database, connection, key, response)

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -203,6 +203,33 @@ async def test_an_application_may_live_twice(afterwards: Afterwards) -> None:
         async with living(app), client_of(app) as client:
             assert "task-id" in (await client.get("/")).headers
     assert ran == ["attached"] * 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_a_lifespan_enqueues_leaves_nothing_open(
+    afterwards: Afterwards, fails: bool
+) -> None:
+    ids = []
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        ids.append(await afterwards.enqueue(note, "before the start"))
+        if fails:
+            raise ZeroDivisionError
+        yield
+        ids.append(await afterwards.enqueue(note, "after the end"))
+
+    app = Starlette(lifespan=lifespan)
+    afterwards.install(app)
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        async with living(app):
+            await until("before the start")
+    async with asyncio.timeout(10):
+        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    stored = [await afterwards.enqueue(note, "later"), *ids]
+    assert all([await afterwards.store.get(id) for id in stored])
+    await afterwards.stop()
 
 
 async def test_a_websocket_may_enqueue(afterwards: Afterwards) -> None:
@@ -602,24 +629,46 @@ async def test_what_was_rolled_back_is_not_announced(database_url: str, to: str,
 
 async def test_an_open_transaction_holds_no_answer_up(afterwards: Afterwards) -> None:
     engine = create_async_engine(url_for_alchemy(afterwards.url))
-    opened = []
+    let_it_commit = asyncio.Event()
+
+    class Committing:  # after the answer, as FastAPI's dependencies do since 0.118
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async with AsyncSession(engine) as scope["session"]:
+                await self.app(scope, receive, send)
+                if scope["type"] == "http":
+                    await let_it_commit.wait()
+                    await scope["session"].commit()
 
     async def handler(request: Request) -> Response:
-        session = AsyncSession(engine)
-        opened.append(session)
-        await afterwards.enqueue(note, "within", within=session)
+        await afterwards.enqueue(note, "within", within=request.scope["session"])
         return PlainTextResponse("ok")
 
-    app = Starlette(routes=[Route("/", handler, methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/", handler, methods=["POST"])], middleware=[Middleware(Committing)]
+    )
     afterwards.install(app)
+    body: list[Message] = [{"type": "http.request"}]
+    scope = {
+        **{"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": ""},
+        "headers": [(b"idempotency-key", b"k"), (b"host", b"test")],
+    }
+    answer: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def receive() -> Message:
+        return body.pop()
+
     async with living(app), client_of(app) as client:
-        asking = client.post("/", headers={"idempotency-key": "k"})
+        asking = asyncio.create_task(app(scope, receive, answer.put))
         async with asyncio.timeout(3):  # a lock is waited for longer
-            answer = await asking
-        assert answer.status_code == 200
-        for session in opened:  # as FastAPI's dependencies do since 0.118
-            await session.commit()
-            await session.close()
-        assert await afterwards.store.get(answer.headers["task-id"]) is not None
+            start = await answer.get()
+        assert start["status"] == 200
+        let_it_commit.set()
+        await asking
+        again = await client.post("/", headers={"idempotency-key": "k"})
+        assert (b"task-id", again.headers["task-id"].encode()) in start["headers"]
+        assert (again.status_code, again.text) == (200, "ok")
         await until("within")
     await engine.dispose()
