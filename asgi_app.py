@@ -7,7 +7,7 @@ import gc
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +24,8 @@ from starlette.routing import BaseRoute
 import tasks
 import tracing
 import users
-from afterwards import Afterwards, http, problems
-from afterwards.attempt import current_task_id
+from afterwards import Afterwards, current_task_id, http, problems
+from afterwards.errors import DatabaseUnavailable
 from afterwards.http import checking
 from afterwards.times import rfc3339
 from afterwards.watchdog import ending_within
@@ -190,7 +190,12 @@ ROUTES = [
 
 
 class ServiceTasks(Afterwards):
-    """Ends the process where a task blocks the event loop, and with it the shutdown."""
+    """Has the users' table made, and ends the process where a task blocks the shutdown."""
+
+    async def start(self) -> None:
+        await super().start()
+        with suppress(DatabaseUnavailable):  # then it is made when users are first asked for
+            await users.make_table(self.database)
 
     async def stop(self, seconds: float | None = None) -> None:
         with ending_within(self.drain_seconds + UNWINDING_SECONDS):
@@ -238,12 +243,7 @@ def create_app(settings: Settings) -> Starlette:
 
 read_or_exit()
 connections.guard()
-logs.configure(
-    settings.log_level,
-    settings.log_format,
-    task_id=current_task_id.get,
-    trace_id=tracing.trace_id,
-)
+logs.configure(settings.log_level, settings.log_format, current_task_id.get, tracing.trace_id)
 app = create_app(settings)
 afterwards = app.state.afterwards
 

@@ -14,23 +14,22 @@ from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever
+# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever.
 UVICORN_STARTUP_FAILURE = 3
 
 SQLITE_HEADER = b"SQLite format 3\0"
 
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-HttpUrl = Annotated[str, Field(pattern="^https?://[^/]")]
-Count = Annotated[int, Field(ge=1, le=100_000)]
-
 # What a variable takes, in the words of the line that refuses it; the same words stand in the
 # table of docs/settings.md.
 SECONDS = "seconds, above 0, at most 86400"
-COUNT = "a whole number from 1 to 100000"
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False, description=SECONDS)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")]
+Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
+Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
+Switch = Annotated[bool, Field(description="1 or 0")]
+BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
-
-# Bytes of a body: what is checked is checked on the event loop, and a mebibyte of fields takes a
-# second there.
+# Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
 
 
@@ -41,19 +40,16 @@ class Settings(BaseModel):
 
     port: Annotated[int, Field(ge=1, le=65_535, description="a port, 1 to 65535")] = 8000
 
-    # With a broker, web processes hand tasks to Celery's workers; without one they run them.
+    # With a broker, web processes publish to Celery's workers; without one they run them.
     celery_broker_url: Annotated[
         Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
-        Field(
-            description="amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
-        ),
+        Field(description=BROKER),
     ] = None
 
     # With 0 the web process only accepts, and `python -m afterwards worker` runs the tasks.
-    run_tasks: Annotated[bool, Field(description="1 or 0")] = True
+    run_tasks: Switch = True
 
-    # SQLite keeps a newcomer's first run free of any server; a platform's disk forgets, so there it
-    # is Postgres.
+    # SQLite needs no server for a first run; a platform's disk forgets, so there it is Postgres.
     database_url: Annotated[
         str,
         Field(
@@ -68,44 +64,38 @@ class Settings(BaseModel):
         Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
     ] = None
     sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
-    sendgrid_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = (
-        "https://api.sendgrid.com"
-    )
+    sendgrid_url: Url = "https://api.sendgrid.com"
     mailgun_api_key: Annotated[
         str | None, Field(description="a Mailgun API key, along with MAILGUN_DOMAIN")
     ] = None
     mailgun_domain: Annotated[
         str | None, Field(description="the domain that MAILGUN_API_KEY sends for")
     ] = None
-    mailgun_url: Annotated[HttpUrl, Field(description="an http(s) URL")] = "https://api.mailgun.net"
+    mailgun_url: Url = "https://api.mailgun.net"
     mail_from: Annotated[str, Field(description="an e-mail address")] = "welcome@example.com"
 
-    discord_webhook_url: Annotated[HttpUrl | None, Field(description="an http(s) URL")] = None
+    discord_webhook_url: Annotated[Url | None, Field(description="an http(s) URL")] = None
 
     images_dir: Annotated[Path, Field(description="a directory")] = Path("data/images")
     # Off in production: a fetch of a stranger's URL must not reach the inside of the network.
-    allow_private_addresses: Annotated[bool, Field(description="1 or 0")] = False
+    allow_private_addresses: Switch = False
 
     # The demos' simulated work, exactly as long as theirs.
-    sleep_seconds: Annotated[Seconds, Field(description=SECONDS)] = 10.0
-    notify_seconds: Annotated[Seconds, Field(description=SECONDS)] = 2.0
-    work_seconds: Annotated[Seconds, Field(description=SECONDS)] = 3.0
+    sleep_seconds: Seconds = 10.0
+    notify_seconds: Seconds = 2.0
+    work_seconds: Seconds = 3.0
 
-    # A sleeping coroutine is cheap, so many may run; a thread is not, and eight saturate a small
-    # machine.
-    max_running: Annotated[Count, Field(description=COUNT)] = 1000
-    task_threads: Annotated[Count, Field(description=COUNT)] = 8
+    # A sleeping coroutine is cheap; a thread is not, and eight saturate a small machine.
+    max_running: Count = 1000
+    task_threads: Count = 8
     # Beyond so many waiting tasks a client is told to come back: what waits for hours helps nobody.
     max_queued: Annotated[
         int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
     ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
-    request_timeout: Annotated[Seconds, Field(description=SECONDS)] = 60.0
-    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for the requests before and the
-    # traces after.
-    drain_seconds: Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")] = (
-        20.0
-    )
+    request_timeout: Seconds = 60.0
+    # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
+    drain_seconds: SecondsOrNone = 20.0
 
     # The operator's routes take this as a bearer token; with none they answer this machine only.
     # A header can carry no others: what a client makes of the rest is its own affair.
@@ -120,8 +110,7 @@ class Settings(BaseModel):
     ] = "INFO"
     log_format: Annotated[Literal["text", "json"], Field(description="text or json")] = "text"
 
-    # Heroku and Render say so themselves; with SQLite there, a line at the start warns that the
-    # disk forgets.
+    # Heroku and Render set these; with SQLite there, a line at the start warns of the disk.
     dyno: Annotated[str | None, Field(description="Heroku's name for this process")] = None
     render: Annotated[str | None, Field(description="true on Render")] = None
 
@@ -142,9 +131,8 @@ class Settings(BaseModel):
     def database_is_one(self) -> Self:
         kind, _, path = self.database_url.partition("?")[0].partition(":///")
         if kind == "sqlite" and _is_no_database(Path(path)):
-            raise ValueError(
-                f"DATABASE_URL: {path} is no SQLite database, takes the path of one, or of no file yet"
-            )
+            takes = "the path of one, or of no file yet"
+            raise ValueError(f"DATABASE_URL: {path} is no SQLite database, takes {takes}")
         return self
 
     @model_validator(mode="after")
@@ -157,9 +145,8 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
-            raise ValueError(
-                "MAILGUN_DOMAIN: not set, takes the domain that MAILGUN_API_KEY sends for"
-            )
+            takes = "the domain that MAILGUN_API_KEY sends for"
+            raise ValueError(f"MAILGUN_DOMAIN: not set, takes {takes}")
         return self
 
 
@@ -189,9 +176,8 @@ class WrongSetting(Exception):
 
 def read(environ: Mapping[str, str]) -> Settings:
     """Read the settings out of `environ`; raise `WrongSetting` for the first wrong one."""
-    given = {
-        name: environ[name.upper()] for name in Settings.model_fields if environ.get(name.upper())
-    }
+    found = {name: environ.get(name.upper(), "") for name in Settings.model_fields}
+    given = {name: value for name, value in found.items() if value}
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
@@ -230,7 +216,7 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
 
 
 class _WhenAsked:
-    """The settings, read when the first of them is asked for: importing this module reads nothing."""
+    """The settings, read when one is first asked for: importing this module reads nothing."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in Settings.model_fields:

@@ -17,9 +17,7 @@ except ModuleNotFoundError as error:
         raise
     raise SystemExit(f"{error}: use .venv/bin/python, into which `make run` puts it") from None
 
-from afterwards.attempt import current_task_id
-from afterwards.registry import task
-from afterwards.retries import GiveUp, RetryAfter
+from afterwards import GiveUp, RetryAfter, current_task_id, task
 from effects import discord, images, mail
 from settings import settings
 
@@ -72,7 +70,7 @@ async def process_item(item: dict[str, Any]) -> None:
 
 @task()
 async def send_welcome_mail(email: str, username: str) -> None:
-    """Welcome a new user by mail, over the first service that is configured; with none the mail is logged."""
+    """Welcome a new user by mail, over the first service configured; without one, log the mail."""
     try:
         await _send(mail.welcome(username, email, settings.mail_from))
     except mail.MailRefused as refusal:
@@ -122,7 +120,7 @@ async def announce_on_discord(username: str) -> None:
 async def process_image(
     job_id: str, image_url: str, operations: Sequence[images.Operation]
 ) -> None:
-    """Fetch a picture, apply the operations in their order, and keep the result under the job's id."""
+    """Fetch a picture, apply the operations in order, keep the result under the job's id."""
     try:
         async with pictures_at_once, asyncio.timeout(settings.request_timeout):
             data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)

@@ -21,17 +21,19 @@ from contextlib import AbstractContextManager
 
 from afterwards.model import Attempt
 from afterwards.skywalking import SkyWalking
-from settings import read_or_exit
+from settings import settings
 
-settings = read_or_exit()
+skywalking = SkyWalking()
 
-# The agent starts with the service if its collector is set; it reads all other SW_* itself.
-skywalking = SkyWalking(
-    settings.sw_agent_collector_backend_services, profile_active=settings.sw_agent_profile_active
-)
 
-start, stop = skywalking.start, skywalking.stop
-status, trace_id = skywalking.status, skywalking.trace_id
+def start(*, has_broker: bool = False) -> None:
+    """Start the agent, if its collector is set; it reads all other SW_* itself."""
+    skywalking.collector = settings.sw_agent_collector_backend_services
+    skywalking.profile_active = settings.sw_agent_profile_active
+    skywalking.start(has_broker=has_broker)
+
+
+stop, status, trace_id = skywalking.stop, skywalking.status, skywalking.trace_id
 
 # The middleware that gives each request its entry span, and the request's trace context for its
 # tasks; with None that of the task which runs here, for those that it enqueues.

@@ -69,8 +69,7 @@ users = Table(
     Column("email", String, nullable=False),
     Column("email_folded", String, nullable=False, unique=True),  # unique without regard to case
     Column("username", String, nullable=False, unique=True),
-    # Unique without regard to what looks the same; null for those who looked like another before
-    # that was so.
+    # Unique without regard to looks; null for those who looked like another before that was so.
     Column("username_folded", String),
     Column("created_at", Instant, nullable=False),
 )
@@ -147,7 +146,7 @@ class Taken(Exception):
 async def adding(
     database: Database, email: str, username: str
 ) -> AsyncIterator[tuple[AsyncConnection, User]]:
-    """Add a user in a transaction that the block may go on with; raise `Taken` if another is there."""
+    """Add a user in a transaction that the block may go on with; raise `Taken`."""
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
     insert = users.insert().values(row).returning(users)
@@ -170,9 +169,8 @@ async def page(database: Database, *, limit: int, after: int) -> list[User]:
 async def _taken(database: Database, email: str, username: str) -> list[str]:
     has_email, name = users.c.email_folded == email.casefold(), folded(username)
     has_name = or_(users.c.username == username, users.c.username_folded == name)
-    query = select(has_email.label("email"), has_name.label("username")).where(
-        or_(has_email, has_name)
-    )
+    taken = has_email.label("email"), has_name.label("username")
+    query = select(*taken).where(or_(has_email, has_name))
     async with database.reading() as connection:
         rows = (await connection.execute(query)).all()
     return [field for field in ("email", "username") if any(getattr(row, field) for row in rows)]

@@ -74,6 +74,8 @@ class Afterwards:
         is_broker = broker is None or (isinstance(broker, str) and bool(BROKER.match(broker)))
         _require("broker", is_broker, "amqp://, redis:// or sqs://")
         _require("table_prefix", isinstance(table_prefix, str), "text")
+        has_driver = url.startswith("sqlite") or find_spec("asyncpg") is not None
+        _require("url", has_driver, "the driver too: pip install 'afterwards[postgres]'")
         has_celery = broker is None or find_spec("celery") is not None
         _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
         Sql("sqlite", table_prefix)  # raises for a wrong one
@@ -192,6 +194,20 @@ class Afterwards:
                 return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
             return asyncio.run(self._alone(enqueue))
 
+    def celery(self) -> Any:
+        """Make the application whose workers run these tasks, where there is a broker."""
+        from afterwards.brokers import celery_worker  # here, because it is an extra
+
+        if self.broker is None:
+            raise ValueError("broker: takes the one that Celery's workers listen to")
+        return celery_worker.worker_app(
+            self.broker,
+            lambda: Database(self.url, self.table_prefix),
+            limits=self.limits,
+            drain_seconds=self.drain_seconds,
+            tracing=self.tracing,
+        )
+
     def is_well(self) -> bool:
         """Tell whether the database was reached lately; it is not asked now."""
         return self.is_started and self.process.is_well()
@@ -234,6 +250,15 @@ class Afterwards:
     def http(self, *, token: str | None = None) -> Starlette:
         """Make an application that answers what is asked of these tasks, to be mounted."""
         return http.make(self, token=token)
+
+    def make_broker(self) -> Broker | None:
+        """Make what publishes to the broker, if there is one; nothing is connected yet."""
+        if self.broker is None:
+            return None
+        from afterwards.brokers import celery  # here, because it is an extra
+
+        app = celery.make_app(self.broker, longest=registry.longest(self.limits.timeout))
+        return celery.CeleryBroker(app, self.broker, self.tracing)
 
     def found(self, app: Starlette) -> None:
         """Look where the application that installs this shows tasks."""
@@ -305,17 +330,9 @@ class Afterwards:
             self.store,
             self.limits,
             tracing=self.tracing,
-            broker=self._broker(),
+            broker=self.make_broker(),
             run_tasks=self.run_tasks,
         )
-
-    def _broker(self) -> Broker | None:
-        if self.broker is None:
-            return None
-        from afterwards.brokers import celery  # here, because it is an extra
-
-        app = celery.make_app(self.broker, longest=registry.longest(self.limits.timeout))
-        return celery.CeleryBroker(app, self.broker, self.tracing)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("database", "store", "process"):

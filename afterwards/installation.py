@@ -44,7 +44,7 @@ def install(app: Starlette, owner: "Afterwards") -> None:
     """
     if not isinstance(app, Starlette):
         raise TypeError(f"install takes a Starlette or FastAPI application, not {app!r}")
-    if hasattr(app.build_middleware_stack, "owner"):
+    if owner_of(app) is not None:
         raise RuntimeError("this application has installed an Afterwards already")
     if app.middleware_stack is not None:
         raise RuntimeError("install before the application starts: its middleware is built")
@@ -62,6 +62,11 @@ def install(app: Starlette, owner: "Afterwards") -> None:
 
     build_with_entry.owner = owner  # type: ignore[attr-defined]  # a mark
     app.build_middleware_stack = build_with_entry  # type: ignore[method-assign]
+
+
+def owner_of(app: object) -> "Afterwards | None":
+    """Return what this application has installed, if it is one and has."""
+    return getattr(getattr(app, "build_middleware_stack", None), "owner", None)
 
 
 class Entry:

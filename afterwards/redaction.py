@@ -11,6 +11,13 @@ LINE_LENGTH = (
 # square of its length.
 _CREDENTIALS = re.compile(r"(?<![^\s\"'<>])(?>([^\s\"'<>]*?://))[^\s\"'<>]*@")
 _PATH = re.compile(r"(https?://[^\s\"'<>/?#]+)[^\s\"'<>]*", re.IGNORECASE)
+# A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for
+# the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
+# width; and what cannot be encoded.
+CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 
 def without_credentials(text: str) -> str:
@@ -41,3 +48,13 @@ def shortened(text: str, most: int = LINE_LENGTH) -> str:
     tail = word.rpartition("@")[2] + space + rest
     head = head.removesuffix(url)
     return f"{head} [... {len(text) - len(head) - len(tail)} characters ...] {tail}"
+
+
+def escaped(text: str) -> str:
+    """Spell out what would drive a terminal or hide in a line; line feeds stay."""
+    return CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
+def in_a_line(text: str) -> str:
+    """Make one line of an error's text that may be shown to a person."""
+    return escaped(" ".join(without_credentials(shortened(text)).split()))

@@ -53,7 +53,7 @@ class Rescue:
         silent = [id for id, (_, since) in self._seen.items() if now - since > DEAD_SECONDS]
         if dead := [id for id in silent if id != identity]:
             log.warning("silent for %g s, and so dead: %s", DEAD_SECONDS, ", ".join(dead))
-            await self._store.bury(dead)
+            await self._store.forget(dead)
 
     async def rescue(self) -> None:
         """Give back what forgotten workers held."""

@@ -41,7 +41,7 @@ def row_of(
         "worker": worker or None,
         "follows": task.follows or None,
         "delay_us": int(delay * MICROSECONDS),
-        "hand_off_after_us": 0 if delay else int(publish_after * MICROSECONDS),
+        "publish_after_us": 0 if delay else int(publish_after * MICROSECONDS),
     }
 
 

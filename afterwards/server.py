@@ -1,4 +1,4 @@
-"""What uvicorn knows before it tells the application: read from its handler of signals, which stays its own."""
+"""What uvicorn knows before it tells the application, read from its handler of signals."""
 
 import signal
 from typing import Any

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import partial
 
 from afterwards import attempt as attempts
-from afterwards import isolation
+from afterwards import isolation, server
 from afterwards.model import Attempt, Lane, Outcome, Task
 from afterwards.tracing import Tracing
 from afterwards.turns import ALONE_FROM, Free, Limit
@@ -15,6 +16,8 @@ from afterwards.turns import ALONE_FROM, Free, Limit
 log = logging.getLogger("tasks")
 
 SUSPECTS_AT_FIRST = 4  # at a time; each that ends without a crash makes room for one more
+LOOK_SECONDS = 0.1  # between two looks whether somebody wants the end at once
+TELL_SECONDS = 5.0  # between two lines that say how long the end may take
 UNWINDING_SECONDS = 0.5  # for the `finally` blocks of a cancelled attempt
 
 Ended = Callable[[Attempt], Awaitable[None]]
@@ -117,8 +120,10 @@ class Slots:
     async def drain(self, seconds: float, tell: Callable[[Task], None] = tell_of_cut_off) -> None:
         """Give what was started so many seconds to end, then `tell` of the rest and cut it off."""
         if self._unfinished:
-            log.info("draining: %d tasks get up to %g s to end", len(self._unfinished), seconds)
-            await asyncio.wait({*self._unfinished.values()}, timeout=seconds)
+            how = "; Ctrl-C again leaves at once" if os.isatty(0) else ""
+            count = len(self._unfinished)
+            log.info("draining: %d tasks get up to %g s to end%s", count, seconds, how)
+            await self._wait_for_ends(seconds)
         for task in self._unfinished:
             tell(task)
         if sequences := {*self._unfinished.values()}:
@@ -126,6 +131,18 @@ class Slots:
                 sequence.cancel()
             await asyncio.wait(sequences, timeout=UNWINDING_SECONDS)
         self._isolation.end()
+
+    async def _wait_for_ends(self, seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        told = deadline
+        while self._unfinished and (left := deadline - clock()) > 0:
+            if server.is_forced_to_stop():
+                return
+            await asyncio.wait({*self._unfinished.values()}, timeout=min(left, LOOK_SECONDS))
+            if self._unfinished and told - (left := deadline - clock()) >= TELL_SECONDS:
+                told = left
+                log.info("draining: %d tasks have %.0f s left", len(self._unfinished), left)
 
     def load(self) -> dict[str, int]:
         """Count the tasks that are `running` and those that are `waiting` for a free slot."""

@@ -4,12 +4,12 @@ What is read for those who ask is read together, by one connection at a time, ho
 """
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from typing import Any
 
+from afterwards import server
 from afterwards.store.failures import DatabaseUnavailable
 
 MOST_WAITING = 1000  # in a process; who comes beyond is told how the task stands now
@@ -32,7 +32,7 @@ class Waiters:
     @contextmanager
     def waiting(self, id: str) -> Iterator[asyncio.Future[None] | None]:
         """Give what is done when the task may have ended; None if too many wait, or at shutdown."""
-        if self._count >= MOST_WAITING or _is_server_stopping():
+        if self._count >= MOST_WAITING or server.is_stopping():
             yield None
             return
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -63,7 +63,7 @@ class Waiters:
         while self._count:
             await asyncio.sleep(TICK_SECONDS)
             ticks += 1
-            if _is_server_stopping():
+            if server.is_stopping():
                 self._tell_all(list(self._waiting))
             elif ticks * TICK_SECONDS >= POLL_SECONDS:
                 ticks = 0
@@ -112,10 +112,3 @@ class ReadTogether:
                 continue
             for id, future in asked.items():
                 future.set_result(found.get(id))
-
-
-def _is_server_stopping() -> bool:
-    # uvicorn waits for requests before it tells the application that it stops. Its handler of
-    # SIGTERM knows before.
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))

@@ -35,6 +35,13 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
     "memory": ("Memory of a sleeping task", lambda options: memory.measure(options.tasks)),
 }
 
+NUMBERS = (
+    ("--rounds", 3, "how often each row of the table is measured"),
+    ("--seconds", 4, "how long each measurement under load takes"),
+    ("--tasks", 10_000, "how many tasks sleep at a time"),
+    ("--backlog-rows", 1_000_000, "how many rows wait in the backlog's table"),
+)
+
 
 def main() -> None:
     options = _options()
@@ -49,22 +56,10 @@ def main() -> None:
 
 def _options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--only", choices=PARTS, action="append", help="run this alone; may be given several times"
-    )
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="how often each row of the table is measured"
-    )
-    parser.add_argument(
-        "--seconds", type=int, default=4, help="how long each measurement under load takes"
-    )
-    parser.add_argument("--tasks", type=int, default=10_000, help="how many tasks sleep at a time")
-    parser.add_argument(
-        "--backlog-rows",
-        type=int,
-        default=1_000_000,
-        help="how many rows wait in the backlog's table",
-    )
+    only = "run this alone; may be given several times"
+    parser.add_argument("--only", choices=PARTS, action="append", help=only)
+    for name, default, what in NUMBERS:
+        parser.add_argument(name, type=int, default=default, help=what)
     return parser.parse_args()
 
 
@@ -72,8 +67,8 @@ def _machine() -> str:
     model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     load_average = os.getloadavg()[0]
     return (
-        f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, Python {platform.python_version()}, "
-        f"load average {load_average:.2f} before the start"
+        f"{os.cpu_count()} cores, {model[1] if model else platform.machine()},"
+        f" Python {platform.python_version()}, load average {load_average:.2f} before the start"
     )
 
 

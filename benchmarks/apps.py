@@ -25,16 +25,14 @@ from afterwards.store.tasks import Store
 from asgi_app import lifespan
 from settings import for_afterwards, settings
 
-logging.getLogger().setLevel(
-    logging.WARNING
-)  # or the lines of each attempt would be what is measured
+# Or the lines of each attempt would be what is measured.
+logging.getLogger().setLevel(logging.WARNING)
 
 ANSWER = {"status": "processing"}
 
 asleep = 0  # so that a measurement can check that all its tasks sleep
-started: list[
-    int
-] = []  # when each task that tells began, by the clock that all processes share (ns)
+# When each task that tells began (ns), by the clock that all processes share.
+started: list[int] = []
 kept: set[asyncio.Task[None]] = set()  # the event loop itself keeps only weak references
 
 
@@ -75,7 +73,7 @@ async def stored_tell() -> int:
 
 @task("doze")
 async def stored_doze(diary: str) -> None:
-    """Sleep for 50 ms, and write down each start and each end, which a database may hear of or not."""
+    """Sleep for 50 ms; write down the start and the end, whatever a database hears of them."""
     _write_down(diary, "start")
     await asyncio.sleep(0.05)
     _write_down(diary, "end")
@@ -115,9 +113,8 @@ async def with_stored_tell(request: Request) -> Response:
 
 
 async def with_stored_doze(request: Request) -> Response:
-    return JSONResponse(
-        ANSWER, background=BackgroundTask(stored_doze, request.query_params["diary"])
-    )
+    diary = request.query_params["diary"]
+    return JSONResponse(ANSWER, background=BackgroundTask(stored_doze, diary))
 
 
 async def with_bare_sleep(request: Request) -> Response:
@@ -155,17 +152,14 @@ async def queue(database_url: str, count: int) -> None:
 
 
 def _plain(accept: Handler, go_to_sleep: Handler) -> Starlette:
-    return Starlette(
-        routes=[Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell), *TOLD]
-    )
+    own = [Route("/", accept), Route("/sleep", go_to_sleep), Route("/tell", with_tell)]
+    return Starlette(routes=[*own, *TOLD])
 
 
 def _ours(handlers: Mapping[str, Handler]) -> Starlette:
-    app = Starlette(
-        routes=[*(Route(path, handler) for path, handler in handlers.items()), *TOLD],
-        middleware=[Middleware(tracing.entry_spans)],
-        lifespan=lifespan,
-    )
+    routes = [*(Route(path, handler) for path, handler in handlers.items()), *TOLD]
+    spans = [Middleware(tracing.entry_spans)]
+    app = Starlette(routes=routes, middleware=spans, lifespan=lifespan)
     Afterwards(**for_afterwards(settings), tracing=tracing).install(app)
     return app
 

@@ -1,4 +1,4 @@
-"""How fast `/test` answers while a thousand of its tasks are asleep: the service itself, as it is deployed."""
+"""How fast `/test` of the service itself answers while a thousand of its tasks are asleep."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""How fast one process works off what waits in its database, and what a million waiting rows cost it."""
+"""How fast one process works off what waits, and what a million waiting rows cost it."""
 
 import asyncio
 import sqlite3
@@ -37,19 +37,19 @@ class Done(NamedTuple):
 
 
 def measure(rows: int, seconds: int) -> Iterator[str]:
-    """Work off 5,000 rows; then let `rows` lie there, and measure idling, accepting and working off beside them."""
+    """Work off 5,000 rows; then idle, accept and work off as many beside `rows` that wait."""
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as full:
         small = _worked_off(Path(empty))
-        yield f"{SMALL:,} rows, nothing else in the table: {small:,.0f} tasks/s from the first claim to the last end"
+        alone = f"{SMALL:,} rows, nothing else in the table"
+        yield f"{alone}: {small:,.0f} tasks/s from the first claim to the last end"
         _fill(Path(full), rows)
         yield f"beside {rows:,} rows that are due in a year:"
         with ExitStack() as stack:
-            running = [
-                stack.enter_context(servers.service(Path(each), APP, **LIMITS))
-                for each in (empty, full)
-            ]
+            services = [servers.service(Path(each), APP, **LIMITS) for each in (empty, full)]
+            running = [stack.enter_context(each) for each in services]
             without, beside = _idle(running)
-            yield f"  idle for {IDLE_SECONDS:.0f} s: {beside:.1f} MiB resident, {without:.1f} MiB without them"
+            idle = f"{beside:.1f} MiB resident, {without:.1f} MiB without them"
+            yield f"  idle for {IDLE_SECONDS:.0f} s: {idle}"
             yield f"  accepting: {_accepting(running, seconds)}"
         yield f"  {SMALL:,} rows that are due now: {_worked_off(Path(full)):,.0f} tasks/s"
         yield f"all of the {rows:,} due now: {_all_due(Path(full), seconds)}"
@@ -76,27 +76,26 @@ def _accepting(running: list[serving.Server], seconds: int) -> str:
     if complaint := load.missing():
         return f"left out: {complaint}"
     readings = [[load.run(server.url, seconds) for server in running] for _ in range(TURNS)]
-    without, beside = (
-        median(reading.rate for reading in each) for each in zip(*readings, strict=True)
-    )
+    without, beside = (median(each.rate for each in own) for own in zip(*readings, strict=True))
     failed = sum(reading.failed for each in readings for reading in each)
     ratio = median(full.rate / empty.rate for empty, full in readings)
-    return f"{beside:,.0f} requests/s against {without:,.0f}, a ratio of {ratio:.2f}; {failed:,} failed"
+    rates = f"{beside:,.0f} requests/s against {without:,.0f}"
+    return f"{rates}, a ratio of {ratio:.2f}; {failed:,} failed"
 
 
 def _all_due(directory: Path, seconds: int) -> str:
-    """Let all rows be due at once, and look at the first seconds of the work."""
+    """Make all rows due at once, and watch the first seconds of the work."""
     with closing(sqlite3.connect(_file(directory))) as connection, connection:
-        connection.execute(
-            "UPDATE afterwards_tasks SET run_at = created_at WHERE state IN ('queued', 'retrying')"
-        )
+        waiting = "state IN ('queued', 'retrying')"
+        connection.execute(f"UPDATE afterwards_tasks SET run_at = created_at WHERE {waiting}")
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
         serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
         before = resident_kib(server.pid) / 1024
         time.sleep(seconds)
         done, after = _done(directory, since), resident_kib(server.pid) / 1024
-    return f"{done.rate:,.0f} tasks/s for {seconds} s; resident memory {before:.1f} MiB, then {after:.1f} MiB"
+    memory = f"{before:.1f} MiB, then {after:.1f} MiB"
+    return f"{done.rate:,.0f} tasks/s for {seconds} s; resident memory {memory}"
 
 
 def _fill(directory: Path, rows: int) -> None:
@@ -107,12 +106,11 @@ def _fill(directory: Path, rows: int) -> None:
         connection.row_factory = sqlite3.Row
         row = dict(connection.execute("SELECT * FROM afterwards_tasks").fetchone())
         row["run_at"] += FAR_US
-        insert = f"INSERT INTO afterwards_tasks ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+        values = ", ".join(f":{name}" for name in row)
+        insert = f"INSERT INTO afterwards_tasks ({', '.join(row)}) VALUES ({values})"
         for start in range(0, rows, CHUNK):
-            copies = (
-                {**row, "id": f"{row['id']}-{number:08}"}
-                for number in range(start, min(start + CHUNK, rows))
-            )
+            numbers = range(start, min(start + CHUNK, rows))
+            copies = ({**row, "id": f"{row['id']}-{number:08}"} for number in numbers)
             with connection:
                 connection.executemany(insert, copies)
         with connection:
@@ -120,8 +118,7 @@ def _fill(directory: Path, rows: int) -> None:
 
 
 def _done(directory: Path, since: float) -> Done:
-    # In the words of the table's own index, so that looking costs the process that works next to
-    # nothing.
+    # In the words of the table's index, so that asking costs the process that works hardly a thing.
     query = (
         "SELECT count(*), min(started_at), max(finished_at) FROM tasks "
         "WHERE state IN ('succeeded', 'cancelled') AND finished_at > :since"

@@ -1,4 +1,4 @@
-"""The clients that measure what wrk cannot: one at a time to the microsecond, and many whose connections stay open."""
+"""Clients for what wrk cannot measure: single answers to the microsecond, open connections."""
 
 import asyncio
 import socket
@@ -16,7 +16,10 @@ REQUEST = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 class Answered(NamedTuple):
-    """One answer, and the moments (ns, by the clock that all processes share) of its request and of its last byte."""
+    """One answer, and the moments of its request and of its last byte.
+
+    In ns, by the clock that all processes share.
+    """
 
     asked: int
     came: int
@@ -28,7 +31,7 @@ class Answered(NamedTuple):
 
 
 class Client:
-    """One kept connection, on which one request waits for the one before; no event loop adds to the time."""
+    """One kept connection with one request at a time; no event loop adds to the time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -69,16 +72,14 @@ class Connection(NamedTuple):
 
     async def ask(self, path: str) -> str:
         self.writer.write(REQUEST.format(path).encode())
-        return (
-            await self.reader.readuntil(b"}")
-        ).decode()  # every answer is one JSON object without another in it
+        # Every answer is one JSON object without another in it.
+        return (await self.reader.readuntil(b"}")).decode()
 
 
 async def ask_often(port: int, path: str, times: int, connections: int) -> list[Connection]:
     """Ask so many times over so many connections, and leave them open."""
-    opened = [
-        Connection(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(connections)
-    ]
+    connecting = (asyncio.open_connection("127.0.0.1", port) for _ in range(connections))
+    opened = [Connection(*await each) for each in connecting]
     for start in range(0, times, connections):
         for group in range(0, min(connections, times - start), AT_ONCE):
             asking = opened[group : min(group + AT_ONCE, times - start)]

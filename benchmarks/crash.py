@@ -40,15 +40,15 @@ async def _accept(port: int, path: str) -> None:
 
 
 def _aftermath(database_url: str, diary: Path, killed_us: float) -> Iterator[str]:
-    query = (
-        "SELECT count(*), max(finished_at), sum(crashes > 0) FROM tasks WHERE state = 'succeeded'"
-    )
+    figures = "count(*), max(finished_at), sum(crashes > 0)"
+    query = f"SELECT {figures} FROM tasks WHERE state = 'succeeded'"
     serving.until(lambda: serving.sql(database_url, query)[0][0] == TASKS, PATIENCE_SECONDS)
     _, last, crashed = serving.sql(database_url, query)[0]
     started, ended = _counts(diary, "start"), _counts(diary, "end")
     yield f"the last of all {TASKS:,} succeeded {(last - killed_us) / 1e6:.2f} s after the kill"
     lost = TASKS - len(ended)
-    yield f"rescued: {crashed}; started twice: {_twice(started)}; ended twice: {_twice(ended)}; lost: {lost}"
+    twice = f"started twice: {_twice(started)}; ended twice: {_twice(ended)}"
+    yield f"rescued: {crashed}; {twice}; lost: {lost}"
 
 
 def _ends(diary: Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The demos' comparison: slow work done while the client waits, against the same work done after the answer."""
+"""The demos' comparison: slow work while the client waits, and the same after the answer."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ REQUESTS = 3
 
 
 def measure() -> Iterator[str]:
-    """Ask `/sync-task/` one after another and `/async-task/` at once, and yield what a demo prints of it."""
+    """Ask `/sync-task/` in turn and `/async-task/` at once; yield what a demo prints of it."""
     with tempfile.TemporaryDirectory() as directory:
         server = serving.start(Path(directory))
         try:
@@ -39,7 +39,8 @@ def _compare(port: int) -> Iterator[str]:
     for number, seconds in enumerate(times, 1):
         yield f"  request {number}: {seconds:.3f} s"
     yield f"  total: {at_once:.3f} s"
-    yield f"  the work itself, after the answers, side by side: done {_done(port, began):.1f} s after the first request"
+    work = "the work itself, after the answers, side by side"
+    yield f"  {work}: done {_done(port, began):.1f} s after the first request"
     yield f"speed-up, as the client sees it: {one_after_another / at_once:,.0f}x"
 
 

@@ -1,4 +1,4 @@
-"""What Celery's workers beside the web process cost and give, and the four figures that docs/growing.md asks for."""
+"""What Celery's workers cost and give, and the four figures that docs/growing.md asks for."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ Fill = Callable[[servers.Variables], float]
 
 
 class Workers(NamedTuple):
-    """Workers over RabbitMQ, the queue that they empty, and what fills it and tells how many messages a second."""
+    """Workers over RabbitMQ, the queue that they empty, and what fills it and tells how fast."""
 
     name: str
     fsync: str
@@ -78,7 +78,7 @@ def _starts_line(name: str, times: Sequence[float]) -> str:
 
 
 def _starts(variables: servers.Variables) -> Sequence[float]:
-    """Ask now and then, and compare when each answer had come with when its task, wherever it ran, began."""
+    """Ask now and then; return how long after each answer its task began, wherever it ran."""
     with _web(variables) as (server, database_url), client_of(server) as client:
         client.ask("/tell")  # the first makes connections
         serving.until(lambda: len(_told(database_url)) == 1, PATIENCE_SECONDS)
@@ -100,12 +100,11 @@ def _told(database_url: str) -> list[int]:
 # --- working off ---
 
 
-def _hand_off(variables: servers.Variables) -> float:
-    """Have a web process hand off what waits in the database, and nothing else."""
+def _publish_rows(variables: servers.Variables) -> float:
+    """Have a web process publish what waits in the database, and nothing else."""
     asyncio.run(apps.queue(variables["DATABASE_URL"], TASKS))
-    serving.sql(
-        variables["DATABASE_URL"], "ANALYZE tasks"
-    )  # Postgres does so by itself, but within a minute
+    # Postgres does so by itself, but within a minute.
+    serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")
     with messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue, _web(variables):
         return queue.rate_until(TASKS)
 
@@ -118,19 +117,14 @@ def _publish(variables: servers.Variables) -> float:
         return TASKS / (time.monotonic() - began)
 
 
-PLAIN_APP = "benchmarks.others.celery_app:{}"
+UNSAFE = "not waited for"
+CAREFUL_WORKER = ("celery", "--app", "benchmarks.others.celery_app:careful", "worker")
+CAREFUL = "Celery over RabbitMQ, acks_late, prefetch 1"
+PLAIN = "Celery over RabbitMQ, as it comes"
 WORKERS = (
-    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _hand_off),
-    Workers(
-        "Celery over RabbitMQ, acks_late, prefetch 1",
-        "not waited for",
-        ("celery", "--app", PLAIN_APP.format("careful"), "worker"),
-        "celery",
-        _publish,
-    ),
-    Workers(
-        "Celery over RabbitMQ, as it comes", "not waited for", CELERY_WORKER, "celery", _publish
-    ),
+    Workers("ours over RabbitMQ and Postgres", PER_COMMIT, FLEET_WORKER, QUEUE, _publish_rows),
+    Workers(CAREFUL, UNSAFE, CAREFUL_WORKER, "celery", _publish),
+    Workers(PLAIN, UNSAFE, CELERY_WORKER, "celery", _publish),
 )
 
 
@@ -143,9 +137,8 @@ def _drained(workers: Workers, variables: servers.Variables) -> Drained:
         for processes in PROCESSES:
             queue.empty()
             filled.append(workers.fill(own))
-            serving.until(
-                lambda: queue.waiting() >= TASKS, PATIENCE_SECONDS
-            )  # the broker may lag behind
+            # The broker may lag behind.
+            serving.until(lambda: queue.waiting() >= TASKS, PATIENCE_SECONDS)
             with _worker(workers.command, processes, own):
                 emptied.append(queue.rate_until(0))
     return Drained(filled, emptied)
@@ -156,7 +149,8 @@ def _drained_table(drained: Sequence[Drained]) -> Iterator[str]:
     yield f"| {TASKS:,} no-op tasks worked off | fsync | {heads} |"
     yield f"|---|---|{'--:|' * len(PROCESSES)}"
     for workers, each in zip(WORKERS, drained, strict=True):
-        yield f"| {workers.name} | {workers.fsync} | {' | '.join(f'{rate:,.0f}' for rate in each.emptied)} |"
+        rates = " | ".join(f"{rate:,.0f}" for rate in each.emptied)
+        yield f"| {workers.name} | {workers.fsync} | {rates} |"
 
 
 # --- the four figures ---
@@ -165,25 +159,23 @@ def _drained_table(drained: Sequence[Drained]) -> Iterator[str]:
 def _figures(ours: Drained, variables: servers.Variables, seconds: int) -> Iterator[str]:
     serving.sql(variables["DATABASE_URL"], "ANALYZE tasks")
     through = through_database.rate(variables["DATABASE_URL"])
-    accepted, handed_off = _accepting(variables, seconds)
+    accepted, published = _accepting(variables, seconds)
     yield "| figure, for docs/growing.md | a second |"
     yield "|---|--:|"
     yield f"| A: accepts of one web process, which publishes meanwhile | {accepted:,.0f} |"
-    yield f"| H: ids published by one web process, which accepts nothing meanwhile | {mean(ours.filled):,.0f} |"
-    yield f"| H beside A: the same, while it accepts as fast as it can | {handed_off:,.0f} |"
+    ids = "ids published by one web process, which accepts nothing meanwhile"
+    yield f"| H: {ids} | {mean(ours.filled):,.0f} |"
+    yield f"| H beside A: the same, while it accepts as fast as it can | {published:,.0f} |"
     yield f"| W: no-op tasks of one worker process | {ours.emptied[0]:,.0f} |"
-    yield (
-        f"| D: rows through Postgres, each inserted, claimed and settled, by {through_database.PROCESSES} processes "
-        f"of {through_database.CALLERS} callers on the same machine | {through:,.0f} |"
-    )
+    rows = "rows through Postgres, each inserted, claimed and settled"
+    callers = f"{through_database.PROCESSES} processes of {through_database.CALLERS} callers"
+    yield f"| D: {rows}, by {callers} on the same machine | {through:,.0f} |"
 
 
 def _accepting(variables: servers.Variables, seconds: int) -> tuple[float, float]:
-    """Load one web process, with no worker beside it; give the answers and the hand-offs in a second."""
-    with (
-        messages.queue(variables["CELERY_BROKER_URL"], QUEUE) as queue,
-        _web(variables) as (server, _),
-    ):
+    """Load a web process that has no worker; return answers and messages a second."""
+    broker_url = variables["CELERY_BROKER_URL"]
+    with messages.queue(broker_url, QUEUE) as queue, _web(variables) as (server, _):
         load.run(server.url, 1)
         before = queue.waiting()
         reading = load.run(server.url, seconds)
@@ -195,7 +187,7 @@ def _accepting(variables: servers.Variables, seconds: int) -> tuple[float, float
 
 @contextmanager
 def _web(variables: servers.Variables) -> Iterator[tuple[serving.Server, str]]:
-    """Run a web process; give it and its database, which is a SQLite file where the variables name none."""
+    """Run a web process; give it and its database, a SQLite file if the variables name none."""
     with tempfile.TemporaryDirectory() as name:
         database_url = variables.get("DATABASE_URL", f"sqlite:///{name}/service.db")
         with servers.service(Path(name), APP, **variables) as server:
@@ -208,9 +200,8 @@ def _worker(command: Sequence[str], processes: int, variables: servers.Variables
     """Run a worker, and let it end what it has begun."""
     with tempfile.TemporaryDirectory() as name:
         words = [*command, "--concurrency", f"{processes}"]
-        worker = serving.start(
-            Path(name), app="", command=words, PYTHONPATH=str(serving.ROOT), **variables
-        )
+        own = {"PYTHONPATH": str(serving.ROOT), **variables}
+        worker = serving.start(Path(name), app="", command=words, **own)
         try:
             yield
             worker.stop()

@@ -1,4 +1,4 @@
-"""Our Celery worker, as celery_app.py makes it, with the tasks of the applications that are measured."""
+"""Our Celery worker, as celery_app.py makes it, with the tasks that are measured."""
 
 import logging
 

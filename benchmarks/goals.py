@@ -1,4 +1,4 @@
-"""What design.md asks for in its budgets, and how what was seen compares to it; nothing is ever asserted."""
+"""The budgets of design.md, and what was seen beside them; nothing is ever asserted."""
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -27,9 +27,8 @@ GOALS = {
     "started p50": Goal("answer to start, p50", operator.lt, 1.0, "{:.3f} ms"),
     "started p99": Goal("answer to start, p99", operator.lt, 10.0, "{:.3f} ms"),
     "backlog": Goal("backlog, one process, untraced", operator.ge, 5000, "{:,.0f} tasks/s"),
-    "waiting rows": Goal(
-        "memory for the rows that wait", operator.lt, 8.0, "{:.1f} MiB"
-    ),  # a pointer each, of 10^6
+    # A pointer each, of 10^6.
+    "waiting rows": Goal("memory for the rows that wait", operator.lt, 8.0, "{:.1f} MiB"),
     "sleeping": Goal("memory of a sleeping task, durable", operator.lt, 8.0, "{:.1f} KiB"),
     "asleep": Goal("`/test`, p99 with the tasks asleep", operator.lt, 10.0, "{:.2f} ms"),
 }

@@ -13,7 +13,7 @@ SECONDS_OF = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 class Reading(NamedTuple):
-    """What wrk saw: the answers it counted, those of them that were errors or never came, and latencies in ms.
+    """What wrk saw: answers, those that were errors or never came, and latencies in ms.
 
     `rate` is of those that were no errors.
     """
@@ -27,27 +27,17 @@ class Reading(NamedTuple):
 
 def missing() -> str:
     """Say what to install when wrk is not there; else nothing."""
-    return (
-        ""
-        if shutil.which("wrk")
-        else "wrk is not installed (Debian and Ubuntu: apt-get install wrk)"
-    )
+    if shutil.which("wrk"):
+        return ""
+    return "wrk is not installed (Debian and Ubuntu: apt-get install wrk)"
 
 
 def run(url: str, seconds: int) -> Reading:
     """Load `url` over 64 connections for so many seconds."""
     duration = seconds + CONNECTING_SECONDS  # whole seconds, because wrk takes no others
-    command = [
-        "wrk",
-        "--threads=1",
-        f"--connections={CONNECTIONS}",
-        f"--duration={duration}s",
-        "--latency",
-    ]
-    command += [f"--script={SCRIPT}", url, "--", str(CONNECTIONS), str(CONNECTING_SECONDS * 1000)]
-    told = subprocess.run(
-        command, capture_output=True, text=True, timeout=seconds + 30, check=True
-    ).stdout
+    options = f"--threads=1 --connections={CONNECTIONS} --duration={duration}s --latency".split()
+    options += [f"--script={SCRIPT}", url, "--", str(CONNECTIONS), str(CONNECTING_SECONDS * 1000)]
+    told = subprocess.check_output(["wrk", *options], text=True, timeout=seconds + 30)
     requests, lasted = _found(r"(\d+) requests in ([\d.]+)s", told).groups()
     errors = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", told)))
     unanswered = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", told)))

@@ -1,4 +1,4 @@
-"""What a sleeping task costs in memory: the growth of the server's resident set, divided by the tasks."""
+"""What a sleeping task costs in memory: the growth of the server's resident set per task."""
 
 import asyncio
 import resource
@@ -12,9 +12,7 @@ from benchmarks.clients import ask_often, resident_kib
 from tests import serving
 
 CONNECTIONS = 32
-WARM_UP_REQUESTS = (
-    1_000  # so that code, caches and the connections' buffers are not counted as the tasks'
-)
+WARM_UP_REQUESTS = 1_000  # so that code, caches and connections' buffers do not count as tasks
 SPARE_FILES = 200
 
 
@@ -27,15 +25,12 @@ class Row(NamedTuple):
 
 
 DURABLE = Row("ours durable, untraced", "benchmarks.apps:durable")
+HOLDING = "Starlette's in-memory task, which holds its request open"
 ROWS = (
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
     DURABLE,
     Row("a bare asyncio task", "benchmarks.apps:bare"),
-    Row(
-        "Starlette's in-memory task, which holds its request open",
-        "benchmarks.apps:in_memory",
-        holds=True,
-    ),
+    Row(HOLDING, "benchmarks.apps:in_memory", holds=True),
 )
 
 
@@ -47,19 +42,15 @@ def measure(tasks: int) -> Iterator[str]:
     yield "|---|--:|--:|"
     sizes = {}
     for row in ROWS:
-        count = (
-            min(tasks, files - SPARE_FILES)
-            if row.holds and files != resource.RLIM_INFINITY
-            else tasks
-        )
+        is_bounded = row.holds and files != resource.RLIM_INFINITY
+        count = min(tasks, files - SPARE_FILES) if is_bounded else tasks
         sizes[row] = _kib_of_a_sleeper(row, count)
         yield f"| {row.name} | {count:,} | {sizes[row]:.1f} |"
     yield from goals.compare({"sleeping": sizes[DURABLE]})
 
 
 def _kib_of_a_sleeper(row: Row, tasks: int) -> float:
-    # The agent is not there, and neither is a limit that would keep a task waiting or end its
-    # sleep.
+    # No agent is there, nor a limit that would keep a task waiting or end its sleep.
     limits = {"MAX_RUNNING": "100000", "REQUEST_TIMEOUT": "3600"}
     with (
         tempfile.TemporaryDirectory() as directory,

@@ -1,4 +1,4 @@
-"""The messages that wait in a queue of RabbitMQ: how many, and how fast they become more or fewer."""
+"""The messages in a queue of RabbitMQ: how many wait, and how fast they come or go."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu import Connection
 
-LOOK_SECONDS, PATIENCE_SECONDS = 0.02, 120
+POLL_SECONDS, PATIENCE_SECONDS = 0.02, 120
 
 
 class Queue:
@@ -29,7 +29,7 @@ class Queue:
         self._channel.queue_purge(self._name)
 
     def rate_until(self, end: int) -> float:
-        """Wait until `end` messages wait, or were passed, and give how many came or went in a second.
+        """Wait until `end` messages wait, or were passed; return how many came or went a second.
 
         The first tenth is not counted, so a worker's start is none of it.
         """
@@ -39,13 +39,13 @@ class Queue:
             assert time.monotonic() < deadline, f"not {end} but {now} messages wait in {self._name}"
             if abs(now - start) >= abs(end - start) / 10:
                 seen.append((time.monotonic(), now))
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         (since, first), (until, last) = seen[0], seen[-1]
         return abs(last - first) / (until - since)
 
 
 @contextmanager
 def queue(url: str, name: str) -> Iterator[Queue]:
-    """Look at the queue of this name at the broker."""
+    """Open the queue of this name at the broker."""
     with Connection(url) as connection:
         yield Queue(connection.default_channel, name)

@@ -11,9 +11,8 @@ from benchmarks import servers
 from tests import serving
 from tests.collector import Collector
 
-SETTLING_SECONDS = (
-    3  # a worker has no common way to say that it is ready, and its start would be measured
-)
+# A worker has no common way to say that it is ready, and its start would be measured.
+SETTLING_SECONDS = 3
 
 
 class Row(NamedTuple):
@@ -37,90 +36,56 @@ class Row(NamedTuple):
 
 
 PER_COMMIT = "at each commit"
-SAQ = "benchmarks.others.saq_app:app"
-SAQ_WORKER = ("saq", "benchmarks.others.saq_app.worker")
-ARQ_WORKER = (
-    "arq",
-    "benchmarks.others.arq_app.Worker",
-    "--custom-log-dict",
-    "benchmarks.others.arq_app.QUIET",
-)
+OTHERS = "benchmarks.others"
+SAQ_WORKER = ("saq", f"{OTHERS}.saq_app.worker")
+ARQ_WORKER = ("arq", f"{OTHERS}.arq_app.Worker", "--custom-log-dict", f"{OTHERS}.arq_app.QUIET")
 FLEET_WORKER = ("celery", "--app", "benchmarks.fleet_worker", "worker")
-CELERY_WORKER = ("celery", "--app", "benchmarks.others.celery_app:queue", "worker")
-PROCRASTINATE_WORKER = (
-    "procrastinate",
-    "--app",
-    "benchmarks.others.procrastinate_app.queue",
-    "worker",
-)
+CELERY_WORKER = ("celery", "--app", f"{OTHERS}.celery_app:queue", "worker")
+PROCRASTINATE_WORKER = ("procrastinate", "--app", f"{OTHERS}.procrastinate_app.queue", "worker")
 
 REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
 DURABLE = Row("ours durable (SQLite), untraced", "benchmarks.apps:durable", PER_COMMIT)
-TRACED = Row("ours durable (SQLite), traced", "benchmarks.apps:durable", PER_COMMIT, segments=2)
-ON_POSTGRES = Row(
-    "ours durable (Postgres), untraced",
-    "benchmarks.apps:durable",
-    PER_COMMIT,
-    needs=(servers.POSTGRES,),
-)
-FLEET = Row(
-    "ours durable (Postgres), published over RabbitMQ",
-    "benchmarks.apps:durable",
-    PER_COMMIT,
+TRACED = DURABLE._replace(name="ours durable (SQLite), traced", segments=2)
+POSTGRES = (servers.POSTGRES,)
+ON_POSTGRES = DURABLE._replace(name="ours durable (Postgres), untraced", needs=POSTGRES)
+FLEET = DURABLE._replace(
+    name="ours durable (Postgres), published over RabbitMQ",
     needs=(servers.POSTGRES, servers.OUR_BROKER),
     worker=FLEET_WORKER,
 )
-PLUGIN = Row(
-    "the agent's own plugin, one in-memory task",
-    "benchmarks.apps:in_memory",
+PLUGIN = REFERENCE._replace(
+    name="the agent's own plugin, one in-memory task",
     command=("sw-python", "run", "uvicorn"),
     segments=1,
 )
-CELERY = (
-    Row(
-        "Celery over RabbitMQ",
-        "benchmarks.others.celery_app:app",
-        "not waited for",
-        needs=(servers.RABBITMQ,),
-        worker=CELERY_WORKER,
-    ),
-    Row(
-        "Celery over RabbitMQ, publisher confirms",
-        "benchmarks.others.celery_app:confirmed_app",
-        "before each confirm",
-        needs=(servers.RABBITMQ,),
-        worker=CELERY_WORKER,
-    ),
+
+
+def _other(name: str, app: str, fsync: str, needs: servers.Kind, worker: tuple[str, ...]) -> Row:
+    return Row(name, f"{OTHERS}.{app}", fsync, needs=(needs,), worker=worker)
+
+
+ALWAYS, EVERY_SECOND = servers.REDIS_ALWAYS, servers.REDIS_EVERY_SECOND
+PLAIN = _other(
+    "Celery over RabbitMQ", "celery_app:app", "not waited for", servers.RABBITMQ, CELERY_WORKER
 )
+CONFIRMED = PLAIN._replace(
+    name="Celery over RabbitMQ, publisher confirms",
+    app=f"{OTHERS}.celery_app:confirmed_app",
+    fsync="before each confirm",
+)
+PROCRASTINATE = Row(
+    "Procrastinate over Postgres",
+    f"{OTHERS}.procrastinate_app:app",
+    PER_COMMIT,
+    needs=POSTGRES,
+    worker=PROCRASTINATE_WORKER,
+)
+CELERY = (PLAIN, CONFIRMED)
 QUEUES = (
-    Row(
-        "SAQ over Redis",
-        SAQ,
-        "appendfsync always",
-        needs=(servers.REDIS_ALWAYS,),
-        worker=SAQ_WORKER,
-    ),
-    Row(
-        "SAQ over Redis",
-        SAQ,
-        "appendfsync everysec",
-        needs=(servers.REDIS_EVERY_SECOND,),
-        worker=SAQ_WORKER,
-    ),
-    Row(
-        "arq over Redis",
-        "benchmarks.others.arq_app:app",
-        "appendfsync always",
-        needs=(servers.REDIS_ALWAYS,),
-        worker=ARQ_WORKER,
-    ),
-    Row(
-        "Procrastinate over Postgres",
-        "benchmarks.others.procrastinate_app:app",
-        PER_COMMIT,
-        needs=(servers.POSTGRES,),
-        worker=PROCRASTINATE_WORKER,
-    ),
+    _other("SAQ over Redis", "saq_app:app", "appendfsync always", ALWAYS, SAQ_WORKER),
+    _other("SAQ over Redis", "saq_app:app", "appendfsync everysec", EVERY_SECOND, SAQ_WORKER),
+    _other("arq over Redis", "arq_app:app", "appendfsync always", ALWAYS, ARQ_WORKER),
+    PROCRASTINATE,
     *CELERY,
 )
 ROWS = (
@@ -140,7 +105,7 @@ ROWS = (
 
 @contextmanager
 def serving_row(row: Row, collector: Collector | None = None) -> Iterator[serving.Server]:
-    """Run the row's server, application and worker; give the application, which is the one to be asked."""
+    """Run the row's servers, application and worker; give the application, which is to be asked."""
     variables = {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": collector.address} if collector else {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,4 +1,4 @@
-"""What is started on free ports and stopped afterwards: the service, and the servers that other queues need."""
+"""The service, and the servers that other queues need: started on free ports, and stopped."""
 
 import os
 import shutil
@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from tests import serving
 
-# Debian keeps these off the PATH: Postgres' programs, and RabbitMQ's without the wrapper that
-# changes the user.
+# Debian keeps these off the PATH: Postgres' programs, and RabbitMQ's, unwrapped: no other user's.
 HIDDEN = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), "/usr/lib/rabbitmq/bin"]
 PATH = os.pathsep.join([*HIDDEN, os.environ["PATH"]])
 START_SECONDS = 60  # RabbitMQ takes ten on a busy machine
@@ -23,7 +22,7 @@ Variables = dict[str, str]
 
 
 class Kind(NamedTuple):
-    """A kind of server: its program, Debian's package, and what starts it and gives the variables that name it."""
+    """A server's program and Debian package, and what starts it and gives the variables for it."""
 
     program: str
     package: str
@@ -38,7 +37,7 @@ class Kind(NamedTuple):
 
 @contextmanager
 def running(kinds: Sequence[Kind]) -> Iterator[Variables]:
-    """Run a server of each kind in a directory of its own, and give the variables that name them all."""
+    """Run a server of each kind in a directory of its own; give the variables that name them."""
     variables: Variables = {}
     with ExitStack() as stack:
         for kind in kinds:
@@ -60,10 +59,8 @@ def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Ser
 @contextmanager
 def _redis(directory: Path, *, fsync: str) -> Iterator[Variables]:
     port = _free_port()
-    words = (
-        f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync {fsync}"
-    )
-    with _process("redis-server", *words.split(), ready="Ready to accept connections"):
+    words = f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync"
+    with _process("redis-server", *words.split(), fsync, ready="Ready to accept connections"):
         yield {"REDIS_URL": f"redis://127.0.0.1:{port}"}
 
 
@@ -103,14 +100,9 @@ def _postgres(directory: Path) -> Iterator[Variables]:
     def do(program: str, *words: str) -> None:
         found = str(shutil.which(program, path=PATH))
         command = [found, "-D", f"{directory}/data", *words]
-        subprocess.run(
-            command,
-            user=user,
-            cwd="/",
-            check=True,
-            stdout=subprocess.DEVNULL,
-            timeout=START_SECONDS,
-        )
+        # Not to a pipe, which the server would keep open.
+        null, seconds = subprocess.DEVNULL, START_SECONDS
+        subprocess.run(command, user=user, cwd="/", check=True, stdout=null, timeout=seconds)
 
     port = _free_port()
     do("initdb", "-U", "postgres", "-A", "trust", "--no-sync")
@@ -125,9 +117,8 @@ def _postgres(directory: Path) -> Iterator[Variables]:
 REDIS_ALWAYS = Kind("redis-server", "redis-server", partial(_redis, fsync="always"))
 REDIS_EVERY_SECOND = Kind("redis-server", "redis-server", partial(_redis, fsync="everysec"))
 RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", partial(_rabbitmq, variable="AMQP_URL"))
-OUR_BROKER = RABBITMQ._replace(
-    running=partial(_rabbitmq, variable="CELERY_BROKER_URL")
-)  # the service reads this one
+# The service reads this variable.
+OUR_BROKER = RABBITMQ._replace(running=partial(_rabbitmq, variable="CELERY_BROKER_URL"))
 POSTGRES = Kind("initdb", "postgresql", _postgres)
 
 

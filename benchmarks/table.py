@@ -1,4 +1,4 @@
-"""Requests per second and latencies, as ratios to Starlette with one in-memory task that does nothing."""
+"""Requests a second and latencies, as ratios to Starlette with a no-op task in memory."""
 
 import os
 import re
@@ -14,10 +14,8 @@ from tests import serving
 from tests.collector import Collector
 
 WARM_UP_SECONDS = 1
-QUIET_SECONDS, PATIENCE_SECONDS = (
-    1.0,
-    15.0,
-)  # the collector has received all when nothing came for the first of these
+# The collector has received all when nothing came for the first of these.
+QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 15.0
 COMPLAINT = re.compile(r"^.*(?:\b(?:WARNING|ERROR|CRITICAL)\b|^Traceback).*$", re.MULTILINE)
 
 
@@ -40,7 +38,7 @@ class Result(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A row's measurement, and the reference's before and after it: a machine's speed changes within minutes."""
+    """A row's measurement between two of the reference: a machine's speed changes in minutes."""
 
     own: Result
     before: Result
@@ -65,17 +63,16 @@ def measure(rounds: int, seconds: int) -> Iterator[str]:
 def compared(
     reference: Row, rows: Sequence[Row], rounds: int, seconds: int
 ) -> Generator[str, None, Pairs]:
-    """Measure every row once a round, each round in another order, and yield the table; return what it is made of."""
+    """Measure the rows in each round in another order; yield the table, return what is in it."""
     if complaint := load.missing():
         yield f"left out: {complaint}"
         return {}
     missing = {complaint for row in rows for complaint in row.missing()}
-    references, pairs, failures = _measured(
-        reference, [row for row in rows if not row.missing()], rounds, seconds
-    )
+    measurable = [row for row in rows if not row.missing()]
+    references, pairs, failures = _measured(reference, measurable, rounds, seconds)
     yield (
-        "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio | CPU us "
-        "| segments received | failed |"
+        "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio "
+        "| CPU us | segments received | failed |"
     )
     yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     yield _line(reference, [Pair(result, result, result) for result in references])
@@ -101,9 +98,8 @@ def _measured(
                 except (AssertionError, RuntimeError) as error:
                     if not row.needs:
                         raise
-                    failures.append(
-                        f"{row.name} ({row.fsync}) failed: {error}"
-                    )  # another's row costs no other its own
+                    # Another's row costs no other its own.
+                    failures.append(f"{row.name} ({row.fsync}) failed: {error}")
                     continue
                 references.append(_loaded(reference, seconds))
                 pairs[row].append(Pair(own, *references[-2:]))
@@ -120,8 +116,7 @@ def _result(row: Row, seconds: int) -> Result:
         before = _all_received(collector)
         result = _loaded(server, seconds)
         made = row.segments * result.requests
-        # What was under way when wrk stopped counting is not in its count, but may be in the
-        # collector's.
+        # The collector may count what was under way when wrk stopped counting.
         return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
 
 
@@ -133,14 +128,13 @@ def _loaded(server: serving.Server, seconds: int) -> Result:
 
 
 def _cpu_seconds(pid: int) -> float:
-    # The name, which may hold anything, is in brackets before; then user and system time are the
-    # 12th and 13th.
+    # After the name, which may hold anything, in its brackets.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _all_received(collector: Collector) -> int:
-    """Count the segments once no more come, each once: a batch whose answer was lost is sent again."""
+    """Count the segments, once no more come; a batch whose answer was lost is sent twice."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     before = -1
     while before < (now := len(collector.segments)) and time.monotonic() < deadline:
@@ -187,11 +181,6 @@ def _seen(pairs: Pairs) -> dict[str, float]:
         for name, others in (("fastest", queues), ("celery", celery))
         if others
     }
-    tracing = ratio[TRACED] / ratio[DURABLE]
-    return {
-        "durable": ratio[DURABLE],
-        **against,
-        "traced": ratio[TRACED],
-        "tracing": tracing,
-        "received": received,
-    }
+    durable, traced = ratio[DURABLE], ratio[TRACED]
+    tracing = {"traced": traced, "tracing": traced / durable, "received": received}
+    return {"durable": durable, **against, **tracing}

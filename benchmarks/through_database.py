@@ -1,4 +1,4 @@
-"""How many tasks a second a database takes: each inserted, claimed and settled, with nothing run in between."""
+"""How many tasks a second a database takes: inserted, claimed and settled, but never run."""
 
 import asyncio
 import multiprocessing
@@ -11,17 +11,17 @@ from afterwards.model import Task, new_task_id
 from afterwards.retries import SUCCEEDED
 from afterwards.rows import check, row_of
 from afterwards.store.database import Database
-from afterwards.store.tasks import HAND_OFF_SECONDS, Store
+from afterwards.store.tasks import PUBLISH_AGAIN_SECONDS, Store
 from benchmarks import apps
 
 PROCESSES = os.cpu_count() or 1
-# in each process: with the one that inserts for all of them as many as the pool keeps connected
+# In each process: with the one that inserts for all of them as many as the pool keeps connected.
 CALLERS = 4
 TASKS = 2_000  # in each process
 
 
 def rate(database_url: str) -> float:
-    """Put tasks through the database from several processes at once, and give the tasks of all of them in a second."""
+    """Put tasks through the database from several processes at once; return the rate of all."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawning) as pool:
         times = list(pool.map(_pass_through, [database_url] * PROCESSES))
@@ -48,6 +48,6 @@ async def _pass(database: Database, web: Store, count: int) -> None:
     own, worker = Store(database), secrets.token_hex(8)
     for _ in range(count):
         task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
-        await web.enqueue([row_of(task, check(task)[1], publish_after=HAND_OFF_SECONDS)])
+        await web.enqueue([row_of(task, check(task)[1], publish_after=PUBLISH_AGAIN_SECONDS)])
         assert await own.claim_one(worker, task.id)
         await own.settle(task.id, worker, 1, SUCCEEDED, None)

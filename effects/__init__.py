@@ -1,1 +1,1 @@
-"""What tasks do to the world: mail, Discord, images; nothing here knows of tasks, settings or the database."""
+"""What tasks do to the world: mail, Discord, pictures; it knows nothing of tasks or settings."""

@@ -11,7 +11,7 @@ AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 
 
 async def start_of(response: httpx.Response) -> bytes:
-    """Read a streamed answer to its end or to MAX_ANSWER; nothing of one that is encoded although nobody asked."""
+    """Read at most MAX_ANSWER of a streamed answer; return nothing if it is encoded, unasked."""
     body = bytearray()
     async for piece in response.aiter_raw():
         body += piece[: MAX_ANSWER - len(body)]

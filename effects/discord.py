@@ -28,7 +28,7 @@ _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 
 
 class DiscordError(Exception):
-    """The message was not posted; no text of these errors holds the webhook's URL, which is a secret."""
+    """The message was not posted; no error's text holds the webhook's URL, which is a secret."""
 
 
 class DiscordUnreachable(DiscordError):
@@ -52,7 +52,7 @@ class DiscordRefused(DiscordError):
 
 
 def harmless(text: str) -> str:
-    """Make markdown, mentions and links in someone else's text appear as they were typed, on one line."""
+    """Show markdown, mentions and links in a stranger's text as they were typed, on one line."""
     return _PUNCTUATION.sub(r"\\\1", on_one_line(text))
 
 
@@ -98,8 +98,7 @@ def _cut(content: str) -> str:
 
 
 def _wait(response: httpx.Response, answer: bytes) -> float:
-    # The header first: the body's retry_after has been milliseconds on old routes
-    # (discord-api-docs#4722).
+    # The header first: on old routes the body's is in milliseconds (discord-api-docs#4722).
     header = response.headers.get("retry-after", "")
     for said in (_seconds(header), _until(header), _in_body(answer)):
         if said is not None:

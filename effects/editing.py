@@ -1,4 +1,4 @@
-"""Read a picture's bytes, apply operations to it, encode it again: `editing_process` is where this runs."""
+"""Decode a picture, apply operations to it, encode it again, all within `editing_process`."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,7 @@ from effects.pictures import ImageError, ImageTooLarge, NotAnImage, Operation
 
 # Pixels, by format or mode, so that the worst order fits into editing_process.MAX_MEMORY: libwebp
 # holds a picture four times while it reads it and up to eleven times while it writes a transparent
-# one, libjpeg a progressive CMYK four times, choosing the 256 colours of a PNG or a GIF three times
-# and a half.
+# one, libjpeg a progressive CMYK four times; to choose 256 colours takes it three and a half times.
 MAX_PIXELS: Final[Mapping[str, int]] = {
     "JPEG": 16_000_000,
     "CMYK": 10_000_000,
@@ -53,8 +52,7 @@ INKS: Final[Mapping[str, tuple[float | tuple[int, ...], float | tuple[int, ...]]
     "I;16": (65535, 0),
 }
 
-# Pillow's own guard, before the decoder of a WebP takes memory: it warns from here and raises at
-# twice as much.
+# Pillow's own guard, before a WebP's decoder takes memory: it warns from here, raises at twice.
 Image.MAX_IMAGE_PIXELS = max(MAX_PIXELS.values()) // 2
 
 
@@ -67,7 +65,7 @@ class Picture(NamedTuple):
 
 
 def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
-    """Apply operations in their order, each once; return the picture and its extension, such as "jpeg".
+    """Apply each operation once, in order; return the picture and its extension, as in "jpeg".
 
     The format stays the source's; of an animation the first frame is kept. The picture is turned
     the way its EXIF says, and of all metadata only the colour profile is kept. Raises ImageTooLarge
@@ -83,16 +81,14 @@ def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, str]:
     except ImageError:
         raise
     except Image.DecompressionBombError:
-        raise ImageTooLarge(
-            f"the picture has more than {max(MAX_PIXELS.values())} pixels"
-        ) from None
+        most = max(MAX_PIXELS.values())
+        raise ImageTooLarge(f"the picture has more than {most} pixels") from None
     except MemoryError:
         raise ImageTooLarge("the picture takes more memory than one may have") from None
-    # a broken file makes Pillow raise anything, and as late as when it is written again
+    # A broken file makes Pillow raise anything, and as late as when it is written again.
     except Exception as error:
-        raise NotAnImage(
-            "the content is no whole JPEG, PNG, WebP or GIF, or takes too much memory"
-        ) from error
+        why = "the content is no whole JPEG, PNG, WebP or GIF, or takes too much memory"
+        raise NotAnImage(why) from error
 
 
 def _decode(data: bytes) -> Picture:
@@ -103,9 +99,8 @@ def _decode(data: bytes) -> Picture:
     kind = "JPEG" if source.format == "MPO" else str(source.format)
     most = min(MAX_PIXELS[kind], MAX_PIXELS.get(source.mode, MAX_PIXELS[kind]))
     if source.width * source.height > most or max(source.size) > MAX_SOURCE_SIDE:
-        raise ImageTooLarge(
-            f"{source.width} x {source.height} pixels are too many for {kind} {source.mode}"
-        )
+        size = f"{source.width} x {source.height} pixels"
+        raise ImageTooLarge(f"{size} are too many for {kind} {source.mode}")
     source.load()
     if source.mode == "P" and source.palette is None:
         raise NotAnImage("the palette is missing")
@@ -117,11 +112,9 @@ def _decode(data: bytes) -> Picture:
 
 
 def _encode(picture: Picture) -> bytes:
-    buffer = BytesIO()
+    buffer, image = BytesIO(), picture.image
     saving = picture.saving or ENCODING[picture.format]
-    picture.image.save(
-        buffer, picture.format, icc_profile=picture.image.info.get("icc_profile"), **saving
-    )
+    image.save(buffer, picture.format, icc_profile=image.info.get("icc_profile"), **saving)
     if buffer.tell() > MAX_RESULT:
         raise ImageTooLarge(f"the result has {buffer.tell()} bytes")
     return buffer.getvalue()
@@ -133,11 +126,9 @@ def _upright(image: Image.Image) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except Exception:  # broken EXIF is no reason to refuse a whole picture
         image = image.copy()
-    # EXIF with its GPS position, XMP, comments and texts would follow the picture into some of the
-    # formats.
-    image.info = {
-        key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info
-    }
+    # EXIF with its GPS position, XMP, comments and texts would follow it into some of the formats.
+    kept = {"icc_profile", "transparency"} & image.info.keys()
+    image.info = {key: image.info[key] for key in kept}
     return image
 
 
@@ -178,7 +169,7 @@ def watermark(picture: Picture) -> Picture:
 
 
 def _lettering(size: tuple[int, int]) -> list[Image.Image]:
-    """Draw the text as two masks of one size, with its edge and without, no larger than the picture."""
+    """Draw the text as two masks, with its edge and without, no larger than the picture."""
     height = max(14, min(size) // 16)
     font = ImageFont.load_default(height)
     edge = max(1, height // 10)

@@ -1,7 +1,7 @@
 """The process that edits one picture: it comes in on stdin, and goes out on stdout.
 
-A process, because memory is limited by process, and nothing can stop a thread. It computes for some
-90 ms to start.
+A process, because memory is limited by process, and nothing can stop a thread. Its start takes some
+90 ms of computing.
 """
 
 import resource
@@ -16,11 +16,10 @@ MAX_SECONDS = 30  # of computing; the scans that fit into 10 MiB of JPEG would t
 
 
 def main() -> None:
-    """Edit the picture on stdin; write the result to stdout, and its extension or the error to stderr."""
+    """Edit the picture on stdin: the result to stdout, its extension or the error to stderr."""
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, MAX_MEMORY))
-    resource.setrlimit(
-        resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS + 1)
-    )  # at the first SIGXCPU, then SIGKILL
+    # At the first SIGXCPU, then SIGKILL.
+    resource.setrlimit(resource.RLIMIT_CPU, (MAX_SECONDS, MAX_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Platforms and terminals signal every process, but this one ends when its parent wants it to.
     for number in (signal.SIGTERM, signal.SIGINT):

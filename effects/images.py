@@ -49,8 +49,7 @@ MEDIA_TYPES: Final = {
     "gif": "image/gif",
 }
 
-# Isolated, on this process's own path: a sitecustomize, such as that of `sw-python`, is none of the
-# editor's business.
+# Isolated, on this process's own path: the editor needs no sitecustomize, such as `sw-python`'s.
 EDITOR: Final = (
     "import sys; sys.path[:] = {path!r}; from effects.editing_process import main; main()"
 )
@@ -78,9 +77,8 @@ async def fetch(
     client = httpx.AsyncClient(
         transport=transport or PublicOnlyTransport(allow_private=allow_private),
         headers={"Accept": "image/*", "Accept-Encoding": "identity"},
-        timeout=httpx.Timeout(
-            seconds, connect=seconds / 3
-        ),  # a dead first address leaves time for the next
+        # A dead first address leaves time for the next.
+        timeout=httpx.Timeout(seconds, connect=seconds / 3),
         trust_env=False,
     )
     try:
@@ -89,9 +87,8 @@ async def fetch(
     except AddressRefused as refusal:
         raise ImageRefused(str(refusal)) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, zlib.error) as error:
-        raise ImageUnfetchable(
-            f"{_host(target)} gave no picture ({type(error).__name__})"
-        ) from None
+        kind = type(error).__name__
+        raise ImageUnfetchable(f"{_host(target)} gave no picture ({kind})") from None
 
 
 async def _download(client: httpx.AsyncClient, url: httpx.URL) -> bytes:
@@ -118,8 +115,7 @@ async def _body(response: httpx.Response) -> bytes:
 
 
 def _decoder(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    # Not httpx's own decoders: they blow one piece up a thousandfold before anyone can count, and
-    # nest.
+    # Not httpx's own decoders: they nest, and blow a piece up a thousandfold before anyone counts.
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in ("gzip", "x-gzip"):
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
@@ -139,15 +135,13 @@ async def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, 
     else killed it.
     """
     editor = _editor(operations)
+    run = anyio.to_thread.run_sync
     try:
-        result, said = await anyio.to_thread.run_sync(
-            editor.communicate, data, abandon_on_cancel=True
-        )
+        result, said = await run(editor.communicate, data, abandon_on_cancel=True)
     finally:
         editor.kill()
-    last = (
-        said.decode(errors="replace").strip().rpartition("\n")[2]
-    )  # on the lines before it libraries complain
+    # On the lines before it libraries complain.
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]
     if editor.returncode == 0:
         return result, last
     raise _error(editor.returncode, last)
@@ -155,9 +149,8 @@ async def process(data: bytes, operations: Sequence[Operation]) -> tuple[bytes, 
 
 def _editor(operations: Sequence[Operation]) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-I", "-S", "-c", EDITOR.format(path=sys.path), *operations]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _error(code: int, said: str) -> ImageError:
@@ -165,11 +158,9 @@ def _error(code: int, said: str) -> ImageError:
         return ImageTooLarge("the picture takes too long")
     kind, _, text = said.partition(": ")
     kinds = {"ImageTooLarge": ImageTooLarge, "NotAnImage": NotAnImage}
-    return (
-        kinds[kind](text)
-        if kind in kinds
-        else ImageError(f"the editor ended with {code}: {said[-500:]}")
-    )
+    if kind in kinds:
+        return kinds[kind](text)
+    return ImageError(f"the editor ended with {code}: {said[-500:]}")
 
 
 def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
@@ -180,7 +171,8 @@ def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
     """
     if not _ID.fullmatch(job_id) or extension not in MEDIA_TYPES:
         raise ValueError(
-            f"the id takes 1 to 64 letters, digits and dashes, the extension is one of {[*MEDIA_TYPES]}"
+            "the id takes 1 to 64 letters, digits and dashes,"
+            f" the extension is one of {[*MEDIA_TYPES]}"
         )
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{job_id}.{extension}"
@@ -191,14 +183,13 @@ def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
 
 
 def find(directory: Path, job_id: str) -> tuple[Path, str] | None:
-    """Give the path and the media type of the picture that was kept for this id, whatever the id may hold."""
+    """Return the path and media type of the picture kept for this id, whatever the id may hold."""
     if not _ID.fullmatch(job_id):
         return None
-    paths = (
-        (directory / f"{job_id}.{extension}", media_type)
-        for extension, media_type in MEDIA_TYPES.items()
-    )
-    return next(((path, media_type) for path, media_type in paths if path.is_file()), None)
+    for extension, media_type in MEDIA_TYPES.items():
+        if (path := directory / f"{job_id}.{extension}").is_file():
+            return path, media_type
+    return None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -15,8 +15,7 @@ from effects.one_line import on_one_line
 
 MAX_EXCERPT: Final = 200  # characters of a server's answer
 
-# No quoted local parts and no address literals: hardly anyone has one, and each is a way to
-# smuggle.
+# No quoted local parts and no address literals: hardly anyone has one, and each may smuggle.
 _ADDRESS = re.compile(r'[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+@[^\s\x00-\x20\x7f<>()\[\],;:\\"@]+')
 
 
@@ -29,7 +28,7 @@ class MailUnreachable(MailError):
 
 
 class MailRefused(MailError):
-    """The mail server said no, or the mail is none: with the server's status and some of its words."""
+    """The server refused the mail, with its status and some of its words, or the mail is none."""
 
     def __init__(self, status: int | None, answer: str, *, permanent: bool) -> None:
         super().__init__(answer if status is None else f"{status}: {answer}")
@@ -54,8 +53,7 @@ class Mail:
         for address in (self.to, self.sender_address):
             if not _ADDRESS.fullmatch(address) or "=?" in address:
                 raise MailRefused(None, "this is no mail address", permanent=True)
-        # Python 3.11 decodes an encoded word in a header it writes, with the line break that may be
-        # in it.
+        # Python 3.11 decodes an encoded word in a header it writes, and any line break in it.
         if "=?" in self.subject + self.sender or self.subject.splitlines() != [self.subject]:
             raise MailRefused(None, "this is no subject", permanent=True)
 
@@ -76,7 +74,8 @@ def welcome(username: str, email: str, sender: str) -> Mail:
         to=email,
         subject=f"Welcome, {name}!",
         text=f"Welcome, {name}!\n\nYour account has been created.\n",
-        html=f"<p>Welcome, <bdi>{html.escape(name)}</bdi>!</p>\n<p>Your account has been created.</p>\n",
+        html=f"<p>Welcome, <bdi>{html.escape(name)}</bdi>!</p>\n"
+        "<p>Your account has been created.</p>\n",
     )
 
 

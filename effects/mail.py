@@ -21,8 +21,7 @@ __all__ = [
     "welcome",
 ]
 
-# Answers about the mail. The rest is about the account, the limits or the day, and may change
-# without another mail.
+# Answers about the mail; the rest is about the account, the limits or the day, and may change.
 ABOUT_THE_MAIL: Final = {400, 406, 413, 415, 422}
 
 
@@ -34,13 +33,13 @@ async def send_sendgrid(
     timeout: float,  # one number for everything, which httpx has per read and write
     message_id: str | None = None,
 ) -> None:
-    """Send through SendGrid, within `timeout` seconds; accounts in the EU use https://api.eu.sendgrid.com.
+    """Send through SendGrid, within `timeout` seconds.
 
-    Raises MailRefused, MailUnreachable. https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send
+    Accounts in the EU use https://api.eu.sendgrid.com. Raises MailRefused, MailUnreachable.
+    https://www.twilio.com/docs/sendgrid/api-reference/mail-send/mail-send
     """
-    sender = {"email": mail.sender_address} | (
-        {"name": mail.sender_name} if mail.sender_name else {}
-    )
+    sender = {"email": mail.sender_address}
+    sender |= {"name": mail.sender_name} if mail.sender_name else {}
     body = {
         "personalizations": [{"to": [{"email": mail.to}]}],
         "from": sender,
@@ -63,9 +62,10 @@ async def send_mailgun(
     timeout: float,  # one number for everything, which httpx has per read and write
     message_id: str | None = None,
 ) -> None:
-    """Send through Mailgun, within `timeout` seconds; domains in the EU use https://api.eu.mailgun.net.
+    """Send through Mailgun, within `timeout` seconds.
 
-    Raises MailRefused, MailUnreachable. https://documentation.mailgun.com/docs/mailgun/api-reference
+    Domains in the EU use https://api.eu.mailgun.net. Raises MailRefused, MailUnreachable.
+    https://documentation.mailgun.com/docs/mailgun/api-reference
     """
     form = {
         "from": mail.sender,

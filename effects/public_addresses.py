@@ -13,8 +13,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 # Any other is no place for a picture, and would let a stranger find out which ports answer.
 PORTS = (None, 80, 443)
 
-# IANA IPv4 Special-Purpose Address Registry (RFC 6890), without the rows that it calls globally
-# reachable.
+# IANA IPv4 Special-Purpose Address Registry (RFC 6890), but for what it calls globally reachable.
 NOT_PUBLIC_IPV4 = [
     IPv4Network(block)
     for block in (
@@ -38,7 +37,7 @@ NOT_PUBLIC_IPV4 = [
     )
 ]
 
-# RFC 4291, and the registry of IPv6 global unicast: nothing outside is handed out. So loopback,
+# RFC 4291, and the registry of IPv6 global unicast: nothing outside is assigned. So loopback,
 # unique local, link-local, multicast and every form that carries an IPv4 address (::/96,
 # ::ffff:0:0/96, 64:ff9b::/96) stay out.
 GLOBAL_UNICAST_IPV6 = IPv6Network("2000::/3")
@@ -56,7 +55,7 @@ NOT_PUBLIC_IPV6 = [
 
 
 class AddressRefused(Exception):
-    """An untrusted URL leads to where it may not; the text names the host and nothing else of the URL."""
+    """An untrusted URL leads where it may not; the text names its host and nothing else of it."""
 
 
 def is_public(address: str | IPv4Address | IPv6Address) -> bool:
@@ -113,14 +112,10 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _checked(self, host: str, url: httpx.URL) -> Sequence[str]:
+        port = url.port or (443 if url.scheme == "https" else 80)
         try:
-            addresses = await self._resolve(
-                host, url.port or (443 if url.scheme == "https" else 80)
-            )
-        except (
-            OSError,
-            ValueError,
-        ):  # a name too long for DNS is a UnicodeError, hence a ValueError
+            addresses = await self._resolve(host, port)
+        except (OSError, ValueError):  # a name too long for DNS is a UnicodeError
             raise httpx.ConnectError(f"{host} does not resolve") from None
         if not (self._allow_private or all(map(is_public, addresses))):
             raise AddressRefused(f"{host} is not on the public internet")

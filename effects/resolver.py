@@ -1,4 +1,4 @@
-"""Look up the names of untrusted URLs, in threads of their own that may hang without holding up any other lookup."""
+"""Look up the names of untrusted URLs, in threads of their own, because a lookup may hang."""
 
 import asyncio
 import socket
@@ -7,8 +7,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 SECONDS: Final = 2.0
-# A lookup that nobody answers keeps its thread for as long as the system's resolver tries: 10 s and
-# more.
+# An unanswered lookup keeps its thread as long as the system's resolver tries: 10 s and more.
 MAX_LOOKUPS: Final = 16
 
 _slots = threading.BoundedSemaphore(MAX_LOOKUPS)
@@ -23,13 +22,12 @@ async def resolve(host: str, port: int) -> list[str]:
     if not _slots.acquire(blocking=False):
         raise OSError("too many names are being looked up")
     lookup: Future[list[Any]] = Future()
-    # from here on, a waiter that is cancelled leaves it alone
+    # From here on, a waiter that is cancelled leaves it alone.
     lookup.set_running_or_notify_cancel()
     try:
         # A daemon, which a process that ends does not wait for.
-        threading.Thread(
-            target=_look_up, args=(lookup, host, port), name="lookup", daemon=True
-        ).start()
+        arguments = (lookup, host, port)
+        threading.Thread(target=_look_up, args=arguments, name="lookup", daemon=True).start()
     except RuntimeError:
         _slots.release()
         raise OSError("there is no thread for the lookup") from None

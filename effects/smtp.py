@@ -25,13 +25,14 @@ async def send_smtp(
     message_id: str | None = None,
     tls_context: ssl.SSLContext | None = None,
 ) -> None:
-    """Send over `smtps://` (TLS, port 465) or `smtp://` (STARTTLS where it is offered), within `timeout` seconds.
+    """Send over `smtps://` or `smtp://`, within `timeout` seconds.
 
-    `smtp://` means port 587 with credentials, 25 without: submission is for those who log in (RFC
-    6409). With them STARTTLS must be offered, unless the host is this machine: a password does not
-    travel in the clear. `user:password@` is percent-decoded. `message_id`, with its angle brackets,
-    lets a repeat be recognised. Certificates are verified, against `tls_context` if given. Raises
-    MailRefused, MailUnreachable.
+    `smtps://` is TLS on port 465, `smtp://` STARTTLS where it is offered, on port 587 with
+    credentials, 25 without: submission is for those who log in (RFC 6409). With credentials
+    STARTTLS must be offered, unless the host is this machine: a password does not travel in the
+    clear. `user:password@` is percent-decoded. `message_id`, with its angle brackets, lets a repeat
+    be recognised. Certificates are verified, against `tls_context` if given. Raises MailRefused,
+    MailUnreachable.
     """
     server = _server(url)
     client = aiosmtplib.SMTP(**server._asdict(), tls_context=tls_context, timeout=timeout)
@@ -127,13 +128,11 @@ def _smtp_errors(server: _Server) -> Iterator[None]:
         reason = excerpt(str(error), password) or type(error).__name__
         raise MailUnreachable(f"{server.hostname}:{server.port} gave no answer: {reason}") from None
     except (aiosmtplib.SMTPException, ValueError) as error:
-        permanent = isinstance(
-            error, aiosmtplib.SMTPNotSupported
-        )  # it has no SMTPUTF8, and the address needs it
+        # It has no SMTPUTF8, and the address needs it.
+        permanent = isinstance(error, aiosmtplib.SMTPNotSupported)
         raise MailRefused(None, excerpt(str(error), password), permanent=permanent) from None
 
 
 def _refused(error: aiosmtplib.SMTPResponseException, password: str) -> MailRefused:
-    # RFC 5321: 55x is about the mailbox or the mail; other 5xx are about the greeting, the login,
-    # the commands.
+    # RFC 5321: 55x is about the mailbox or the mail, other 5xx about greeting, login, commands.
     return MailRefused(error.code, excerpt(error.message, password), permanent=error.code >= 550)

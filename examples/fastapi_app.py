@@ -1,4 +1,4 @@
-"""Twelve lines of FastAPI with a task that is retried and survives `kill -9`: `uvicorn fastapi_app:app`."""
+"""Twelve lines of FastAPI, with a task that survives `kill -9`: `uvicorn fastapi_app:app`."""
 
 import urllib.request
 

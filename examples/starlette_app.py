@@ -1,4 +1,4 @@
-"""Starlette with a task that is retried, survives `kill -9` and has a page: `uvicorn starlette_app:app`."""
+"""Starlette, with a task that survives `kill -9` and has a page: `uvicorn starlette_app:app`."""
 
 import urllib.request
 

@@ -28,7 +28,7 @@ from tests import serving
 from tests.serving import Server, sql, until
 
 CLIENTS = 16
-PROMISE = 0.1  # seconds that no request of 1 MiB or less holds the event loop for
+LIMIT = 0.1  # seconds that no request of 1 MiB or less holds the event loop for
 BOUND = 1.0, 20.0  # of the loop's own CPU, and of the clock: generous, for a busy machine
 DEAF_SECONDS = 90.0  # a loop that does not answer for so long will not
 SETTLING_SECONDS = 60.0
@@ -36,6 +36,12 @@ SHOWN = 10
 OTHERS_ERROR = r"^\S+ (ERROR|CRITICAL) +(?=\S)(?!tasks:)"  # in the log: tasks may fail
 TRIAL_SECONDS = 60.0
 QUICK = {"SLEEP_SECONDS": "0.02", "NOTIFY_SECONDS": "0.02", "WORK_SECONDS": "0.02"}
+
+
+class Played(NamedTuple):
+    begin: float
+    end: float
+    case: Case
 
 
 class Stall(NamedTuple):
@@ -55,9 +61,7 @@ class Run:
         self.unanswered = 0
         self.task_ids: set[str] = set()
         self.wrong: list[tuple[str, Case]] = []
-        self.played: list[
-            tuple[float, float, Case]
-        ] = []  # those that took long, with their begin and end
+        self.played: list[Played] = []  # those that took long
 
     async def client(self, deadline: float) -> None:
         """Play one case after another until the deadline."""
@@ -74,8 +78,8 @@ class Run:
             answers = []
             self.unanswered += 1
         self.note(case, answers)
-        if (ended := time.monotonic()) - began > PROMISE:
-            self.played.append((began, ended, case))
+        if (ended := time.monotonic()) - began > LIMIT:
+            self.played.append(Played(began, ended, case))
 
     def note(self, case: Case, answers: list[Answer]) -> None:
         """Count the answers, and keep the case if one of them is wrong."""
@@ -84,11 +88,8 @@ class Run:
             self.task_ids.update(answer.task_ids)
             if answer.status >= 500 and answer.status != 503:
                 self.wrong.append((f"answered {answer.status}", case))
-            if (
-                answer.status >= 400
-                and not answer.is_problem
-                and not (answer.status == 503 and b"/health" in case.sent)
-            ):
+            is_health = answer.status == 503 and b"/health" in case.sent
+            if answer.status >= 400 and not answer.is_problem and not is_health:
                 self.wrong.append((f"{answer.status} is no problem+json", case))
 
 
@@ -102,19 +103,14 @@ async def send(run: Run, seconds: float) -> None:
 def unsettled(database_url: str, ids: set[str]) -> dict[str, int]:
     """Count the accepted tasks that have not settled, by their states; `lost` have no row."""
     rows = dict(map(tuple, sql(database_url, "SELECT id, state FROM tasks")))
-    found = Counter(rows.get(id, "lost") for id in ids)
-    return {
-        state: count
-        for state, count in found.items()
-        if state not in ("succeeded", "dead", "cancelled")
-    }
+    settled = {"succeeded", "dead", "cancelled"}
+    return Counter(state for id in ids if (state := rows.get(id, "lost")) not in settled)
 
 
 def settle(run: Run, database_url: str) -> dict[str, int]:
-    """Wait until all accepted tasks have settled; what waits for another attempt is cancelled instead."""
-    with httpx.Client(
-        base_url=run.server.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
-    ) as operator:
+    """Wait until all accepted tasks have settled; cancel those that wait for another attempt."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=run.server.url, headers=headers, timeout=30) as operator:
         while page := operator.get("/tasks?state=retrying&limit=1000").json()["tasks"]:
             for task in page:
                 operator.delete(f"/tasks/{task['id']}")
@@ -131,13 +127,16 @@ def stalls(path: Path) -> list[Stall]:
 
 
 async def guilty(run: Run, path: Path) -> list[str]:
-    """Send those again, one by one, that were under way during the longest stalls, and name those that stall alone."""
+    """Send the requests of the longest stalls again, one by one; name those that stall alone."""
     found, deadline = [], time.monotonic() + TRIAL_SECONDS
     suspects: dict[int, Case] = {}
     for stall in sorted(stalls(path), key=lambda stall: -stall.cpu)[:SHOWN]:
         begin = stall.end - stall.seconds
-        cases = [case for began, ended, case in run.played if began < stall.end and ended > begin]
-        suspects |= {case.number: case for case in cases if stall.cpu > PROMISE}
+        if stall.cpu > LIMIT:
+            cases = [
+                each.case for each in run.played if each.begin < stall.end and each.end > begin
+            ]
+            suspects |= {case.number: case for case in cases}
     for case in suspects.values():
         began = time.monotonic()
         if began > deadline:
@@ -146,7 +145,7 @@ async def guilty(run: Run, path: Path) -> list[str]:
             await play(run.server.port, case)
         await asyncio.sleep(0.05)  # for a stall behind an answer that was not waited for
         cpu = max((stall.cpu for stall in stalls(path) if stall.end > began), default=0)
-        if cpu > PROMISE:
+        if cpu > LIMIT:
             found.append(f"held the loop for {cpu * 1000:.0f} ms: {shown(case, run.seed)}")
     return found
 
@@ -154,10 +153,8 @@ async def guilty(run: Run, path: Path) -> list[str]:
 def peak(pid: int) -> str:
     """Give the most memory that the process has had, in MB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(
-        (f"{int(line.split()[1]) // 1024} MB" for line in lines if line.startswith("VmHWM")),
-        "unknown",
-    )
+    peaks = (f"{int(line.split()[1]) // 1024} MB" for line in lines if line.startswith("VmHWM"))
+    return next(peaks, "unknown")
 
 
 def shown(case: Case, seed: str) -> str:
@@ -170,20 +167,20 @@ def report(run: Run, found: list[Stall], memory: str, left: dict[str, int]) -> l
     """Print the table, and return what makes it a failure."""
     by_cpu = max(found, key=lambda stall: stall.cpu, default=Stall(0, 0, 0))
     by_clock = max(found, key=lambda stall: stall.seconds, default=Stall(0, 0, 0))
-    over = [stall for stall in found if stall.cpu > PROMISE]
+    over = [stall for stall in found if stall.cpu > LIMIT]
+    statuses = sorted(run.statuses.items())
+    unsettled = ", ".join(f"{count} {state}" for state, count in left.items())
+    limit = f"limit: {LIMIT * 1000:.0f}"
     table = {
         "requests tried": sum(run.statuses.values()) + run.unanswered,
-        "statuses": ", ".join(
-            f"{status}: {count}" for status, count in sorted(run.statuses.items())
-        ),
+        "statuses": ", ".join(f"{status}: {count}" for status, count in statuses),
         "never answered": run.unanswered,
         "wrong answers": len(run.wrong),
         "tasks accepted": len(run.task_ids),
-        "of them not settled": ", ".join(f"{count} {state}" for state, count in left.items())
-        or "none",
-        "slowest stall of the loop, its CPU": f"{by_cpu.cpu * 1000:.0f} ms (promised: {PROMISE * 1000:.0f})",
+        "of them not settled": unsettled or "none",
+        "slowest stall of the loop, its CPU": f"{by_cpu.cpu * 1000:.0f} ms ({limit})",
         "slowest stall by the clock": f"{by_clock.seconds * 1000:.0f} ms",
-        "stalls over the promise": len(over),
+        "stalls over the limit": len(over),
         "peak memory": memory,
     }
     print(f"\n| seed {run.seed} | |\n|---|---|")
@@ -192,9 +189,8 @@ def report(run: Run, found: list[Stall], memory: str, left: dict[str, int]) -> l
         print(f"{what}: {shown(case, run.seed)}")
     failures = [what for what, _ in run.wrong if what.startswith("answered")]
     failures += ["accepted tasks did not settle"] if left else []
-    failures += (
-        ["the loop stood still"] if by_cpu.cpu > BOUND[0] or by_clock.seconds > BOUND[1] else []
-    )
+    stood_still = by_cpu.cpu > BOUND[0] or by_clock.seconds > BOUND[1]
+    failures += ["the loop stood still"] if stood_still else []
     return failures
 
 
@@ -204,24 +200,15 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2)
     parser.add_argument("--seed", default=secrets.token_hex(4))
     parser.add_argument("--cases", type=int, nargs="*", help="send these numbers only")
-    parser.add_argument(
-        "--app",
-        default="fuzz.app:app",
-        help="another application, to see what the fuzzer says of it",
-    )
+    another = "another application, to see what the fuzzer says of it"
+    parser.add_argument("--app", default="fuzz.app:app", help=another)
     asked = parser.parse_args()
     print(f"seed {asked.seed}, {asked.minutes:g} minutes", flush=True)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         path = directory / "stalls"
-        server = serving.start(
-            directory,
-            app=asked.app,
-            args=["--no-access-log"],
-            STALLS=str(path),
-            ADMIN_TOKEN=TOKEN,
-            **QUICK,
-        )
+        variables = {"STALLS": str(path), "ADMIN_TOKEN": TOKEN, **QUICK}
+        server = serving.start(directory, app=asked.app, args=["--no-access-log"], **variables)
         try:
             return _judged(Run(asked.seed, server, asked.cases), asked.minutes, directory, path)
         finally:

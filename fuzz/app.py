@@ -1,4 +1,4 @@
-"""The real service, which notes how long its event loop did nothing else; `STALLS` is the file that it notes it in.
+"""The real service, which notes in the file `STALLS` for how long its event loop stood still.
 
 Each line is the moment when a stall ended, its seconds, and the seconds of CPU that the loop's
 thread used in it: on a busy machine a loop stands still for want of a core as well, and that is

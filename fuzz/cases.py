@@ -83,22 +83,18 @@ def _request(random: Random, routes: Sequence[str]) -> bytes:
 
 
 def _name(random: Random) -> str:
-    return (
-        ID
-        if random.random() < 0.5
-        else random.choice(["x", "%00", "a%2fb", "x" * 9000, "%F0%9F%92%A9", "..", ID + "x"])
-    )
+    others = ["x", "%00", "a%2fb", "x" * 9000, "%F0%9F%92%A9", "..", ID + "x"]
+    return ID if random.random() < 0.5 else random.choice(others)
 
 
 def _framed(random: Random, body: bytes) -> tuple[list[tuple[str, str]], bytes]:
-    """Give the headers that say how long the body is, or lie about it, and the body as it is sent."""
+    """Return the headers that tell the body's length, or lie about it, and the body as sent."""
     kind = random.random()
     if kind < 0.8:
         return ([("Content-Length", f"{len(body)}")] if body or kind < 0.4 else []), body
     if kind < 0.85:
-        return [
-            ("Content-Length", f"{len(body) + random.choice([-1, 1, 1000, 10**7, 10**19])}")
-        ], body
+        lie = len(body) + random.choice([-1, 1, 1000, 10**7, 10**19])
+        return [("Content-Length", f"{lie}")], body
     chunks = [body[start : start + 5000] for start in range(0, len(body), 5000)] or [b""]
     sizes = [
         b"%x",
@@ -175,9 +171,8 @@ def _number(random: Random) -> bytes:
 def _many(random: Random) -> bytes:
     count = random.choice([100, 5000, 60_000])
     names = random.choice(["x%d", "\u0301%d", "x", "a/b%d~"])
-    return (
-        "{" + ",".join(f'"{names % n if "%" in names else names}": 1' for n in range(count)) + "}"
-    ).encode()
+    fields = (f'"{names % n if "%" in names else names}": 1' for n in range(count))
+    return ("{" + ",".join(fields) + "}").encode()
 
 
 def _nonsense(random: Random) -> bytes:
@@ -209,7 +204,6 @@ def _bent(random: Random, sent: bytes) -> bytes:
     bent = bytearray(sent)
     for _ in range(random.choice([1, 3, 20])):
         at = random.randrange(len(bent) + 1)
-        bent[at : at + random.choice([0, 1, 1, 4])] = random.choice(
-            [b"", b"\0", b"\r", b"\n", b"\xff", random.randbytes(3)]
-        )
+        new = random.choice([b"", b"\0", b"\r", b"\n", b"\xff", random.randbytes(3)])
+        bent[at : at + random.choice([0, 1, 1, 4])] = new
     return bytes(bent)

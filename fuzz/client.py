@@ -19,7 +19,7 @@ class Answer(NamedTuple):
 
 
 async def play(port: int, case: Case) -> list[Answer]:
-    """Send the case, and read what is answered until nothing more comes; raise TimeoutError if that never ends."""
+    """Send the case, and read answers until no more come; raise TimeoutError if none does."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
     try:
         with suppress(ConnectionError):
@@ -31,9 +31,8 @@ async def play(port: int, case: Case) -> list[Answer]:
     finally:
         if case.way == "reset":
             with suppress(OSError):
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, RESET
-                )
+                connection = writer.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         writer.transport.abort()
 
 
@@ -53,7 +52,7 @@ async def _send(writer: asyncio.StreamWriter, case: Case) -> None:
 
 
 async def _answers(reader: asyncio.StreamReader) -> list[Answer]:
-    """Read answers; after the first, wait but a moment for more, because only the server knows how many it sees."""
+    """Read answers; after the first wait but a moment, as only the server knows how many come."""
     found: list[Answer] = []
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         while True:
@@ -81,9 +80,8 @@ async def _answer(reader: asyncio.StreamReader, head: bytes) -> tuple[Answer, bo
             body = await reader.readexactly(int(headers.get("content-length", 0)))
     except (TimeoutError, asyncio.IncompleteReadError):
         body = b""  # there is none after HEAD
-    is_lost = body.startswith(
-        b"HTTP/1."
-    )  # the next answer: the one to a HEAD says how long it would have been
+    # The next answer: the one to a HEAD says how long it would have been.
+    is_lost = body.startswith(b"HTTP/1.")
     if is_problem and body and not is_lost:
         is_problem = json.loads(body)["status"] == status
     ids = headers["task-id"].split(", ") if status < 300 and "task-id" in headers else []

@@ -1,4 +1,4 @@
-"""A real SkyWalking collector on loopback, made of the agent's own protocol classes: what it received can be asked."""
+"""A real SkyWalking collector on loopback, of the agent's own protocol classes."""
 
 import threading
 import time
@@ -43,7 +43,7 @@ class Collector:
         self._server.stop(grace=None).wait()
 
     def wait_for(self, found: Callable[[], T], seconds: float = 15) -> T:
-        """Wait until `found` gives something true, and give it; raise AssertionError with all that was received."""
+        """Wait until `found` gives something true; raise AssertionError with all that came."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while not (result := found()):

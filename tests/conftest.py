@@ -1,4 +1,4 @@
-"""What every test may ask for: an empty database of each kind, and the application without a server."""
+"""What every test may ask for: empty databases, and the application without a server."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """An empty database: a SQLite file, and a database of its own on the server at `TEST_POSTGRES_URL`."""
+    """An empty SQLite file, or an empty database on the server at `TEST_POSTGRES_URL`."""
     async with empty_database(request.param, tmp_path) as url:
         yield url
 

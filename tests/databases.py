@@ -16,7 +16,7 @@ POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
 
 @asynccontextmanager
 async def empty_database(kind: str, directory: Path) -> AsyncIterator[str]:
-    """Give the URL of a SQLite file, or of a database of its own on the server at `TEST_POSTGRES_URL`."""
+    """Make an empty SQLite file, or database on the server at `TEST_POSTGRES_URL`; give its URL."""
     if kind == "sqlite":
         yield f"sqlite:///{directory}/service.db"
         return
@@ -41,7 +41,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def not_writing(database_url: str) -> Iterator[None]:
-    """See to it that nobody holds SQLite's write lock: a process that stands still with it keeps all others out."""
+    """Keep SQLite's write lock from all others: whoever stood still with it would keep it."""
     url = make_url(database_url)
     with locked(Path(url.database or "")) if url.get_backend_name() == "sqlite" else nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""A fleet as in production: web processes that hand off, a broker, workers that run, and one database for all."""
+"""A fleet as in production: web processes, a broker, workers, and one database for all."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,11 +6,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.brokers import SERVERS, Broker
-from tests.process.test_crashes import by_task, runs
-from tests.serving import Server, sql
+from tests.diary import by_task, runs
+from tests.serving import Server, sql, until
 
 # For what does not depend on the kind of broker or database: one of the two fleets is enough.
 EVERY_BROKER = pytest.mark.parametrize(
@@ -48,7 +49,7 @@ class Fleet:
             "DATABASE_URL": database_url,
             "DIARY": str(self.diary),
             "QUEUE": f"tasks-{directory.name}",
-            "HAND_OFF_SECONDS": "1",
+            "PUBLISH_AGAIN_SECONDS": "1",
             "DEAD_SECONDS": "2",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
@@ -130,3 +131,13 @@ class Fleet:
     def each_ran_once(self, accepted: Sequence[str]) -> None:
         counts = {id: len(mine) for id, mine in by_task(runs(self.diary)).items()}
         assert counts == dict.fromkeys(accepted, 1)
+
+
+def posted(url: str, seconds: float = 0.0, name: str = "keeps_a_diary") -> str:
+    return str(httpx.post(f"{url}/do/{name}", json={"seconds": seconds}).headers["task-id"])
+
+
+def running(fleet: Fleet, id: str) -> int:
+    """Wait until the task runs, and give the process that runs it."""
+    until(lambda: fleet.diary.exists() and [run for run in runs(fleet.diary) if run.task == id], 20)
+    return by_task(runs(fleet.diary))[id][-1].pid

@@ -1,11 +1,11 @@
-"""How the cost of something grows with its input, on a machine that may be busy with other things."""
+"""How a cost grows with its input, on a machine that may be busy with other things."""
 
 import time
 from collections.abc import Callable
 
 
 def is_linear(work: Callable[[str], object], unit: str, size: int = 16_000) -> bool:
-    """Tell whether four times the text, repeated out of `unit`, costs less than eight times the processor's time.
+    """Tell whether four times the text, made of `unit`, costs under eight times the CPU.
 
     What is linear takes four times, what is quadratic sixteen.
     """

@@ -1,4 +1,4 @@
-"""A Postgres server of the tests' own, which they may freeze and stop; the one at `TEST_POSTGRES_URL` is for all."""
+"""A Postgres server of the tests' own, which they may freeze and stop."""
 
 import os
 import shutil
@@ -29,7 +29,8 @@ class Postgres:
         self.start()
 
     def start(self) -> None:
-        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c fsync=off"
+        options += " -c unix_socket_directories=''"
         log = self._data / "log"
         self._run("pg_ctl", "start", "-w", "-D", f"{self._data}", "-l", f"{log}", "-o", options)
 

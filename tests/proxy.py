@@ -1,4 +1,4 @@
-"""A TCP proxy between the service and its database, which can stop forwarding as a network does, without a word."""
+"""A TCP proxy before a database, which can fall silent as a network does, without a word."""
 
 import socket
 import threading
@@ -71,7 +71,7 @@ class Proxy:
             link.cut()
 
     def strike(self, fate: Callable[[Link, bytes], bytes], mark: str) -> None:
-        """Let the fate decide, once, what is forwarded of the next COMMIT whose transaction has sent the mark."""
+        """Let the fate decide, once, what is forwarded of the COMMIT that follows the mark."""
         self._mark, self._fate = mark.encode(), fate
         self.has_struck.clear()
 

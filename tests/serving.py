@@ -66,7 +66,7 @@ class Server:
         return "".join(self._lines)
 
     def wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
-        """Wait until the log matches the pattern; raise AssertionError with the log if it never does."""
+        """Wait until the log matches the pattern; raise AssertionError with it if it never does."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while True:
@@ -114,10 +114,10 @@ def start(
     args: Sequence[str] = (),
     **variables: str,
 ) -> Server:
-    """Start `command app --port 0 args` with its database and images in `directory` and these environment variables.
+    """Start `command app --port 0 args` with these environment variables.
 
-    The first word of `command` is looked up beside this interpreter. The server may not be
-    listening yet: `url` waits.
+    Its database and images are in `directory`; the first word of `command` is a program beside this
+    interpreter. The server may not be listening yet: `url` waits.
     """
     environ = {name: os.environ[name] for name in KEPT if name in os.environ}
     environ["PATH"] = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
@@ -125,18 +125,12 @@ def start(
     environ["DATABASE_URL"] = f"sqlite:///{directory}/service.db"
     environ["IMAGES_DIR"] = f"{directory}/images"
     environ.update(variables)
-    words = [
-        str(BIN / command[0]),
-        *command[1:],
-        *([app] if app else []),
-        *(["--port", "0"] if app else []),
-        *args,
-    ]
-    return Server(words, environ)
+    where = [app, "--port", "0"] if app else []
+    return Server([str(BIN / command[0]), *command[1:], *where, *args], environ)
 
 
 def until(condition: Callable[[], T], seconds: float) -> T:
-    """Ask until the condition holds, and return what it gave; raise AssertionError if it does not within so long."""
+    """Ask until the condition holds, and return what it gave; AssertionError after so long."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, (
@@ -147,7 +141,7 @@ def until(condition: Callable[[], T], seconds: float) -> T:
 
 
 def until_health(server: Server, status: int) -> dict[str, Any]:
-    """Wait until `/health` has this status, which follows the heartbeat, and return what it says."""
+    """Wait until `/health` has this status, which follows the heartbeat; return what it says."""
     said: list[httpx.Response] = []
 
     def has_status() -> bool:
@@ -183,8 +177,11 @@ def sql(database_url: str, statement: str, **values: object) -> list[Any]:
     return asyncio.run(execute())
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 class Load:
-    """Clients that post one request after another, each over its own kept connection, until they are stopped.
+    """Clients that post until they are stopped, each over its own kept connection.
 
     `accepted` holds the ids of the tasks whose answer was a 2xx, `statuses` counts the answers. A
     client whose connection breaks stops by itself.
@@ -200,7 +197,7 @@ class Load:
             thread.start()
 
     def stop(self) -> list[str]:
-        """Let the clients end with the answer that they wait for, and return the ids of what was accepted."""
+        """Let the clients end with the answer they wait for; return the accepted tasks' ids."""
         self._is_stopped.set()
         for thread in self._threads:
             thread.join(30)
@@ -211,14 +208,10 @@ class Load:
         connection = http.client.HTTPConnection(self._netloc, timeout=20)
         with suppress(OSError, http.client.HTTPException):
             while not self._is_stopped.is_set():
-                connection.request(
-                    "POST", self._path, self._body, {"Content-Type": "application/json"}
-                )
-                response = connection.getresponse()
+                connection.request("POST", self._path, self._body, JSON)
+                response = connection.getresponse()  # its head has come: it counts
                 ids = response.headers.get("task-id", "")
-                self.statuses[response.status] += (
-                    1  # the answer's head has come: from here on it is a promise
-                )
+                self.statuses[response.status] += 1
                 if response.status < 300:
                     self.accepted.extend(ids.split(", "))
                 response.read()

@@ -1,1 +1,1 @@
-"""A campaign against the real service: it is killed, drained, frozen, locked out and cut off under load, and judged."""
+"""A campaign against the real service: killed, drained, frozen, cut off under load, judged."""

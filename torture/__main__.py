@@ -1,4 +1,4 @@
-"""Torture the service for so many minutes on each database, print a table for each, and exit 1 on a broken promise."""
+"""Torture the service for some minutes on each database; exit 1 if a rule was broken."""
 
 import argparse
 import asyncio
@@ -34,38 +34,19 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=2,
-        help="how long each database's campaign takes, without the calm after it",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=random.randrange(10**6), help="what the plan is made from"
-    )
-    parser.add_argument(
-        "--database",
-        choices=["sqlite", "postgres"],
-        action="append",
-        help="this alone; by default both, if TEST_POSTGRES_URL is set",
-    )
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument(
-        "--killers",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="post tasks that take their process down as well",
-    )
-    parser.add_argument(
-        "--keep", action="store_true", help="keep the files also when nothing is found"
-    )
-    parser.add_argument(
-        "--judge",
-        type=Path,
-        metavar="DIRECTORY",
-        help="judge the files of an earlier campaign again",
-    )
+    add = parser.add_argument
+    minutes = "how long each database's campaign takes, without the calm after it"
+    add("--minutes", type=float, default=2, help=minutes)
+    add("--seed", type=int, default=random.randrange(10**6), help="what the plan is made from")
+    databases = "this alone; by default both, if TEST_POSTGRES_URL is set"
+    add("--database", choices=["sqlite", "postgres"], action="append", help=databases)
+    add("--processes", type=int, default=2)
+    add("--clients", type=int, default=16)
+    killers = "post tasks that take their process down as well"
+    add("--killers", action=argparse.BooleanOptionalAction, default=True, help=killers)
+    add("--keep", action="store_true", help="keep the files also when nothing is found")
+    judge = "judge the files of an earlier campaign again"
+    add("--judge", type=Path, metavar="DIRECTORY", help=judge)
     return parser.parse_args()
 
 
@@ -75,9 +56,8 @@ async def _campaign(kind: str, options: argparse.Namespace) -> int:
     print(f"\n{title}; files in {directory}\n", flush=True)
     database: AbstractAsyncContextManager[str] = empty_database(kind, directory)
     async with database as database_url:
-        _torture(
-            directory, database_url, options
-        )  # in this thread, which signals reach; nobody else is in the loop
+        # In this thread, which signals reach; nobody else is in the loop.
+        _torture(directory, database_url, options)
     failed = _judge(directory, title)
     if failed or options.keep:
         print(f"\nthe files are kept in {directory}; seed {options.seed}", flush=True)

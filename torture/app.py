@@ -1,4 +1,4 @@
-"""The real service with torture's tasks, each of which notes its start and its end in this process's diary."""
+"""The real service with torture's tasks, which note start and end in this process's diary."""
 
 import asyncio
 import os
@@ -24,13 +24,12 @@ from afterwards.registry import task
 from torture.records import Book
 from torture.shapes import parts_of
 
-# A kill loses nothing of it: what was written to a file outlives its process, and the machine is
-# not switched off.
+# A kill loses nothing of it: what was written to a file outlives its process.
 diary = Book(Path(os.environ["TORTURE_DIRECTORY"]), f"diary-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def tell_of_life() -> None:
-    """Note every moment that this process lives: when one that runs a suspect ends, nobody else sees it."""
+    """Note every moment that this process lives: nobody else sees the end of a suspect's own."""
     while True:
         diary.write(pid=os.getpid(), alive=time.monotonic())
         time.sleep(0.1)
@@ -41,10 +40,9 @@ threading.Thread(target=tell_of_life, daemon=True).start()
 
 @contextmanager
 def noted(part: str) -> Iterator[None]:
-    """Note the start and the end of this run of a task; a run that is killed leaves its start alone."""
+    """Note the start and the end of this run of a task; a killed run leaves its start alone."""
     run = secrets.token_hex(8)
-    # The monotonic clock counts from the machine's start, so that the times of several processes
-    # compare.
+    # The monotonic clock counts from the machine's start: times of several processes compare.
     process = {"pid": os.getpid(), "parent": os.getppid()}
     diary.write(run=run, part=part, task=current_task_id.get(), **process, began=time.monotonic())
     how = "cut"
@@ -101,6 +99,10 @@ def several(parts: list[str], seconds: float) -> BackgroundTasks:
     return tasks
 
 
+def later(parts: list[str], seconds: float) -> Later:
+    return Later(datetime.now(UTC) + timedelta(seconds=seconds), sleep, parts[0], 0)
+
+
 BACKGROUNDS: dict[str, Callable[[list[str], float], BackgroundTask]] = {
     "quick": lambda parts, seconds: BackgroundTask(sleep, parts[0], 0),
     "sleeping": lambda parts, seconds: BackgroundTask(sleep, parts[0], seconds),
@@ -109,9 +111,7 @@ BACKGROUNDS: dict[str, Callable[[list[str], float], BackgroundTask]] = {
     "doomed": lambda parts, seconds: BackgroundTask(doomed, parts[0]),
     "in_order": in_order,
     "several": several,
-    "later": lambda parts, seconds: Later(
-        datetime.now(UTC) + timedelta(seconds=seconds), sleep, parts[0], 0
-    ),
+    "later": later,
     "killer": lambda parts, seconds: BackgroundTask(killer, parts[0]),
 }
 

@@ -1,4 +1,4 @@
-"""Clients that ask without pause, and write down in files of their own, fsynced, what they were answered."""
+"""Clients that ask without pause, and write each answer into a file of their own, fsynced."""
 
 import json
 import random
@@ -56,14 +56,14 @@ class Client(threading.Thread):
             send([self._own_door()])
 
     def _ask_with_key(self, send: Callable[..., int], key: dict[str, str]) -> None:
-        """Send the same request at two doors at once, or twice at one; then until it is accepted, then once more."""
+        """Send one request at two doors at once, or twice at one; then until it is accepted."""
         send([self._own_door(), self._door()], **key)
         for _ in range(TRIES):
             if 200 <= send([self._own_door()], **key) < 300 or self._is_stopped.wait(0.1):
                 return
 
     def _own_door(self) -> Door:
-        """Choose the same door again and again, so that a frozen process holds up its own clients alone."""
+        """Choose the same door each time: a frozen process then holds up its own clients alone."""
         doors = self._house.doors()
         return doors[self._number % len(doors)] if doors else self._door()
 
@@ -73,22 +73,14 @@ class Client(threading.Thread):
     def _send(
         self, name: str, order: dict[str, object], doors: Sequence[Door], headers: dict[str, str]
     ) -> int:
-        """Send to all of these doors before the first answer is read; return the status of the last answer."""
+        """Send to all these doors before reading an answer; return the last answer's status."""
         body, status = json.dumps(order), NO_ANSWER
         asked = [(door, *self._asked(door, f"/torture/{name}", body, headers)) for door in doors]
         for door, sent, connection in asked:
             status, ids, told = self._answer(door, connection)
             got = time.monotonic()
-            self._answers.write(
-                **order,
-                shape=name,
-                key=bool(headers),
-                sent=sent,
-                got=got,
-                status=status,
-                ids=ids,
-                told=told,
-            )
+            answer = {"sent": sent, "got": got, "status": status, "ids": ids, "told": told}
+            self._answers.write(**order, shape=name, key=bool(headers), **answer)
         return status
 
     def _asked(
@@ -105,7 +97,7 @@ class Client(threading.Thread):
         return sent, connection
 
     def _answer(self, door: Door, connection: HTTPConnection | None) -> tuple[int, str, str]:
-        """Wait for the answer, and return its status, the tasks' ids, and what it says where it promises nothing."""
+        """Wait for the answer; return its status, the tasks' ids, and what a refusal says."""
         if connection is None:
             return NO_ANSWER, "", ""
         try:
@@ -114,18 +106,15 @@ class Client(threading.Thread):
             connection.close()
             return NO_ANSWER, "", repr(error)
         told = ""
-        with suppress(OSError, HTTPException):  # its head has come: from there on it is a promise
+        with suppress(OSError, HTTPException):  # its head has come: it counts
             told = response.read().decode()
             self._connections[door] = connection
-        return (
-            response.status,
-            response.headers.get("Task-Id", ""),
-            "" if response.status < 300 else told,
-        )
+        ids = response.headers.get("Task-Id", "")
+        return response.status, ids, "" if response.status < 300 else told
 
 
 class Killers(Client):
-    """A client that posts a task which takes its process down, and then lets the house recover for a while."""
+    """A client whose tasks take their process down; it lets the house recover in between."""
 
     def run(self) -> None:
         while not self._is_stopped.wait(KILLER_SECONDS):

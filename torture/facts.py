@@ -1,4 +1,4 @@
-"""What a campaign's files say: answers, runs, ends of processes, freezes, torments, and how the tasks stand at last."""
+"""What a campaign's files say: answers, runs, ends, freezes, torments, and the last states."""
 
 import math
 from collections import defaultdict
@@ -8,9 +8,8 @@ from typing import Any
 
 from torture.records import read
 
-WAKING_SECONDS = (
-    2.5  # so long after a freeze a process may not have learnt yet that it was declared dead
-)
+# So long after a freeze a process may not know yet that it was declared dead.
+WAKING_SECONDS = 2.5
 
 
 @dataclass(slots=True)
@@ -40,10 +39,9 @@ class Asked:
 
     @property
     def accepted(self) -> float | None:
-        """The moment of the first answer that promises something."""
-        return min(
-            (each["got"] for each in self.answers if 200 <= each["status"] < 300), default=None
-        )
+        """The moment of the first answer that accepts."""
+        got = (each["got"] for each in self.answers if 200 <= each["status"] < 300)
+        return min(got, default=None)
 
     @property
     def is_refused(self) -> bool:
@@ -75,10 +73,8 @@ def load(directory: Path) -> Facts:
     """Read the files of a campaign that has ended."""
     asked: dict[str, Asked] = {}
     for answer in read(directory, "answers-"):
-        token = answer["token"]
-        asked.setdefault(token, Asked(token, answer["shape"], answer["seconds"])).answers.append(
-            answer
-        )
+        new = Asked(answer["token"], answer["shape"], answer["seconds"])
+        asked.setdefault(new.token, new).answers.append(answer)
     events = list(read(directory, "events"))
     ends = {each["pid"]: each for each in events if each["what"] == "ended"}
     last = list(read(directory, "last"))
@@ -98,9 +94,8 @@ def _runs(directory: Path, ends: dict[int, float]) -> dict[str, list[Run]]:
     late, last_seen = [], dict[int, float]()
     for line in read(directory, "diary-"):
         if "part" in line:
-            by_id[line["run"]] = Run(
-                line["part"], line["task"], line["pid"], line["parent"], line["began"]
-            )
+            fields = ("part", "task", "pid", "parent", "began")
+            by_id[line["run"]] = Run(*(line[each] for each in fields))
         elif "alive" in line:
             last_seen[line["pid"]] = line["alive"]
         else:

@@ -1,4 +1,4 @@
-"""The processes under torture: real uvicorns on one database, each started again whenever it has ended."""
+"""The processes under torture: real uvicorns on one database, restarted whenever they end."""
 
 import json
 import secrets
@@ -26,15 +26,12 @@ ASK_SECONDS = 20
 
 
 class House:
-    """So many processes on the database; behind a proxy each, where the database is one that is asked over TCP."""
+    """Some processes on one database, each behind a proxy of its own if that is a server."""
 
     def __init__(self, directory: Path, database_url: str, processes: int) -> None:
         self.directory, self.database_url = directory, database_url
-        self.proxies = (
-            []
-            if database_url.startswith("sqlite")
-            else [Proxy(database_url) for _ in range(processes)]
-        )
+        count = 0 if database_url.startswith("sqlite") else processes
+        self.proxies = [Proxy(database_url) for _ in range(count)]
         self.events = Book(directory, "events", synced=True)
         self._token = secrets.token_hex(16)
         self._ports = [_free_port() for _ in range(processes)]
@@ -81,7 +78,7 @@ class House:
         return pid is not None
 
     def ask(self, path: str) -> Any:
-        """Ask any process, as the operator; raise OSError or HTTPException if it does not answer."""
+        """Ask any process, as the operator; raise OSError or HTTPException without an answer."""
         host, port = (self.doors() or [("127.0.0.1", 9)])[0]
         connection = HTTPConnection(host, port, timeout=ASK_SECONDS)
         try:
@@ -111,12 +108,11 @@ class House:
 
     def is_idle(self) -> bool:
         """Tell whether no task is open, and somebody answers."""
-        # All states in one look: a task may turn from one to the other between two.
+        # All states at once: a task may turn from one to the other between two.
         query = f"SELECT 1 FROM tasks WHERE state IN {OPEN_STATES} LIMIT 1"
         with ThreadPoolExecutor(1) as thread, suppress(OSError, HTTPException, DatabaseUnavailable):
-            return not thread.submit(serving.sql, self.database_url, query).result() and bool(
-                self.ask("/tasks?limit=1")
-            )
+            is_open = thread.submit(serving.sql, self.database_url, query).result()
+            return not is_open and bool(self.ask("/tasks?limit=1"))
         return False
 
     def _keep(self, number: int) -> None:
@@ -127,14 +123,9 @@ class House:
             server.process.wait()
             ended = time.monotonic()
             self._doors[number] = None
-            was_asked = server.pid in self._asked or self._is_closing.is_set()
-            self.events.write(
-                what="ended",
-                pid=server.pid,
-                at=ended,
-                code=server.process.returncode,
-                asked=was_asked,
-            )
+            asked = server.pid in self._asked or self._is_closing.is_set()
+            code = server.process.returncode
+            self.events.write(what="ended", pid=server.pid, at=ended, code=code, asked=asked)
             server.kill()
             (self.directory / f"log-{server.pid}").write_text(server.log())
 
@@ -148,16 +139,11 @@ class House:
         return False
 
     def _start(self, number: int) -> serving.Server:
+        port = self._ports[number]
         return serving.start(
             self.directory,
             app="torture.app:app",
-            args=[
-                "--port",
-                f"{self._ports[number]}",
-                "--no-access-log",
-                "--timeout-graceful-shutdown",
-                "5",
-            ],
+            args=f"--port {port} --no-access-log --timeout-graceful-shutdown 5".split(),
             DATABASE_URL=self.proxies[number].url if self.proxies else self.database_url,
             TORTURE_DIRECTORY=f"{self.directory}",
             ADMIN_TOKEN=self._token,

@@ -1,4 +1,4 @@
-"""Facts as lines of JSON, appended whole, so that a kill tears none and a full disk only the one that did not fit."""
+"""Facts as lines of JSON, appended whole: a kill tears none, a full disk but one."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from typing import Any
 
 
 class Book:
-    """A file that facts are appended to, each in one write; with `synced` they are on disk when `write` returns.
+    """A file that facts are appended to, each in one write.
 
-    What does not fit, because the disk is full, is written to a next page: the books of one
-    directory share the name before their dot.
+    With `synced` they are on disk when `write` returns. What does not fit, because the disk is
+    full, is written to a next page: the pages of a book share the name before their dot.
     """
 
     def __init__(self, directory: Path, name: str, *, synced: bool = False) -> None:

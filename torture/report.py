@@ -1,8 +1,7 @@
-"""A campaign's table in Markdown, and under it what was found, each with what was being done at that moment."""
+"""A campaign's table in Markdown, and what was found, with what was being done just then."""
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 from torture import verdict
 from torture.facts import Facts
@@ -10,9 +9,8 @@ from torture.shapes import SHAPES
 from torture.verdict import COUNTED, FORBIDDEN, Finding
 
 SHOWN = 5  # findings of one kind
-BEFORE_SECONDS = (
-    12.0  # a torment may show so long afterwards: a silence is noticed after ten seconds
-)
+# A torment may show so long afterwards: a silence is noticed after ten seconds.
+BEFORE_SECONDS = 12.0
 
 
 def table(facts: Facts, title: str) -> Iterator[str]:
@@ -21,9 +19,8 @@ def table(facts: Facts, title: str) -> Iterator[str]:
     yield "|---|--:|"
     torments = Counter(each["name"] for each in facts.torments)
     yield f"| {', '.join(torments)} | {', '.join(map(str, torments.values()))} |"
-    statuses = Counter(
-        answer["status"] for asked in facts.asked.values() for answer in asked.answers
-    )
+    answers = (answer for asked in facts.asked.values() for answer in asked.answers)
+    statuses = Counter(answer["status"] for answer in answers)
     yield f"| requests | {sum(statuses.values()):,} |"
     accepted = [asked for asked in facts.asked.values() if asked.accepted]
     yield f"| accepted | {len(accepted):,} |"
@@ -36,7 +33,8 @@ def table(facts: Facts, title: str) -> Iterator[str]:
     for name, find in COUNTED.items():
         yield f"| {name} | {sum(1 for _ in find(facts)):,} |"
     yield f"| longest from accepted to started | {verdict.start_delay(facts):.1f} s |"
-    yield f"| longest from a process's end to the next start of what it ran | {verdict.rescue_delay(facts):.1f} s |"
+    rescue = verdict.rescue_delay(facts)
+    yield f"| longest from a process's end to the next start of what it ran | {rescue:.1f} s |"
 
 
 def findings(facts: Facts) -> Iterator[str]:
@@ -45,10 +43,10 @@ def findings(facts: Facts) -> Iterator[str]:
         found = list(find(facts))
         if found and find is not verdict.second_runs:
             yield f"\n{name}: {len(found)}"
-            yield f"  in the {BEFORE_SECONDS:g} s before: {dict(Counter(_blame(facts, each) for each in found))}"
-            yield from (
-                f"  {each.what} at {each.at:.2f}: {each.told}" for each in islice(found, SHOWN)
-            )
+            blamed = dict(Counter(_blame(facts, each) for each in found))
+            yield f"  in the {BEFORE_SECONDS:g} s before: {blamed}"
+            for each in found[:SHOWN]:
+                yield f"  {each.what} at {each.at:.2f}: {each.told}"
 
 
 def has_failed(facts: Facts) -> bool:
@@ -58,11 +56,8 @@ def has_failed(facts: Facts) -> bool:
 
 def _blame(facts: Facts, finding: Finding) -> str:
     """Name what was being done at that moment, or else what had last been done."""
-    near = [
-        each
-        for each in facts.torments
-        if each["began"] <= finding.at + 1 and finding.at - each["ended"] < 1
-    ]
-    recent = [each for each in facts.torments if 0 <= finding.at - each["ended"] < BEFORE_SECONDS]
-    chosen = near or recent[-1:]
+    at = finding.at
+    past = [each for each in facts.torments if at - each["ended"] < BEFORE_SECONDS]
+    near = [each for each in past if each["began"] <= at + 1 and at - each["ended"] < 1]
+    chosen = near or [each for each in past if at >= each["ended"]][-1:]
     return " + ".join(sorted({each["name"] for each in chosen})) or "nothing"

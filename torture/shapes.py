@@ -1,4 +1,4 @@
-"""The shapes of what clients ask for: how many tasks a request has, and what is to become of them."""
+"""What clients ask for: how many tasks a request has, and what is to become of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is done to the processes and to their database: a plan made from a seed, and the hands that carry it out."""
+"""What is done to the processes and their database: a plan from a seed, and who carries it out."""
 
 import asyncio
 import random
@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 
 from torture.house import House
 
-# seconds from one torment to the next, in the mean: now and then it is long enough for a rescue
+# Seconds from one torment to the next, in the mean: now and then it is long enough for a rescue.
 PAUSE = 6.0
 STALLED = 3  # connections, of the eight that a process has
 NO_LIMIT = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -87,9 +87,8 @@ def _lock_postgres(database_url: str, seconds: float) -> None:
     async def hold() -> None:
         connection = await asyncpg.connect(database_url)
         async with connection.transaction():
-            for (table,) in await connection.fetch(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-            ):
+            tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            for (table,) in await connection.fetch(tables):
                 await connection.execute(f'LOCK TABLE "{table}" IN SHARE ROW EXCLUSIVE MODE')
             await asyncio.sleep(seconds)
         await connection.close()
@@ -153,16 +152,13 @@ def plan(seed: str, kinds: dict[str, Kind], processes: int) -> Iterator[Torment]
     chance = random.Random(seed)
     while True:
         (name,) = chance.choices(list(kinds), [kind.weight for kind in kinds.values()])
-        number, pause, share = (
-            chance.randrange(processes),
-            chance.expovariate(1 / PAUSE),
-            chance.uniform(0.3, 1),
-        )
-        yield Torment(name, number, round(pause, 2), round(share * kinds[name].seconds, 2))
+        number, pause = chance.randrange(processes), chance.expovariate(1 / PAUSE)
+        seconds = chance.uniform(0.3, 1) * kinds[name].seconds
+        yield Torment(name, number, round(pause, 2), round(seconds, 2))
 
 
 class Tormentor(threading.Thread):
-    """Carries out a plan until it is stopped, and notes in the house's events what it has done when."""
+    """Carries out a plan until it is stopped; the house's events say what was done when."""
 
     def __init__(self, house: House, name: str, kinds: dict[str, Kind], seed: int) -> None:
         super().__init__(name=name)
@@ -180,13 +176,8 @@ class Tormentor(threading.Thread):
                 return
             began = time.monotonic()
             if self._kinds[torment.name].do(self._house, torment):
-                self._house.events.write(
-                    what="torment",
-                    name=torment.name,
-                    number=torment.number,
-                    began=began,
-                    ended=time.monotonic(),
-                )
+                done = {"name": torment.name, "number": torment.number, "began": began}
+                self._house.events.write(what="torment", **done, ended=time.monotonic())
 
 
 def both(house: House, seed: int) -> list[Tormentor]:

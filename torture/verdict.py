@@ -1,4 +1,4 @@
-"""The oracle: compares what clients were answered with what the diary says was run, and asks no database."""
+"""The oracle: compares clients' answers with what the diary says was run; no database."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -24,22 +24,16 @@ def lost(facts: Facts) -> Iterator[Finding]:
         for part in parts_of(asked.token, asked.shape) if asked.accepted else ():
             is_done = any(run.how == "done" for run in facts.runs.get(part, ()))
             if not is_done and not (SHAPES[asked.shape].dies and facts.states.get(part) == "dead"):
-                yield Finding(
-                    part,
-                    asked.accepted or 0.0,
-                    f"{asked.shape}, now {facts.states.get(part, 'not there')}",
-                )
+                now = facts.states.get(part, "not there")
+                yield Finding(part, asked.accepted or 0.0, f"{asked.shape}, now {now}")
 
 
 def refused_and_run(facts: Facts) -> Iterator[Finding]:
     """Answered 5xx, every time, and run all the same, or its user added."""
     for asked in facts.asked.values():
         if asked.is_refused:
-            runs = [
-                run
-                for part in parts_of(asked.token, asked.shape)
-                for run in facts.runs.get(part, ())
-            ]
+            parts = parts_of(asked.token, asked.shape)
+            runs = [run for part in parts for run in facts.runs.get(part, ())]
             if runs or asked.token in facts.users:
                 yield Finding(asked.token, asked.answers[0]["sent"], _story(asked, runs))
 
@@ -81,16 +75,14 @@ def _overlaps(facts: Facts) -> Iterator[tuple[Finding, bool]]:
 
 def disorder(facts: Facts) -> Iterator[Finding]:
     """Begun before the one before it had ended for good, and by no process that was frozen."""
-    for asked in facts.asked.values():
-        for before, after in (
-            pairwise(parts_of(asked.token, asked.shape)) if SHAPES[asked.shape].is_ordered else ()
-        ):
+    ordered = [each for each in facts.asked.values() if SHAPES[each.shape].is_ordered]
+    for asked in ordered:
+        for before, after in pairwise(parts_of(asked.token, asked.shape)):
             earlier, later = facts.runs.get(before, []), facts.runs.get(after, [])
             began = later[0].began if later else math.inf
             has_waited = all(run.ended <= began for run in earlier if not facts.was_frozen(run))
-            has_come_first = (
-                any(run.began < began for run in earlier) or facts.states.get(before) == "dead"
-            )
+            is_dead = facts.states.get(before) == "dead"
+            has_come_first = is_dead or any(run.began < began for run in earlier)
             if later and not (has_waited and has_come_first):
                 yield Finding(after, began, _story(asked, [*earlier, *later]))
 
@@ -101,11 +93,9 @@ def early(facts: Facts) -> Iterator[Finding]:
         if SHAPES[asked.shape].is_later:
             due = min(each["sent"] for each in asked.answers) + asked.seconds
             runs = facts.runs.get(parts_of(asked.token, asked.shape)[0], ())
-            yield from (
-                Finding(run.part, run.began, f"{due - run.began:.3f} s")
-                for run in runs
-                if run.began < due
-            )
+            for run in runs:
+                if run.began < due:
+                    yield Finding(run.part, run.began, f"{due - run.began:.3f} s")
 
 
 def doubled(facts: Facts) -> Iterator[Finding]:
@@ -114,9 +104,9 @@ def doubled(facts: Facts) -> Iterator[Finding]:
         if len({run.task for run in runs}) > 1:
             yield Finding(part, runs[-1].began, _story(facts.asked.get(part.split("/")[0]), runs))
     for asked in facts.asked.values():
-        promised = {each["ids"] for each in asked.answers if 200 <= each["status"] < 300}
-        if len(promised) > 1:
-            yield Finding(asked.token, asked.answers[-1]["got"], f"answered {promised}")
+        accepted = {each["ids"] for each in asked.answers if 200 <= each["status"] < 300}
+        if len(accepted) > 1:
+            yield Finding(asked.token, asked.answers[-1]["got"], f"answered {accepted}")
 
 
 def halves(facts: Facts) -> Iterator[Finding]:
@@ -135,7 +125,7 @@ def second_runs(facts: Facts) -> Iterator[Finding]:
 
 
 def needless_runs(facts: Facts) -> Iterator[Finding]:
-    """Begun again after it had been done, though the process that did it had neither ended nor been frozen."""
+    """Begun again after it had been done, by a process that neither ended nor was frozen."""
     for first, second in _again(facts):
         end = facts.ends.get(first.pid)
         if not (facts.was_frozen(first, second.began) or (end and end["at"] < second.began)):
@@ -144,11 +134,9 @@ def needless_runs(facts: Facts) -> Iterator[Finding]:
 
 def _again(facts: Facts) -> Iterator[tuple[Run, Run]]:
     for runs in facts.runs.values():
-        yield from (
-            pair
-            for pair in pairwise(runs)
-            if pair[0].how == "done" and pair[0].ended <= pair[1].began
-        )
+        for first, second in pairwise(runs):
+            if first.how == "done" and first.ended <= second.began:
+                yield first, second
 
 
 def own_ends(facts: Facts) -> Iterator[Finding]:
@@ -159,7 +147,7 @@ def own_ends(facts: Facts) -> Iterator[Finding]:
 
 
 def errors(facts: Facts) -> Iterator[Finding]:
-    """Answers that are neither a promise, nor a refusal in the service's own words."""
+    """Answers that neither accept, nor refuse in the service's own words."""
     for asked in facts.asked.values():
         for each in asked.answers:
             if each["status"] not in (0, 202, 201, 409, 503):
@@ -167,7 +155,7 @@ def errors(facts: Facts) -> Iterator[Finding]:
 
 
 def start_delay(facts: Facts) -> float:
-    """The longest time from a promise to the first start of what was due at once."""
+    """The longest time from an acceptance to the first start of what was due at once."""
     delays = [
         runs[0].began - asked.accepted
         for asked in facts.asked.values()
@@ -179,15 +167,9 @@ def start_delay(facts: Facts) -> float:
 
 def rescue_delay(facts: Facts) -> float:
     """The longest time from the end of a process to the next start of what it ran."""
-    return max(
-        (
-            second.began - first.ended
-            for runs in facts.runs.values()
-            for first, second in pairwise(runs)
-            if first.how == "killed"
-        ),
-        default=0.0,
-    )
+    pairs = (pair for runs in facts.runs.values() for pair in pairwise(runs))
+    delays = (again.began - first.ended for first, again in pairs if first.how == "killed")
+    return max(delays, default=0.0)
 
 
 def _story(asked: Asked | None, runs: list[Run]) -> str:

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from afterwards.http.checking import checked
 from afterwards.problems import Problem
 
-# characters: `email.message` takes the square of its length for one of many semicolons
+# Characters: `email.message` takes the square of its length for one of many semicolons.
 MAX_CONTENT_TYPE = 200
-# characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square
+# Characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square.
 MAX_ADDRESS = 254
-# for a whole body: uvicorn's shutdown waits for a client that never sends the rest
+# For a whole body: uvicorn's shutdown waits for a client that never sends the rest.
 READING_SECONDS = 10.0
 
 
@@ -39,9 +39,8 @@ def _storable(value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False)
     except ValueError:
-        raise ValueError(
-            "A number here is too large to be kept."
-        ) from None  # 1e999 is read as infinity
+        # 1e999 is read as infinity.
+        raise ValueError("A number here is too large to be kept.") from None
     return value
 
 
@@ -89,16 +88,15 @@ class Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    after: Annotated[int, Field(ge=0, lt=2**63)] = (
-        0  # an id is a signed 64-bit integer in the database
-    )
+    # An id is a signed 64-bit integer in the database.
+    after: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read(request: Request, model: type[Model]) -> Model:
-    """Read the request's JSON body as `model`; raise a `Problem` (400, 408, 413, 415, 422) that says what is wrong."""
+    """Read the JSON body as `model`; raise a `Problem`, 400, 408, 413, 415 or 422."""
     _refuse_other_types(request.headers.get("content-type", ""))
     try:
         value = pydantic_core.from_json(await whole(request), allow_inf_nan=False)
@@ -136,9 +134,7 @@ def _refuse_other_types(content_type: str) -> None:
     header = email.message.Message()
     header["Content-Type"] = content_type
     kind, charset = header.get_content_type(), header.get_content_charset("utf-8")
-    if not (
-        kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-    ):
+    if not (kind.startswith("application/") and kind.endswith(("/json", "+json"))):
         raise Problem(415, "Send the body as application/json.")
     if charset not in ("utf-8", "utf8"):
         raise Problem(415, "Send the body in UTF-8.")

@@ -22,35 +22,33 @@ from afterwards.errors import RETRY_SECONDS
 
 log = logging.getLogger("service")
 
-MAX_HEAD = (
-    64 * 1024
-)  # bytes, of a request's head; also of chunked trailers and the like, which nobody reads
+# Bytes of a request's head, and of what nobody reads, such as chunked trailers.
+MAX_HEAD = 64 * 1024
 MAX_FIELDS = 100  # of a head; as many as Apache and gunicorn take
 MAX_PIPELINED = 100  # requests that wait for the answer of the one before: each takes some 4 KB
 MAX_CONNECTIONS = 4096
 SHARE = 3 / 4  # of the process's descriptors; the rest is for the database and what tasks call
-PIECE = 16 * 1024  # bytes; what is parsed before the next look at the bounds
+PIECE = 16 * 1024  # bytes; what is parsed before the bounds are checked
 
 HEAD_SECONDS = 10.0  # for a whole head, from the connection's begin or the head's first byte
-# without a byte taken of an answer; a slow line's system takes them in large lumps
+# Without a byte taken of an answer; a slow line's system takes them in large lumps.
 UNREAD_SECONDS = 60.0
-# for a refused client to read why; closed at once, what it still sends would undo the answer
+# For a refused client to read why; closed at once, what it still sends would undo the answer.
 PARTING_SECONDS = 2.0
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 TELL_SECONDS = 60.0
 
-SECONDS = {
-    "late": HEAD_SECONDS,
-    "unread": UNREAD_SECONDS,
-    "parting": PARTING_SECONDS,
-}  # a stage may last so long
+# So long may a stage last.
+SECONDS = {"late": HEAD_SECONDS, "unread": UNREAD_SECONDS, "parting": PARTING_SECONDS}
 
 TROUBLES = {
-    "full": "closed the longest idle connections, or refused new ones, %d times: as many were open as this process may"
-    " have. Unless it is a flood, allow more descriptors (ulimit -n) or run more processes (WEB_CONCURRENCY)",
-    "late": "closed %d connections whose request was not whole in time. Slow clients, or a flood of half-sent requests:"
-    " a proxy in front that buffers requests keeps both away",
-    "large": "refused %d requests with too large a head or too many header fields. Find what grows: cookies, mostly",
+    "full": "closed the longest idle connections, or refused new ones, %d times: as many were open"
+    " as this process may have. Unless it is a flood, allow more descriptors (ulimit -n) or run"
+    " more processes (WEB_CONCURRENCY)",
+    "late": "closed %d connections whose request was not whole in time. Slow clients, or a flood of"
+    " half-sent requests: a proxy in front that buffers requests keeps both away",
+    "large": "refused %d requests with too large a head or too many header fields. Find what grows:"
+    " cookies, mostly",
     "unread": "cut %d connections whose clients did not read their answers",
 }
 
@@ -60,7 +58,7 @@ Stage = tuple[str, int]
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's connection, with bounds."""
 
-    unused = 0  # bytes since the parser last handed on a head or a part of a body
+    unused = 0  # bytes since the parser last gave a head or a part of a body
     heads = 0
     is_done = False  # whatever comes now is not read
     earlier: Sequence[RequestResponseCycle] = ()  # requests under way when the next one came
@@ -111,8 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # uvicorn tells only the newest request; an earlier one would write to the closed transport,
-        # which raises.
+        # uvicorn tells only the newest request; an earlier one would write, which raises by now.
         for cycle in self.earlier:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -125,12 +122,11 @@ class GuardedProtocol(HttpToolsProtocol):
     def refuse_large(self) -> None:
         """Refuse a head that is too large."""
         self.watch.troubles["large"] += not self.is_done
-        self.refuse(
-            431, f"A request's head may have {MAX_HEAD} bytes and {MAX_FIELDS} fields at most."
-        )
+        most = f"{MAX_HEAD} bytes and {MAX_FIELDS} fields at most"
+        self.refuse(431, f"A request's head may have {most}.")
 
     def refuse(self, status: int, detail: str) -> None:
-        """Answer with a problem, read nothing more, and close; after the answers that are due before it, if any are."""
+        """Answer with a problem, after what is due before it; read no more, and close."""
         if self.is_done or self.transport.is_closing():
             return
         self.is_done = True
@@ -138,10 +134,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if cycle is None or cycle.response_complete:
             self._part(status, detail)
         elif cycle.more_body and not self.pipeline:  # it is this request itself that is broken
-            cycle.disconnected, cycle.waiting_for_100_continue = (
-                True,
-                False,
-            )  # it must write nothing more
+            # It must write nothing more.
+            cycle.disconnected, cycle.waiting_for_100_continue = True, False
             cycle.message_event.set()
             self._part(status, detail) if not cycle.response_started else self.transport.close()
         else:
@@ -157,34 +151,26 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _problem(self, status: int, detail: str) -> bytes:
-        headers = {"Connection": "close"} | (
-            {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-        )
+        headers = {"Connection": "close"}
+        headers |= {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
         answer = problems.response(status, detail, headers=headers)
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
-        lines += [
-            name + b": " + value
-            for name, value in [*self.server_state.default_headers, *answer.raw_headers]
-        ]
+        fields = [*self.server_state.default_headers, *answer.raw_headers]
+        first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
+        lines = [first, *(name + b": " + value for name, value in fields)]
         return b"\r\n".join([*lines, b"", bytes(answer.body)])
 
     def current_stage(self) -> Stage | None:
-        """Say what the client must do next, in a pair that is another as soon as it does a part of it."""
+        """Return what the client must do next; the pair changes once it does a part of it."""
         if size := self.transport.get_write_buffer_size():
             return "unread", size
         if self.transport.is_closing():
             return None
         cycle = self.cycle
-        if self.is_done:
-            return (
-                ("parting", 0)
-                if cycle is None or cycle.response_complete or cycle.disconnected
-                else None
-            )
         is_its_turn = cycle is None or cycle.response_complete
-        return (
-            ("late", self.heads) if is_its_turn and self.timeout_keep_alive_task is None else None
-        )
+        if self.is_done:
+            return ("parting", 0) if is_its_turn or cycle.disconnected else None
+        is_idle = self.timeout_keep_alive_task is not None
+        return ("late", self.heads) if is_its_turn and not is_idle else None
 
     def idle_since(self) -> float | None:
         """Say since when the client has been waited for, if it is."""
@@ -194,7 +180,7 @@ class GuardedProtocol(HttpToolsProtocol):
             return None
         return self.timeout_keep_alive_task.when() - self.timeout_keep_alive
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """End the connection if it has been in one stage for too long."""
         stage = self.current_stage()
         if stage != self.stage:
@@ -208,7 +194,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 class Watch:
-    """Looks at a server's connections each second; each kind of trouble has one line a minute at most."""
+    """Checks a server's connections each second; logs each kind of trouble once a minute."""
 
     of: ClassVar[WeakKeyDictionary[ServerState, "Watch"]] = WeakKeyDictionary()
 
@@ -217,7 +203,7 @@ class Watch:
         self.limit = _most()
         self.troubles: Counter[str] = Counter()
         self.told: dict[str, float] = {}
-        self.look()
+        self.check_all()
 
     @classmethod
     def over(cls, connection: GuardedProtocol) -> "Watch":
@@ -226,19 +212,19 @@ class Watch:
             watch = cls.of[connection.server_state] = cls(connection.connections, connection.loop)
         return watch
 
-    def look(self) -> None:
+    def check_all(self) -> None:
         """End what has been waited for too long, tell of it, and come back in a second."""
-        self.loop.call_later(LOOK_SECONDS, self.look)
+        self.loop.call_later(CHECK_SECONDS, self.check_all)
         now = self.loop.time()
         for connection in self.guarded():
-            connection.look(now)
+            connection.check(now)
         for kind, text in TROUBLES.items():
             if self.troubles[kind] and now - self.told.get(kind, -TELL_SECONDS) >= TELL_SECONDS:
                 log.warning(text, self.troubles.pop(kind))
                 self.told[kind] = now
 
     def makes_room(self, newest: GuardedProtocol) -> bool:
-        """Close the connection that has been idle for longest; say whether there was one besides the newest."""
+        """Close the connection idle for longest; False if there is none but the newest."""
         self.troubles["full"] += 1
         idle = {each: since for each in self.guarded() if (since := each.idle_since()) is not None}
         longest = min(idle, key=idle.__getitem__, default=newest)
@@ -254,11 +240,9 @@ class Watch:
 
 def _most() -> int:
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MAX_CONNECTIONS
-        if descriptors == resource.RLIM_INFINITY
-        else min(MAX_CONNECTIONS, int(descriptors * SHARE))
-    )
+    if descriptors == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return min(MAX_CONNECTIONS, int(descriptors * SHARE))
 
 
 def _guarded(cls: type[HttpToolsProtocol], *args: object, **kwargs: object) -> HttpToolsProtocol:
@@ -268,7 +252,6 @@ def _guarded(cls: type[HttpToolsProtocol], *args: object, **kwargs: object) -> H
 def guard() -> None:
     """Have uvicorn make guarded connections from now on.
 
-    It has chosen its class before it loads an application, so the class itself makes the other's
-    objects.
+    It has chosen its class before it loads an application, so that class makes the other's objects.
     """
     HttpToolsProtocol.__new__ = _guarded  # type: ignore[method-assign, assignment]

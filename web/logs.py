@@ -1,35 +1,21 @@
-"""How a log line looks: for a person, or as JSON for machines; each with its trace id and its task id."""
+"""Log lines for people, or as JSON for machines; each with its trace id and its task id."""
 
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from afterwards.redaction import shortened, without_credentials
-
-# A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for
-# the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
-# width; and what cannot be encoded.
-CONTROLS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
+from afterwards.redaction import escaped, shortened, without_credentials
 
 UVICORN = ("uvicorn", "uvicorn.access")
-TALKATIVE = (
-    "httpx",
-    "httpcore",
-    "aiosqlite",
-    "PIL",
-    "asyncio",
-)  # httpx logs whole URLs, a webhook's secret with them
+# httpx logs whole URLs, a webhook's secret with them.
+TALKATIVE = ("httpx", "httpcore", "aiosqlite", "PIL", "asyncio")
 
 
 class ForPeople(logging.Formatter):
-    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then the traceback if there is one.
+    """`2026-01-31T12:00:00.123Z INFO    tasks: text  task=... trace=...`, then any traceback.
 
     What follows a line break is indented, so that no text can pass for a line of its own.
     """
@@ -39,11 +25,11 @@ class ForPeople(logging.Formatter):
         line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
         if record.exc_info:
             line += "\n" + _told(self.formatException(record.exc_info))
-        return CONTROLS.sub(_escaped, line).replace("\n", "\n    ")
+        return escaped(line).replace("\n", "\n    ")
 
 
 class ForMachines(logging.Formatter):
-    """One JSON object to a line: time, level, logger, message, and where there are any task, trace and exception."""
+    """One JSON object a line: time, level, logger, message, and task, trace, exception, if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -112,12 +98,5 @@ def _ids(record: logging.LogRecord) -> dict[str, str]:
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
-
-
-def _escaped(control: re.Match[str]) -> str:
-    return control[0].encode("unicode_escape").decode()
+    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return moment.replace("+00:00", "Z")

@@ -18,16 +18,15 @@ class Route(SlashedRoute):
 
 
 class _Bounded:
-    """Refuses a body that is too large: unread where its length is announced, or while it is read."""
+    """Refuses a body that is too large: unread if its length is announced, or while it is read."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = next(
-            (value for name, value in scope["headers"] if name == b"content-length"), b""
-        )
+        lengths = (value for name, value in scope["headers"] if name == b"content-length")
+        announced = next(lengths, b"")
         if not announced.isdigit():
             receive = _counted(receive, self._most)
         elif int(announced.lstrip(b"0")[:20] or b"0") > self._most:

@@ -153,8 +153,8 @@ def _leave_logging(**_: object) -> None:
 def _warn_of_sigterm(**_: object) -> None:
     if REMAP_SIGTERM != "SIGQUIT":
         log.warning(
-            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform kills "
-            "them"
+            "set REMAP_SIGTERM=SIGQUIT, or SIGTERM waits for running tasks until the platform"
+            " kills them"
         )
 
 

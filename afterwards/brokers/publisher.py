@@ -41,7 +41,7 @@ class Publisher:
         self._refused = refused
         self._fresh: deque[Message] = deque(maxlen=MOST_FRESH)  # answered, not published yet
         # For so many seconds from its commit the loop leaves a new task to `publish`.
-        self.publish_after = stores.HAND_OFF_SECONDS
+        self.publish_after = stores.PUBLISH_AGAIN_SECONDS
         self._asked_at = 0.0  # when the database was last asked for what is due
         # When the broker was last asked whether it has lost its queue.
         self._checked_at = time.monotonic()
@@ -82,7 +82,7 @@ class Publisher:
         except DatabaseUnavailable:
             log.warning(
                 "the database is away; others publish within %g s what waits",
-                stores.HAND_OFF_SECONDS,
+                stores.PUBLISH_AGAIN_SECONDS,
             )
         await self._publishing.end(LOOP_SECONDS)
 
@@ -109,21 +109,21 @@ class Publisher:
         # A steady load must not hold up what is due.
         if not self._fresh or now - self._asked_at > POLL_SECONDS:
             self._asked_at = now
-            if due := await self._store.due_for_hand_off(BATCH):
+            if due := await self._store.due_to_publish(BATCH):
                 wanted = [row for row in due if row.id not in self._refused.ids]
                 return [Message(row.id, row.name, row.carrier) for row in wanted]
         return [self._fresh.popleft() for _ in range(min(BATCH, len(self._fresh)))]
 
     async def _find_lost(self) -> None:
         """Make due again what waits here if nothing waits there: the broker lost its queue."""
-        if self._is_down or time.monotonic() - self._checked_at < stores.HAND_OFF_SECONDS:
+        if self._is_down or time.monotonic() - self._checked_at < stores.PUBLISH_AGAIN_SECONDS:
             return
         self._checked_at = time.monotonic()
         try:
             is_empty = await _in_thread(self._broker.is_empty)
         except BrokerUnavailable:
             return  # the next batch will tell
-        if is_empty and (lost := await self._store.hand_off_soon()):
+        if is_empty and (lost := await self._store.publish_soon()):
             log.warning(
                 "the broker at %s has no message of %d waiting tasks; telling it again",
                 self._broker.address,
@@ -135,7 +135,7 @@ class Publisher:
             log.info("the broker at %s is back", self._broker.address)
             self.wake()
         self._is_down, self._pause = False, FIRST_PAUSE
-        self.publish_after = stores.HAND_OFF_SECONDS
+        self.publish_after = stores.PUBLISH_AGAIN_SECONDS
 
     def _begin_outage(self, error: BrokerUnavailable) -> None:
         if not self._is_down:
@@ -150,7 +150,7 @@ class Publisher:
     async def _leave_to_the_database(self, unsent: list[Message]) -> None:
         self._fresh.clear()
         if unsent:
-            await self._store.was_not_handed_off([each.id for each in unsent])
+            await self._store.not_published([each.id for each in unsent])
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

@@ -37,19 +37,18 @@ class SkyWalking:
     thread of the event loop for every request; `profile_active` lets it.
     """
 
-    def __init__(self, collector: str | None, *, profile_active: bool = False) -> None:
-        self._collector = collector
-        self._profile_active = profile_active
+    def __init__(self, collector: str | None = None, *, profile_active: bool = False) -> None:
+        self.collector, self.profile_active = collector, profile_active
         self._agent: Agent | None = None  # while it runs
         self._status = "off"
 
     def start(self, *, has_broker: bool = False) -> None:
         """Start the agent; if it cannot start, say so in one line and go on without."""
-        if not self._collector or self._agent:
+        if not self.collector or self._agent:
             return
         try:
             self._agent = life.start(
-                self._collector, profile_active=self._profile_active, has_broker=has_broker
+                self.collector, profile_active=self.profile_active, has_broker=has_broker
             )
             self._status = "on"
         except Exception as error:

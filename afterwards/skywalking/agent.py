@@ -1,6 +1,6 @@
 """Every name of SkyWalking's agent that is used, with the types that the agent does not bring.
 
-It promises few of them. A test compares each protocol with the installed agent, and so says which
+It guarantees few of them. A test compares each protocol with the installed agent, and so says which
 name has moved.
 """
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a database, as against wrong SQL: what a driver raises becomes an error of ours."""
+"""What goes wrong with a database, as against wrong SQL: drivers' errors become our own."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What becomes of what was written in a caller's own transaction: kept, undone, or not known yet."""
+"""What becomes of what a caller wrote in its own transaction: kept, undone, or not known yet."""
 
 from weakref import WeakKeyDictionary
 

@@ -29,7 +29,7 @@ class ForWorkers:
         """Give every worker's count of beats."""
         return {row.id: row.beats for row in await self._database.all(statements.BEATS)}
 
-    async def bury(self, dead: Sequence[str]) -> None:
+    async def forget(self, dead: Sequence[str]) -> None:
         """Forget workers; what they run is to be rescued."""
         await self._database.change(statements.FORGET, {"ids": listed(dead)})
 

@@ -34,6 +34,7 @@ SELECT id, name, carrier, in_thread, state, attempt, max_attempts, crashes, work
     substr(result, 1, :shown) AS result, length(result) AS result_length
 FROM {tasks} WHERE """
 NEWEST_FIRST = " ORDER BY id DESC LIMIT :most"
+COUNT = "SELECT count(*) FROM {tasks} WHERE "
 MATCHING = "SELECT id FROM {tasks} WHERE id > :since AND id <= :last AND "
 NEWEST = "SELECT max(id) FROM {tasks}"
 OLDEST_FIRST = " ORDER BY id LIMIT :most"
@@ -79,6 +80,17 @@ class ForPeople:
     async def retry(self, id: str) -> bool:
         """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
         return bool(await self._change(RETRY, [id]))
+
+    async def delete(self, id: str) -> bool:
+        """Delete the task; False if it has not settled, or is not there."""
+        return bool(await self._change(DELETE, [id]))
+
+    async def count(self, filter: Filter, verb: str) -> int:
+        """Count the tasks that match, and that the verb may move on."""
+        condition, values = filter.condition()
+        query = f"{COUNT}{condition} AND state {{may:{verb}}}"
+        [(count,)] = await self._database.all(query, values)
+        return int(count)
 
     async def cancel_all(self, filter: Filter) -> int:
         """Cancel what has not settled, in short steps; return how many it were."""

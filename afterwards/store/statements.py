@@ -14,10 +14,10 @@ SELECT id, name, arguments, in_thread, carrier, max_attempts, worker, follows,
     0,
     {now},
     {now} + delay_us,
-    {now} + delay_us + hand_off_after_us,
+    {now} + delay_us + publish_after_us,
     CASE WHEN worker IS NOT NULL THEN {now} END
 FROM {given:id, name, arguments, in_thread BOOLEAN, carrier, max_attempts INTEGER, worker, follows,
-    delay_us BIGINT, hand_off_after_us BIGINT}
+    delay_us BIGINT, publish_after_us BIGINT}
 """
 
 # What the `own` workers hold here was never started: the request that stored it was refused.

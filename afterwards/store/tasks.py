@@ -22,7 +22,7 @@ from afterwards.turns import Free, Queue, Shares, Turns
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
 SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
 RATE_SECONDS = 10
-HAND_OFF_SECONDS = 30.0  # a task that was published and not claimed by then is published again
+PUBLISH_AGAIN_SECONDS = 30.0  # a task that was published and not claimed by then is published again
 
 
 class Store(ForPeople, ForWorkers):
@@ -140,27 +140,27 @@ class Store(ForPeople, ForWorkers):
 
     # --- publish ---
 
-    async def due_for_hand_off(self, most: int) -> Sequence[Any]:
+    async def due_to_publish(self, most: int) -> Sequence[Any]:
         """Mark at most so many waiting tasks as published now; give `id`, `name` and `carrier`."""
-        values = {"most": most, "patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)}
+        values = {"most": most, "patience_us": int(PUBLISH_AGAIN_SECONDS * MICROSECONDS)}
         sql = self._database.sql
         async with self._database.transaction() as connection:
             await connection.execute(sql(statements.FOLLOW))
             return (await connection.execute(sql(statements.PUBLISH), values)).all()
 
-    async def hand_off_soon(self) -> int:
+    async def publish_soon(self) -> int:
         """Make due to be published what a broker should know and does not; return how many."""
-        values = {"patience_us": int(HAND_OFF_SECONDS * MICROSECONDS)}
+        values = {"patience_us": int(PUBLISH_AGAIN_SECONDS * MICROSECONDS)}
         return await self._database.change(statements.PUBLISH_SOON, values)
 
-    async def was_not_handed_off(self, ids: Collection[str]) -> None:
+    async def not_published(self, ids: Collection[str]) -> None:
         """Make these tasks due to be published at once, unless somebody has claimed them."""
         await self._database.change(statements.NOT_PUBLISHED, {"ids": listed(ids)})
 
     # --- keep small, and count ---
 
     async def prune(self, pruning: str, days: float) -> int:
-        """Delete in steps, by a statement that prunes, what is so many days old; return how much."""
+        """Delete in steps, by a pruning statement, what is so many days old; return how much."""
         values = {"age_us": int(days * 86_400 * MICROSECONDS), "since": 0}
 
         async def step(most: int) -> tuple[int, float]:

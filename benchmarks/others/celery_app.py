@@ -1,4 +1,4 @@
-"""Celery over RabbitMQ: `delay()` in a plain `def` route, because it blocks; Celery's own worker runs the task."""
+"""Celery over RabbitMQ: `delay()` in a plain `def` route, as it blocks, and Celery's worker."""
 
 import os
 
@@ -11,11 +11,9 @@ from starlette.routing import Route
 from benchmarks.apps import ANSWER
 
 queue = Celery(broker=os.environ["AMQP_URL"])
-# As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it; this
-# one does.
-confirmed = Celery(
-    broker=os.environ["AMQP_URL"], broker_transport_options={"confirm_publish": True}
-)
+# As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it.
+confirming = {"confirm_publish": True}
+confirmed = Celery(broker=os.environ["AMQP_URL"], broker_transport_options=confirming)
 # The settings of a task that may not be lost, which our own workers have as well.
 careful = Celery(broker=os.environ["AMQP_URL"], task_acks_late=True, worker_prefetch_multiplier=1)
 

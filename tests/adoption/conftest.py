@@ -61,7 +61,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Make the environment of this name when it is first asked for, and return its folder of programs."""
+    """Make the environment when it is first asked for; return its folder of programs."""
     made: dict[str, Path] = {}
 
     def programs(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The examples keep their promise: with the wheel, on both generations of Starlette and FastAPI."""
+"""The examples are true: with the wheel, on both generations of Starlette and FastAPI."""
 
 import http.server
 import queue
@@ -20,7 +20,7 @@ HANGS = 0  # in place of a status: the hook never answers
 
 
 class Hook:
-    """What the examples call; it answers with the next of `statuses`, and `calls` has what it was told."""
+    """What the examples call: it answers with the next of `statuses`, and keeps the `calls`."""
 
     def __init__(self) -> None:
         self.statuses: queue.Queue[int] = queue.Queue()
@@ -94,7 +94,7 @@ class Example:
 def examples(
     environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[Example]]:
-    """Serve each example on each generation; side by side, because a crash is noticed after ten seconds."""
+    """Serve each example on each generation, side by side: a crash is noticed after ten seconds."""
     kinds = [(name, year) for name in ("fastapi_app", "starlette_app") for year in ("2025", "2026")]
     with ExitStack() as stack:
         running = []

@@ -99,7 +99,7 @@ async def test_each_path_answers_with_either_slash(
 
 @places
 @pytest.mark.parametrize("root", ["", "/behind"])
-async def test_links_bear_the_path_of_the_mount(
+async def test_links_bear_the_mounts_path(
     owner: Owner, kit: TaskKit, place: Callable[[ASGIApp], BaseRoute], path: str, root: str
 ) -> None:
     ids = [await kit.enqueue(tasks.log_action, "mounted") for _ in range(3)]
@@ -116,7 +116,7 @@ async def test_links_bear_the_path_of_the_mount(
         assert (await asked.get(retried.headers["location"])).json()["state"] == "queued"
 
 
-async def test_routes_in_a_list_link_to_their_prefix(owner: Owner, kit: TaskKit) -> None:
+async def test_listed_routes_link_to_their_prefix(owner: Owner, kit: TaskKit) -> None:
     ids = [await kit.enqueue(tasks.log_action, "mounted") for _ in range(2)]
     app = installed(Mount("/api", routes=http.routes(owner, token=None, prefix="/v1/tasks")))
     async with client(app, "/behind") as asked:
@@ -130,7 +130,7 @@ async def test_routes_in_a_list_link_to_their_prefix(owner: Owner, kit: TaskKit)
         assert body["next"] == f"/stripped/tasks?limit=1&after={ids[1]}"
 
 
-async def test_a_path_whose_root_was_stripped_is_found(owner: Owner, kit: TaskKit) -> None:
+async def test_a_path_without_root_is_found(owner: Owner, kit: TaskKit) -> None:
     id = await kit.enqueue(tasks.log_action, "mounted")
     async with client(installed(Mount("/tasks", http.make(owner, token=None))), "/api") as asked:
         assert (await asked.get(f"/tasks/{id}")).json()["id"] == id
@@ -150,7 +150,7 @@ async def test_another_host_has_no_tasks(owner: Owner) -> None:
 # --- what an application may have beside it ---
 
 
-async def test_another_route_of_the_path_keeps_its_method(owner: Owner) -> None:
+async def test_another_routes_method_is_kept(owner: Owner) -> None:
     other = Route("/tasks", everybody, methods=["POST"])
     app = installed(Mount("/tasks", http.make(owner, token=None)), other)
     async with client(app) as asked:
@@ -158,7 +158,7 @@ async def test_another_route_of_the_path_keeps_its_method(owner: Owner) -> None:
         assert (await asked.get("/tasks")).json() == {"tasks": [], "next": None}
 
 
-async def test_a_mount_of_another_is_left_alone(owner: Owner) -> None:
+async def test_another_mount_is_left_alone(owner: Owner) -> None:
     other = Starlette(routes=[Route("/", everybody)])
     app = installed(Mount("/other", other), Mount("/tasks", http.make(owner, token=None)))
     assert [getattr(route, "path", "") for route in app.routes] == ["/other", "/tasks", "/tasks"]
@@ -166,7 +166,7 @@ async def test_a_mount_of_another_is_left_alone(owner: Owner) -> None:
         assert (await asked.get("/other/")).text == "not about tasks"
 
 
-async def test_looking_again_adds_only_what_is_new(owner: Owner) -> None:
+async def test_looking_again_adds_only_new_routes(owner: Owner) -> None:
     app = installed(Mount("/tasks", http.make(owner, token=None)))
     app.mount("/again", http.make(owner, token=None))
     for _ in range(3):
@@ -174,7 +174,7 @@ async def test_looking_again_adds_only_what_is_new(owner: Owner) -> None:
     assert [getattr(route, "path", "") for route in app.routes] == ["/tasks"] * 2 + ["/again"] * 2
 
 
-async def test_a_mount_at_the_root_is_possible(owner: Owner, kit: TaskKit) -> None:
+async def test_a_mount_at_the_root_works(owner: Owner, kit: TaskKit) -> None:
     id = await kit.enqueue(tasks.log_action, "mounted")
     app = installed(Mount("/", http.make(owner, token=None)))
     async with client(app) as asked:
@@ -183,7 +183,7 @@ async def test_a_mount_at_the_root_is_possible(owner: Owner, kit: TaskKit) -> No
     assert http.path_in(app, owner) == ""
 
 
-async def test_a_waiting_client_hears_of_the_end(owner: Owner, kit: TaskKit) -> None:
+async def test_a_waiting_client_hears_the_end(owner: Owner, kit: TaskKit) -> None:
     id = await kit.enqueue(tasks.log_action, "mounted")
     app = installed(Mount("/tasks", http.make(owner, token=None)), middleware=[Middleware(Passing)])
     async with client(app) as asked:
@@ -192,7 +192,7 @@ async def test_a_waiting_client_hears_of_the_end(owner: Owner, kit: TaskKit) -> 
         assert (await asked.get(f"/tasks/{id}?wait=10")).json()["state"] == "succeeded"
 
 
-async def test_a_refused_body_is_no_client_that_left(owner: Owner, kit: TaskKit) -> None:
+async def test_a_refused_body_is_no_disconnect(owner: Owner, kit: TaskKit) -> None:
     mounted = http.make(owner, token=None)
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -221,7 +221,7 @@ async def test_a_refused_body_is_no_client_that_left(owner: Owner, kit: TaskKit)
         (lambda it: Route("/tasks/{id}", everybody), None),
     ],
 )
-def test_its_path_is_found_in_the_tree(
+def test_the_tree_tells_the_mounts_path(
     place: Callable[[ASGIApp], BaseRoute], path: str | None
 ) -> None:
     owner: Any = object()
@@ -229,7 +229,7 @@ def test_its_path_is_found_in_the_tree(
     assert http.path_in(app, owner) == path
 
 
-def test_the_path_is_that_of_the_same_owner() -> None:
+def test_each_owner_finds_its_own_path() -> None:
     first, second, third = (object(), object(), object())
     routes = [
         Mount("/one", http.make(first, token=None)),  # type: ignore[arg-type]
@@ -279,7 +279,7 @@ async def test_errors_are_problems_without_any_handler(
     assert ("allow" in response.headers) == (status == 405)
 
 
-async def test_a_wrong_method_names_all_that_are_right(owner: Owner) -> None:
+async def test_a_405_names_all_right_methods(owner: Owner) -> None:
     async with client(installed(Mount("/tasks", http.make(owner, token=None)))) as asked:
         allowed = (await asked.put("/tasks/task-1")).headers["allow"]
     assert {*allowed.split(", ")} == {"GET", "HEAD", "DELETE"}
@@ -302,7 +302,7 @@ async def test_without_its_database_it_says_503(is_mounted: bool, kit: TaskKit) 
     await database.close()
 
 
-async def test_a_bug_is_a_problem_and_tells_nothing() -> None:
+async def test_a_bugs_problem_tells_nothing() -> None:
     app = installed(Mount("/tasks", http.make(object(), token=None)))  # type: ignore[arg-type]
     async with client(app) as asked:
         response = await asked.get("/tasks")
@@ -332,7 +332,7 @@ async def test_with_a_token_operators_need_it(owner: Owner, kit: TaskKit) -> Non
             assert (await asked.get("/tasks", headers=headers)).status_code == 200  # type: ignore[arg-type]
 
 
-async def test_a_tasks_own_page_needs_no_token(owner: Owner, kit: TaskKit) -> None:
+async def test_a_tasks_page_needs_no_token(owner: Owner, kit: TaskKit) -> None:
     id = await kit.enqueue(tasks.log_action, "mounted")
     async with client(installed(Mount("/tasks", http.make(owner, token=TOKEN)))) as asked:
         assert (await asked.get(f"/tasks/{id}")).status_code == 200

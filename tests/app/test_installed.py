@@ -102,7 +102,7 @@ async def test_without_a_lifespan_memory_still_works(afterwards: Afterwards) -> 
     assert ran == ["in memory"]
 
 
-async def test_a_database_that_is_away_is_503_everywhere() -> None:
+async def test_an_absent_database_is_503_everywhere() -> None:
     class Answering(BaseHTTPMiddleware):
         async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
             if request.url.path == "/middleware":
@@ -119,7 +119,7 @@ async def test_a_database_that_is_away_is_503_everywhere() -> None:
             assert "task-id" not in answer.headers
 
 
-async def test_a_task_function_without_install_is_warned_of(
+async def test_a_missing_install_is_warned_of(
     afterwards: Afterwards, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Starlette(routes=[Route("/", attaches)])
@@ -132,7 +132,7 @@ async def test_a_task_function_without_install_is_warned_of(
     assert ran == ["attached"] * 2  # as Starlette has it
 
 
-async def test_an_application_that_never_installed_is_untouched(afterwards: Afterwards) -> None:
+async def test_an_uninstalled_application_is_untouched(afterwards: Afterwards) -> None:
     async def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(in_memory))
 
@@ -185,7 +185,7 @@ def test_a_wrong_argument_is_named(wrong: dict[str, object]) -> None:
 # --- the lifespan ---
 
 
-async def test_the_applications_own_lifespan_is_around_ours(afterwards: Afterwards) -> None:
+async def test_the_applications_lifespan_surrounds_ours(afterwards: Afterwards) -> None:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         ran.append(f"up {afterwards.is_started}")
@@ -229,7 +229,7 @@ async def test_what_a_lifespan_enqueues_leaves_nothing_open(
         async with living(app):
             await until("before the start")
     async with asyncio.timeout(10):
-        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):  # noqa: ASYNC110
+        while any(each.name.startswith("sqlite-writer") for each in threading.enumerate()):  # noqa: ASYNC110  # no event tells of it
             await asyncio.sleep(0.01)
     stored = [await afterwards.enqueue(note, "later"), *ids]
     assert all([await afterwards.store.get(id) for id in stored])
@@ -264,7 +264,7 @@ async def test_a_websocket_may_enqueue(afterwards: Afterwards) -> None:
 # --- answers ---
 
 
-async def test_a_stream_that_breaks_keeps_what_was_accepted(afterwards: Afterwards) -> None:
+async def test_a_broken_stream_keeps_accepted_tasks(afterwards: Afterwards) -> None:
     async def handler(request: Request) -> Response:
         async def pieces() -> AsyncIterator[bytes]:
             yield b"piece"
@@ -279,7 +279,7 @@ async def test_a_stream_that_breaks_keeps_what_was_accepted(afterwards: Afterwar
         await until("broken off")
 
 
-async def test_one_kept_response_makes_a_task_for_each_request(afterwards: Afterwards) -> None:
+async def test_a_reused_response_makes_new_tasks(afterwards: Afterwards) -> None:
     kept = PlainTextResponse("ok", 202, background=BackgroundTask(note, "kept"))
 
     async def handler(request: Request) -> Response:
@@ -294,7 +294,7 @@ async def test_one_kept_response_makes_a_task_for_each_request(afterwards: After
     assert ran == ["kept"] * 20
 
 
-async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> None:
+async def test_a_refusal_bears_middlewares_headers(tmp_path: Path) -> None:
     cors = Middleware(CORSMiddleware, allow_origins=["*"])
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])], middleware=[cors])
     Afterwards(f"sqlite:///{tmp_path}/tasks.db").install(app)
@@ -306,7 +306,7 @@ async def test_a_refusal_bears_the_headers_of_middlewares(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("header", ["authorization", "cookie", "x-api-key"])
-async def test_one_key_of_two_clients_is_two_keys(afterwards: Afterwards, header: str) -> None:
+async def test_clients_do_not_share_a_key(afterwards: Afterwards, header: str) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     async with living(app), client_of(app) as client:
@@ -579,7 +579,7 @@ async def test_one_of_two_applications_does_not_stop_the_other(afterwards: After
         await until("attached")
 
 
-async def test_two_live_side_by_side_in_one_process(tmp_path: Path) -> None:
+async def test_two_live_in_one_process(tmp_path: Path) -> None:
     first, second = [Afterwards(f"sqlite:///{tmp_path}/{name}.db") for name in "ab"]
     inner, app = Starlette(routes=[Route("/", attaches)]), Starlette(routes=[Route("/", attaches)])
     app.router.routes.append(Mount("/inner", inner))

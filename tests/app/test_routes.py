@@ -1,6 +1,5 @@
-"""Every route's answer, in this process; what happens only after an answer needs a real server: see tests/process."""
+"""Every route's answer, in this process; what comes after an answer is in tests/process."""
 
-import asyncio
 import re
 
 import httpx
@@ -9,33 +8,10 @@ from starlette.applications import Starlette
 
 import asgi_app
 from settings import settings
+from tests.app.asking import ADA, drained, ids
 from tests.lifespan import living
 
 pytestmark = pytest.mark.anyio
-
-TASK_ID = r"task-\d{8}-\d{6}-\d{6}-[0-9a-f]{16}"
-NOTHING = (0, 0, 0.0)
-ADA = {"email": "ada@example.com", "username": "ada"}
-
-
-async def drained(app: Starlette) -> None:
-    app.state.afterwards.process.wake()
-    async with asyncio.timeout(10):
-        while await left(app) != NOTHING:  # noqa: ASYNC110 - the truth is in the database
-            await asyncio.sleep(0.01)
-
-
-async def left(app: Starlette) -> tuple[int, int, float]:
-    state = app.state.afterwards
-    return (
-        await state.store.count_due(1),
-        state.process.slots.load()["running"],
-        await state.store.oldest_waiting(),
-    )
-
-
-def ids(response: httpx.Response) -> list[str]:
-    return re.findall(TASK_ID, response.headers.get("task-id", ""))
 
 
 async def test_the_index_lists_every_route(client: httpx.AsyncClient) -> None:
@@ -73,7 +49,7 @@ async def test_health_tells_of_each_part(client: httpx.AsyncClient) -> None:
         ("POST", "/complex-action", 202, {"status": "processing", "tasks": 3}, 3),
     ],
 )
-async def test_a_route_without_a_body_answers_and_schedules(
+async def test_a_bodyless_route_answers_and_schedules(
     app: Starlette,
     client: httpx.AsyncClient,
     method: str,
@@ -89,7 +65,7 @@ async def test_a_route_without_a_body_answers_and_schedules(
     await drained(app)
 
 
-async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -> None:
+async def test_the_sync_task_answers_after_work(client: httpx.AsyncClient) -> None:
     response = await client.post("/sync-task/")
     assert (response.status_code, ids(response)) == (200, [])
     body = response.json()
@@ -98,16 +74,14 @@ async def test_the_sync_task_answers_after_its_work(client: httpx.AsyncClient) -
 
 
 @pytest.mark.parametrize("path", ["/test", "/test/", "/users", "/users/", "/health/"])
-async def test_paths_answer_with_and_without_the_trailing_slash(
+async def test_trailing_slashes_make_no_difference(
     app: Starlette, client: httpx.AsyncClient, path: str
 ) -> None:
     assert (await client.get(path)).status_code == 200
     await drained(app)
 
 
-async def test_the_async_tasks_id_is_the_one_in_the_header(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_body_and_header_name_one_task(app: Starlette, client: httpx.AsyncClient) -> None:
     response = await client.post("/async-task/")
     assert response.status_code == 202
     assert response.json() == {"task_id": ids(response)[0], "status": "processing"}
@@ -117,7 +91,7 @@ async def test_the_async_tasks_id_is_the_one_in_the_header(
 @pytest.mark.parametrize(
     "item", [{"id": 7, "name": "x"}, {"id": "a\u0000b"}, {"id": None, "deep": [[[{"a": 1.5}]]]}]
 )
-async def test_any_object_with_an_id_is_processed(
+async def test_any_object_with_id_is_processed(
     app: Starlette, client: httpx.AsyncClient, item: dict[str, object]
 ) -> None:
     response = await client.post("/process", json=item)
@@ -126,7 +100,7 @@ async def test_any_object_with_an_id_is_processed(
     await drained(app)
 
 
-async def test_what_an_item_holds_is_counted_not_logged(
+async def test_an_items_fields_are_only_counted(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -137,7 +111,7 @@ async def test_what_an_item_holds_is_counted_not_logged(
     assert len(told) < 100
 
 
-async def test_a_user_is_added_and_welcomed_in_the_log(
+async def test_the_log_welcomes_an_added_user(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -151,7 +125,7 @@ async def test_a_user_is_added_and_welcomed_in_the_log(
     assert "no mail service is set up; mail to ada@example.com" in caplog.text
 
 
-async def test_a_user_with_notifications_is_announced_as_well(
+async def test_a_user_with_notifications_is_announced(
     app: Starlette, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -162,9 +136,7 @@ async def test_a_user_with_notifications_is_announced_as_well(
     assert "no Discord webhook is set up; message: ada has joined." in caplog.text
 
 
-async def test_a_taken_field_is_a_conflict_and_schedules_nothing(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_taken_field_schedules_nothing(app: Starlette, client: httpx.AsyncClient) -> None:
     await client.post("/users/", json=ADA)
     response = await client.post("/users/", json={"email": "ADA@example.com", "username": "eve"})
     assert response.status_code == 409
@@ -184,15 +156,13 @@ async def test_users_come_in_pages(app: Starlette, client: httpx.AsyncClient) ->
 
 
 @pytest.mark.parametrize("job_id", ["task-1", "..%2Fservice.db", "%00", "a" * 300])
-async def test_an_image_that_is_not_there_is_not_found(
-    client: httpx.AsyncClient, job_id: str
-) -> None:
+async def test_a_missing_image_is_not_found(client: httpx.AsyncClient, job_id: str) -> None:
     response = await client.get(f"/images/{job_id}")
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
 
 
-async def test_without_its_database_the_service_says_503_and_promises_nothing(
+async def test_without_database_503_accepts_nothing(
     quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")

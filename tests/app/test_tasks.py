@@ -1,4 +1,4 @@
-"""What can be asked about stored tasks, what an operator can do to them, and what an Idempotency-Key promises."""
+"""What can be asked of stored tasks, done to them, and sent with an Idempotency-Key."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ import tasks
 from afterwards import Afterwards, InOrder, Later, waiting
 from afterwards.testing import TaskKit
 from settings import settings
-from tests.app.test_routes import ADA, drained, ids
+from tests.app.asking import ADA, drained, ids
 from web import bodies
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ async def dead_task(
     return task_id
 
 
-async def test_an_accepted_task_has_a_page_that_says_how_it_ended(
+async def test_a_tasks_page_says_its_end(
     client: httpx.AsyncClient,
 ) -> None:
     response = await client.post("/action")
@@ -89,7 +89,7 @@ async def test_an_accepted_task_has_a_page_that_says_how_it_ended(
 
 
 @pytest.mark.usefixtures("never_polled")
-async def test_an_end_in_this_process_wakes_who_waits(
+async def test_a_local_end_wakes_who_waits(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0.5)
@@ -104,7 +104,7 @@ async def test_an_end_in_this_process_wakes_who_waits(
         assert (await waits)["state"] == "cancelled"
 
 
-async def test_waiting_ends_with_the_task_or_with_the_time(
+async def test_waiting_ends_with_task_or_time(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0.5)
@@ -113,14 +113,12 @@ async def test_waiting_ends_with_the_task_or_with_the_time(
     assert (await settled(client, task_id))["state"] == "succeeded"
 
 
-async def test_an_answer_with_several_tasks_has_no_location(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_several_tasks_have_no_location(app: Starlette, client: httpx.AsyncClient) -> None:
     assert "location" not in (await client.post("/complex-action")).headers
     await drained(app)
 
 
-async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
+async def test_a_later_task_waits_until_due(
     app: Starlette,
     client: httpx.AsyncClient,
 ) -> None:
@@ -148,7 +146,7 @@ async def test_a_task_for_later_waits_in_the_database_until_it_is_due(
     assert done["started_at"] >= done["run_at"] == waiting["run_at"]
 
 
-async def test_tasks_in_order_are_stored_and_each_starts_when_the_one_before_has_ended(
+async def test_ordered_tasks_follow_one_another(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0.3)
@@ -185,9 +183,7 @@ async def test_a_wrong_wait_is_422(client: httpx.AsyncClient, query: str) -> Non
     assert (await client.get(f"/tasks/task-1?{query}")).status_code == 422
 
 
-async def test_tasks_are_listed_newest_first_in_pages(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_pages_list_the_newest_tasks_first(app: Starlette, client: httpx.AsyncClient) -> None:
     accepted = [ids(await client.post("/process", json={"id": number}))[0] for number in range(3)]
     await drained(app)
     first = (await client.get("/tasks?limit=2&state=succeeded&name=process_item")).json()
@@ -205,7 +201,7 @@ async def test_a_wrong_moment_is_422(client: httpx.AsyncClient, before: str) -> 
     assert response.json()["errors"][0]["pointer"] == "#/before"
 
 
-async def test_tasks_are_listed_by_error_and_age(
+async def test_lists_filter_by_error_and_age(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id = await dead_task(app, client, monkeypatch)
@@ -234,7 +230,7 @@ async def test_a_wrong_filter_is_422(client: httpx.AsyncClient, query: str) -> N
     assert (await client.get(f"/tasks?{query}")).status_code == 422
 
 
-async def test_a_running_task_is_cancelled_and_stays_so(
+async def test_a_cancelled_running_task_stays_cancelled(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "sleep_seconds", 60)
@@ -246,7 +242,7 @@ async def test_a_running_task_is_cancelled_and_stays_so(
     assert (await client.get(f"/tasks/{task_id}")).json()["state"] == "cancelled"
 
 
-async def test_a_cancelled_task_can_be_retried_and_a_succeeded_one_cannot(
+async def test_cancelled_tasks_retry_and_succeeded_cannot(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -259,7 +255,7 @@ async def test_a_cancelled_task_can_be_retried_and_a_succeeded_one_cannot(
     assert (await client.post(f"/tasks/{task_id}/retry")).status_code == 409
 
 
-async def test_a_task_that_no_deploy_knows_is_dead_with_the_reason(
+async def test_an_unknown_task_dies_with_reason(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = await settled(client, await dead_task(app, client, monkeypatch))
@@ -267,9 +263,7 @@ async def test_a_task_that_no_deploy_knows_is_dead_with_the_reason(
     assert "no task function is named 'gone'" in task["error"]["message"]
 
 
-async def test_a_list_holds_the_beginning_of_what_is_long(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_list_shortens_long_arguments(app: Starlette, client: httpx.AsyncClient) -> None:
     [short] = ids(await client.post("/process", json={"id": 1}))
     [long] = ids(await client.post("/process", json={"id": 2, "text": "\xfc" * 5000}))
     await drained(app)
@@ -284,9 +278,7 @@ async def test_a_list_holds_the_beginning_of_what_is_long(
     ).status_code == 403
 
 
-async def test_a_list_holds_the_beginning_of_a_long_result(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_list_shortens_a_long_result(app: Starlette, client: httpx.AsyncClient) -> None:
     [task_id] = ids(await client.post("/action"))
     await drained(app)
     async with app.state.afterwards.database.transaction() as connection:
@@ -296,9 +288,7 @@ async def test_a_list_holds_the_beginning_of_a_long_result(
     assert (await client.get(f"/tasks/{task_id}")).json()["result"] == "x" * 5000
 
 
-async def test_a_list_ends_early_where_its_tasks_are_long(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_long_tasks_end_a_list_early(app: Starlette, client: httpx.AsyncClient) -> None:
     accepted = [id for _ in range(100) for id in ids(await client.post("/complex-action"))]
     await drained(app)
     async with app.state.afterwards.database.transaction() as connection:
@@ -315,7 +305,7 @@ async def test_a_list_ends_early_where_its_tasks_are_long(
     assert listed == sorted(accepted, reverse=True)
 
 
-async def test_without_a_token_only_this_machine_is_an_operator(
+async def test_without_token_only_localhost_may_operate(
     app: Starlette, client: httpx.AsyncClient
 ) -> None:
     assert (await client.get("/tasks")).status_code == 200
@@ -325,9 +315,7 @@ async def test_without_a_token_only_this_machine_is_an_operator(
         assert (await stranger.get("/tasks")).status_code == 403
 
 
-async def test_the_same_key_gives_the_same_task_and_answer(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_key_repeats_task_and_answer(app: Starlette, client: httpx.AsyncClient) -> None:
     first, again = [
         await client.post("/async-task/", headers={"idempotency-key": "k1"}) for _ in range(2)
     ]
@@ -342,9 +330,7 @@ async def test_the_same_key_gives_the_same_task_and_answer(
     assert len((await client.get("/tasks")).json()["tasks"]) == 2
 
 
-async def test_a_user_is_added_once_under_one_key(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_one_key_adds_one_user(app: Starlette, client: httpx.AsyncClient) -> None:
     answers = [
         await client.post("/users/", json=ADA, headers={"idempotency-key": "k"}) for _ in range(2)
     ]
@@ -353,9 +339,7 @@ async def test_a_user_is_added_once_under_one_key(
     await drained(app)
 
 
-async def test_one_key_sent_at_the_same_moment_makes_one_task(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_simultaneous_keys_make_one_task(app: Starlette, client: httpx.AsyncClient) -> None:
     sending = (client.post("/action", headers={"idempotency-key": "k"}) for _ in range(10))
     answers = await asyncio.gather(*sending)
     assert {each.status_code for each in answers} == {202}
@@ -364,7 +348,7 @@ async def test_one_key_sent_at_the_same_moment_makes_one_task(
     assert len((await client.get("/tasks")).json()["tasks"]) == 1
 
 
-async def test_a_key_for_another_request_is_422(app: Starlette, client: httpx.AsyncClient) -> None:
+async def test_a_reused_key_is_422(app: Starlette, client: httpx.AsyncClient) -> None:
     await client.post("/process", json={"id": 1}, headers={"idempotency-key": "k"})
     assert (
         await client.post("/process", json={"id": 2}, headers={"idempotency-key": "k"})
@@ -378,7 +362,7 @@ async def test_what_is_no_key_is_422(client: httpx.AsyncClient, key: str) -> Non
     assert (await client.post("/action", headers={"idempotency-key": key})).status_code == 422
 
 
-async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(
+async def test_a_keyed_body_reads_any_way(
     database_url: str,
 ) -> None:
     async def handler(request: Request) -> Response:
@@ -401,7 +385,7 @@ async def test_a_handler_may_read_the_body_in_any_way_when_there_is_a_key(
                 assert (answer.status_code, answer.json()) == (200, {"id": 1})
 
 
-async def test_a_streamed_answer_cannot_be_kept_but_its_tasks_are(database_url: str) -> None:
+async def test_a_stream_keeps_only_its_tasks(database_url: str) -> None:
     async def handler(request: Request) -> Response:
         return StreamingResponse(
             iter(["piece"]), background=BackgroundTask(tasks.log_action, "streamed")
@@ -420,7 +404,7 @@ async def test_a_streamed_answer_cannot_be_kept_but_its_tasks_are(database_url: 
         assert [attempt.task.id for attempt in await kit.drain()] == ids(first)
 
 
-async def test_a_route_may_store_a_task_and_attach_another_under_one_key(database_url: str) -> None:
+async def test_one_key_may_store_and_attach(database_url: str) -> None:
     async def handler(request: Request) -> Response:
         background = BackgroundTasks()
         afterwards = request.scope["afterwards"]
@@ -442,9 +426,7 @@ async def test_a_route_may_store_a_task_and_attach_another_under_one_key(databas
         assert sorted(attempt.task.id for attempt in await kit.drain()) == sorted(ids(first))
 
 
-async def test_a_refused_request_leaves_its_key_free(
-    app: Starlette, client: httpx.AsyncClient
-) -> None:
+async def test_a_refused_request_frees_its_key(app: Starlette, client: httpx.AsyncClient) -> None:
     assert (
         await client.post("/process", json={}, headers={"idempotency-key": "k"})
     ).status_code == 422
@@ -454,7 +436,7 @@ async def test_a_refused_request_leaves_its_key_free(
     await drained(app)
 
 
-async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
+async def test_full_backlogs_refuse_and_store_nothing(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.state.afterwards.process.backlog, "_most", 0)
@@ -465,7 +447,7 @@ async def test_too_many_waiting_tasks_are_503_and_nothing_is_stored(
     assert (await client.get("/tasks")).json()["tasks"] == []
 
 
-async def test_a_user_whose_task_cannot_be_stored_is_not_added(
+async def test_an_unstored_task_adds_no_user(
     app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.state.afterwards.process.backlog, "_most", 0)

@@ -1,4 +1,4 @@
-"""Tasks of `tasks.py`, tested as their writer would: with the kit, through hours of retries in no time."""
+"""Tasks of `tasks.py`, tested with the kit as their writer would: hours of retries, no time."""
 
 import asyncio
 import json
@@ -27,9 +27,7 @@ async def kit(database_url: str) -> AsyncIterator[TaskKit]:
         yield kit
 
 
-async def test_a_busy_discord_is_asked_again_when_it_wants_to_be(
-    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_busy_discord_sets_the_retry(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
     busy = reply(
         429,
         json.dumps({"message": "slow down", "retry_after": 1800.5}).encode(),
@@ -48,7 +46,7 @@ async def test_a_busy_discord_is_asked_again_when_it_wants_to_be(
         assert [asked.json["content"] for asked in webhook.asked] == ["ada has joined."] * 2
 
 
-async def test_a_mail_service_that_is_down_all_day_leaves_a_dead_task(
+async def test_mail_is_dead_after_long_outage(
     kit: TaskKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "sendgrid_api_key", "key")
@@ -63,9 +61,7 @@ async def test_a_mail_service_that_is_down_all_day_leaves_a_dead_task(
         assert (await kit.row(id)).error_kind == "MailRefused"
 
 
-async def test_a_mail_that_is_refused_for_good_is_not_tried_again(
-    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_mail_is_not_retried(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "sendgrid_api_key", "key")
     async with serving(reply(400, b"{}")) as service:
         monkeypatch.setattr(settings, "sendgrid_url", service.url)
@@ -76,9 +72,7 @@ async def test_a_mail_that_is_refused_for_good_is_not_tried_again(
         assert (row.state, row.attempt, row.error_kind) == ("dead", 1, "GiveUp")
 
 
-async def test_what_a_route_attaches_runs_when_the_test_says_so(
-    kit: TaskKit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_attached_tasks_run_on_demand(kit: TaskKit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "notify_seconds", 0)
     kit.put_on(afterwards)
     user = {"email": "ada@example.com", "username": "ada"}
@@ -97,7 +91,7 @@ async def test_what_a_route_attaches_runs_when_the_test_says_so(
         ] * 5
 
 
-async def test_a_picture_that_is_none_is_given_up(
+async def test_an_invalid_picture_is_given_up(
     kit: TaskKit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(settings, "images_dir", tmp_path)
@@ -112,7 +106,7 @@ async def test_a_picture_that_is_none_is_given_up(
     assert images.find(tmp_path, "task-1") is None
 
 
-async def test_two_pictures_are_fetched_at_a_time(
+async def test_only_two_pictures_fetch_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(settings, "images_dir", tmp_path)
@@ -135,7 +129,7 @@ async def test_two_pictures_are_fetched_at_a_time(
     assert most == 2
 
 
-async def test_an_order_stops_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_order_stops_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "allow_private_addresses", True)
     monkeypatch.setattr(settings, "request_timeout", 0.1)
     async with serving(lambda _: silence()) as site:

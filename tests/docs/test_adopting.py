@@ -1,4 +1,4 @@
-"""docs/adopting.md is true where it says what is committed when, and what FastAPI does of itself."""
+"""docs/adopting.md is true about what is committed when, and what FastAPI does of itself."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -82,21 +82,21 @@ class _RaisesEarly(BaseHTTPMiddleware):
         raise ZeroDivisionError
 
 
-async def test_a_middleware_that_raises_late_refuses_nothing(tmp_path: Path) -> None:
+async def test_a_late_middleware_error_refuses_nothing(tmp_path: Path) -> None:
     app = Starlette(routes=[Route("/", _handler)], middleware=[Middleware(_RaisesLate)])
     async with _client(app, tmp_path) as client:
         assert (await client.get("/")).status_code == 500
         assert await _ran() == {"accepted"}
 
 
-async def test_a_middleware_that_raises_early_accepts_nothing(tmp_path: Path) -> None:
+async def test_an_early_middleware_error_accepts_nothing(tmp_path: Path) -> None:
     app = Starlette(routes=[Route("/", _handler)], middleware=[Middleware(_RaisesEarly)])
     async with _client(app, tmp_path) as client:
         assert (await client.get("/")).status_code == 500
     assert not ran
 
 
-async def test_a_range_beyond_the_file_refuses_nothing(tmp_path: Path) -> None:
+async def test_a_range_too_far_refuses_nothing(tmp_path: Path) -> None:
     app = Starlette(routes=[Route("/", _file)])
     async with _client(app, tmp_path) as client:
         assert (await client.get("/", headers={"Range": "bytes=9999999-"})).status_code == 416
@@ -110,7 +110,7 @@ class _Admits(BaseHTTPMiddleware):
         return JSONResponse({}, 401)
 
 
-async def test_who_is_not_admitted_gets_no_kept_answer(tmp_path: Path) -> None:
+async def test_strangers_get_no_kept_answer(tmp_path: Path) -> None:
     route = Route("/", _handler, methods=["POST"])
     app = Starlette(routes=[route], middleware=[Middleware(_Admits)])
     ada, key = {"Cookie": "user=ada"}, {"Idempotency-Key": "k"}
@@ -122,7 +122,7 @@ async def test_who_is_not_admitted_gets_no_kept_answer(tmp_path: Path) -> None:
     assert (stranger.status_code, stranger.headers.get("Task-Id")) == (401, None)
 
 
-async def test_a_body_with_a_key_is_bounded(tmp_path: Path) -> None:
+async def test_a_keyed_body_is_bounded(tmp_path: Path) -> None:
     app = Starlette(routes=[Route("/", _handler, methods=["POST"])])
     key = {"Idempotency-Key": "k"}
     async with _client(app, tmp_path) as client:
@@ -142,7 +142,7 @@ async def test_an_application_may_word_a_refusal() -> None:
 
 
 @pytest.mark.parametrize("scope", ["request", "function"])
-async def test_a_dependency_ends_after_the_task_has_begun(
+async def test_dependencies_end_after_tasks_begin(
     tmp_path: Path, scope: Literal["request", "function"]
 ) -> None:
     app = FastAPI()
@@ -162,7 +162,7 @@ async def test_a_dependency_ends_after_the_task_has_begun(
     assert found == [{"accepted"} if scope == "request" else set()]
 
 
-async def test_what_is_added_after_a_yield_is_lost(tmp_path: Path) -> None:
+async def test_additions_after_a_yield_are_lost(tmp_path: Path) -> None:
     app = FastAPI()
 
     async def dependency(background: BackgroundTasks) -> AsyncIterator[None]:
@@ -180,7 +180,7 @@ async def test_what_is_added_after_a_yield_is_lost(tmp_path: Path) -> None:
     assert len(answer.headers["Task-Id"].split(",")) == 1
 
 
-async def test_a_responses_own_background_drops_the_injected(tmp_path: Path) -> None:
+async def test_own_background_drops_the_injected(tmp_path: Path) -> None:
     app = FastAPI()
 
     @app.get("/")

@@ -1,4 +1,4 @@
-"""The pages' commands are true: curl gets the answers that they show, and the library takes the rest."""
+"""The pages' commands are true: curl gets the answers shown, the library takes the rest."""
 
 import re
 import shlex

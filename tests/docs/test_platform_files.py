@@ -47,30 +47,30 @@ TRACES_SECONDS = 3  # what the shutdown gives the agent
 
 
 @pytest.mark.parametrize("file", NAMED)
-def test_every_variable_is_one_that_somebody_reads(file: str) -> None:
+def test_somebody_reads_every_variable(file: str) -> None:
     assert NAMED[file]
     assert NAMED[file] <= FOREIGN | {name.upper() for name in Settings.model_fields}
 
 
 @pytest.mark.parametrize("text", [RENDER, DOCKERFILE], ids=["render.yaml", "Dockerfile"])
-def test_the_service_is_started_with_the_procfiles_command(text: str) -> None:
+def test_the_procfiles_command_starts_the_service(text: str) -> None:
     assert re.findall(
         r"^(?:    startCommand: |CMD \[\"sh\", \"-c\", \"exec )(uvicorn[^\"\n]+)", text, re.M
     ) == [COMMAND]
 
 
-def test_the_procfile_has_its_two_processes_and_no_comment() -> None:
+def test_the_procfile_has_only_two_processes() -> None:
     """`heroku local` takes any other line for a mistake (heroku/cli#3636)."""
     assert PROCFILE.count("\n") == 2
     assert PROCFILE.startswith("web: uvicorn asgi_app:app ")
     assert "REMAP_SIGTERM=SIGQUIT exec celery -A celery_app worker " in WORKER
 
 
-def test_the_compose_file_s_worker_is_started_with_the_procfiles_command() -> None:
+def test_the_procfiles_command_starts_composes_worker() -> None:
     assert WORKER.partition("fi; ")[2] in COMPOSE
 
 
-def test_a_worker_without_a_broker_runs_tasks_too(tmp_path: Path) -> None:
+def test_a_brokerless_worker_runs_tasks_too(tmp_path: Path) -> None:
     """`honcho start` ends the web process with the first process that ends."""
     url = f"sqlite:///{tmp_path}/service.db"
     environ = {"PATH": f"{BIN}:{os.environ['PATH']}", "DATABASE_URL": url, "RUN_TASKS": "0"}
@@ -91,20 +91,20 @@ def test_a_worker_without_a_broker_runs_tasks_too(tmp_path: Path) -> None:
         web.kill()
 
 
-def test_no_worker_runs_where_nobody_asked_for_one() -> None:
+def test_no_worker_runs_unasked() -> None:
     """Without a broker it would share the web processes' work, and cost a second dyno."""
     assert "worker" not in json.loads(APP_JSON)["formation"]
     assert re.findall(r"^  fleet-worker:\n    profiles: \[celery\]", COMPOSE, re.M)
 
 
-def test_the_image_has_the_service_and_no_more() -> None:
+def test_the_image_has_only_the_service() -> None:
     left_out = {line.strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines()}
     folders = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")}
     assert folders - left_out == {"afterwards", "effects", "web"}
     assert not {path.name for path in ROOT.glob("*.py")} & left_out
 
 
-def test_the_image_is_built_with_the_lock() -> None:
+def test_the_image_build_uses_the_lock() -> None:
     [copied] = re.findall(r"^COPY (requirements.+) \./$", DOCKERFILE, re.M)
     assert {"requirements.lock", "requirements.txt", "requirements-celery.txt"} < {*copied.split()}
     assert "-c requirements.lock" in DOCKERFILE
@@ -120,12 +120,12 @@ def test_the_image_is_built_with_the_lock() -> None:
     ],
     ids=["Heroku", "render.yaml", "docker-compose.yml"],
 )
-def test_the_shutdown_ends_before_the_platform_kills(grace: int) -> None:
+def test_shutdown_ends_before_the_platform_kills(grace: int) -> None:
     requests = int(re.findall(r"--timeout-graceful-shutdown (\d+)", COMMAND)[0])
     assert requests + Settings().drain_seconds + TRACES_SECONDS < grace
 
 
-def test_the_platforms_drain_as_long_as_the_default_says() -> None:
+def test_platforms_drain_for_the_default_time() -> None:
     said = [
         json.loads(APP_JSON)["env"]["DRAIN_SECONDS"]["value"],
         *re.findall(r"- key: DRAIN_SECONDS\n +value: \"(\d+)\"", RENDER),
@@ -134,7 +134,7 @@ def test_the_platforms_drain_as_long_as_the_default_says() -> None:
     assert [float(seconds) for seconds in said] == [Settings().drain_seconds] * 4
 
 
-def test_every_image_is_pinned_to_a_release() -> None:
+def test_every_image_names_its_release() -> None:
     images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(
         r"^ +image: (\S+)", COMPOSE, re.M
     )
@@ -142,11 +142,11 @@ def test_every_image_is_pinned_to_a_release() -> None:
     assert not [image for image in images if not re.search(r":\d+\.\d+(\.\d+)?", image)]
 
 
-def test_the_image_has_the_python_that_the_platforms_have() -> None:
+def test_image_and_platforms_share_one_python() -> None:
     assert f"FROM python:{(ROOT / '.python-version').read_text().strip()}." in DOCKERFILE
 
 
-def test_no_port_of_the_compose_file_is_open_to_other_machines() -> None:
+def test_compose_opens_no_port_to_others() -> None:
     ports = re.findall(r"^ +- \"([\d.:]+)\"", COMPOSE, re.M)
     assert ports
     assert not [port for port in ports if not port.startswith("127.0.0.1:")]

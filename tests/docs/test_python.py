@@ -57,7 +57,7 @@ async def test_the_test_that_it_shows_passes(without: str) -> None:
     await pages.run("docs/adopting.md", without=without)["test_a_new_user_is_welcomed"]()
 
 
-async def test_the_order_is_added_with_its_task() -> None:
+async def test_an_order_comes_with_its_task() -> None:
     names = pages.run("docs/adopting.md", without="fastapi")
     async with _running(names["app"]) as client:
         id = await names["add_order"]("ada@example.com")
@@ -67,7 +67,7 @@ async def test_the_order_is_added_with_its_task() -> None:
     assert await asyncio.to_thread(serving.sql, "sqlite:///data/tasks.db", ORDERS)
 
 
-async def test_an_order_that_fails_has_no_task() -> None:
+async def test_a_failed_order_has_no_task() -> None:
     names = pages.run("docs/adopting.md", without="fastapi")
     async with _running(names["app"]) as client:
         with suppress(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""The lists of requirements agree with the lock, with the library's bounds and with what a user expects of them."""
+"""The lists of requirements agree with the lock, the library's bounds, a user's wishes."""
 
 import re
 import subprocess
@@ -43,12 +43,12 @@ def test_no_list_names_a_registry(name: str) -> None:
     assert not re.search("://|index-url|find-links", text)
 
 
-def test_the_service_s_list_has_what_users_expect() -> None:
+def test_the_services_list_meets_users_expectations() -> None:
     expected = {"starlette", "uvicorn", "anyio", "apache-skywalking", "httpx", "pytest"}
     assert expected <= pins("requirements.txt").keys()
 
 
-def test_the_service_s_list_has_no_tools() -> None:
+def test_the_services_list_has_no_tools() -> None:
     assert not {"mypy", "ruff", "aiosmtpd", "moto", "uv"} & pins("requirements.txt").keys()
 
 
@@ -62,7 +62,7 @@ def test_the_library_takes_what_is_locked(wanted: str) -> None:
     assert not requirement.specifier.contains("0.0.1")
 
 
-def test_a_python_without_packages_names_the_right_one() -> None:
+def test_bare_python_names_the_right_one() -> None:
     without = [sys.executable, "-S", "tasks.py"]  # -S: no site-packages
     answer = subprocess.run(without, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 1

@@ -24,7 +24,7 @@ async def test_the_example_passes() -> None:
     assert names["answers"] == []
 
 
-def test_what_the_page_says_of_the_kit_is_there() -> None:
+def test_the_kit_has_what_pages_say() -> None:
     named = {*re.findall(r"kit\.(\w+)", PAGE), *re.findall(r"^- `(\w+)\(", PAGE, re.MULTILINE)} - {
         "TaskKit"
     }

@@ -11,7 +11,7 @@ NAMES = "subjectAltName=DNS:localhost,DNS:pictures.example,IP:127.0.0.1"
 
 
 class Certificate(NamedTuple):
-    """A self-signed certificate, as its server shows it and as a client that trusts it checks it."""
+    """A self-signed certificate, as its server shows it and as a trusting client checks it."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext

@@ -1,4 +1,4 @@
-"""A tiny real HTTP server on loopback that answers what a test tells it and remembers what it was asked."""
+"""A tiny real HTTP server on loopback: it answers as told, remembers what it was asked."""
 
 import asyncio
 import contextlib

@@ -33,7 +33,7 @@ def shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-async def test_the_content_is_posted_and_mentions_nobody() -> None:
+async def test_posted_content_mentions_nobody() -> None:
     async with serving(reply(204)) as server:
         await post(server.url, "hello @everyone 😀")
     asked = server.asked[0]
@@ -44,7 +44,7 @@ async def test_the_content_is_posted_and_mentions_nobody() -> None:
 @pytest.mark.parametrize(
     ("length", "posted"), [(1999, 1999), (2000, 2000), (2001, 2000), (99_999, 2000)]
 )
-async def test_long_content_is_cut_and_shows_it(length: int, posted: int) -> None:
+async def test_long_content_is_visibly_cut(length: int, posted: int) -> None:
     async with serving(reply(204)) as server:
         await post(server.url, "x" * length)
     content = server.asked[0].json["content"]
@@ -67,11 +67,11 @@ async def test_long_content_is_cut_and_shows_it(length: int, posted: int) -> Non
         ("\ud800", r"\?"),
     ],
 )
-def test_a_name_appears_as_it_was_typed(name: str, plain: str) -> None:
+def test_names_appear_as_typed(name: str, plain: str) -> None:
     assert discord.harmless(name) == plain
 
 
-async def test_a_name_with_half_a_character_can_be_posted() -> None:
+async def test_half_a_character_can_be_posted() -> None:
     async with serving(reply(204)) as server:
         await post(server.url, discord.harmless("a\ud83dz"))
     assert server.asked[0].json["content"] == r"a\?z"
@@ -91,28 +91,28 @@ async def test_a_rate_limit_is_waited_out(limited: bytes) -> None:
     assert len(server.asked) == 3
 
 
-async def test_the_wait_is_as_long_as_discord_says() -> None:
+async def test_waits_last_as_discord_says() -> None:
     async with serving(in_turn(reply(429, retry_after="0.2"), reply(204))) as server:
         start = time.monotonic()
         await post(server.url)
     assert time.monotonic() - start >= 0.2
 
 
-async def test_a_date_in_the_past_is_waited_for_no_longer() -> None:
+async def test_past_dates_are_not_waited_for() -> None:
     limited = reply(429, retry_after=email.utils.formatdate(time.time() - 60, usegmt=True))
     async with serving(in_turn(limited, reply(204))) as server:
         await post(server.url)
     assert len(server.asked) == 2
 
 
-async def test_the_header_is_believed_before_the_body() -> None:
+async def test_the_header_overrules_the_body() -> None:
     limited = reply(429, b'{"retry_after": 50000}', retry_after="0.01")
     async with serving(in_turn(limited, reply(204))) as server:
         await post(server.url)
     assert len(server.asked) == 2
 
 
-async def test_after_three_tries_the_rate_limit_is_an_error() -> None:
+async def test_three_limited_tries_are_an_error() -> None:
     async with serving(reply(429, retry_after="0.02")) as server:
         with pytest.raises(discord.DiscordRateLimited) as caught:
             await post(server.url)
@@ -121,7 +121,7 @@ async def test_after_three_tries_the_rate_limit_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("said", [b'{"retry_after": 64.57}', b'{"retry_after": "64.57"}'])
-async def test_a_wait_that_does_not_fit_is_an_error_at_once(said: bytes) -> None:
+async def test_too_long_waits_fail_at_once(said: bytes) -> None:
     async with serving(reply(429, said)) as server:
         start = time.monotonic()
         with pytest.raises(discord.DiscordRateLimited) as caught:
@@ -131,7 +131,7 @@ async def test_a_wait_that_does_not_fit_is_an_error_at_once(said: bytes) -> None
     assert len(server.asked) == 1
 
 
-async def test_a_date_to_wait_for_is_told_in_seconds() -> None:
+async def test_dates_are_told_in_seconds() -> None:
     async with serving(
         reply(429, retry_after=email.utils.formatdate(time.time() + 600, usegmt=True))
     ) as server:
@@ -146,7 +146,7 @@ async def test_a_date_to_wait_for_is_told_in_seconds() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"null", b'{"retry_after": null}', b'{"retry_after": NaN}', b"\xff", b"<html>"]
 )
-async def test_a_rate_limit_that_names_no_time_waits_one_second(header: str, body: bytes) -> None:
+async def test_untimed_rate_limits_wait_one_second(header: str, body: bytes) -> None:
     async with serving(reply(429, body, retry_after=header)) as server:
         with pytest.raises(discord.DiscordRateLimited) as caught:
             await post(server.url, timeout=0.9)
@@ -171,14 +171,14 @@ async def test_an_endless_answer_is_not_read() -> None:
         await post(server.url, timeout=30)
 
 
-async def test_a_deeply_nested_answer_names_no_time() -> None:
+async def test_deeply_nested_answers_name_no_time() -> None:
     async with serving(reply(429, b"[" * 60_000)) as server:
         with pytest.raises(discord.DiscordRateLimited) as caught:
             await post(server.url, timeout=0.9)
     assert caught.value.retry_after == discord.UNKNOWN_WAIT
 
 
-async def test_nobody_listening_is_unreachable_and_the_error_tells_no_url() -> None:
+async def test_an_unreachable_error_hides_the_url() -> None:
     with pytest.raises(
         discord.DiscordUnreachable, match=r"^Discord gave no answer \(ConnectError\)$"
     ) as caught:
@@ -200,14 +200,14 @@ async def test_nobody_listening_is_unreachable_and_the_error_tells_no_url() -> N
         "http://\ud800",
     ],
 )
-async def test_a_url_that_is_none_is_unreachable_and_the_error_does_not_tell_it(url: str) -> None:
+async def test_invalid_urls_are_unreachable_and_hidden(url: str) -> None:
     with pytest.raises(discord.DiscordUnreachable) as caught:
         await post(url)
     assert "s3cr3t" not in shown(caught.value)
 
 
 @pytest.mark.parametrize("talk", [silence, lambda: dripping(b"HTTP/1.1 200 OK\r\n\r\n", b".")])
-async def test_no_whole_answer_is_unreachable_after_the_timeout(
+async def test_unfinished_answers_time_out_as_unreachable(
     talk: Callable[[], AsyncIterator[bytes]],
 ) -> None:
     async with serving(lambda _: talk()) as server:

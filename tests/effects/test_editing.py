@@ -85,7 +85,7 @@ def test_something_else_is_not_an_image(data: bytes) -> None:
         process(data, [])
 
 
-def test_the_first_frame_of_an_animation_is_kept() -> None:
+def test_an_animation_keeps_its_first_frame() -> None:
     red, blue = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
     for kind in ("GIF", "WEBP", "PNG", "MPO"):
         result = processed(encoded(red, kind, save_all=True, append_images=[blue]), "resize")
@@ -93,7 +93,7 @@ def test_the_first_frame_of_an_animation_is_kept() -> None:
         assert result.convert("RGB").getpixel((4, 4)) == pytest.approx((255, 0, 0), abs=9)
 
 
-def test_a_photo_of_several_pictures_is_a_jpeg() -> None:
+def test_photos_of_several_pictures_become_jpeg() -> None:
     data = encoded(photo(), "MPO", save_all=True, append_images=[photo()])
     assert opened(data).format == "MPO"
     assert process(data, [])[1] == "jpeg"
@@ -103,9 +103,7 @@ def test_a_photo_of_several_pictures_is_a_jpeg() -> None:
 @pytest.mark.parametrize(
     ("orientation", "corner"), [(1, (5, 5)), (3, (75, 35)), (6, (35, 5)), (8, (5, 75))]
 )
-def test_the_picture_is_turned_the_way_its_exif_says(
-    kind: str, orientation: int, corner: tuple[int, int]
-) -> None:
+def test_exif_turns_the_picture(kind: str, orientation: int, corner: tuple[int, int]) -> None:
     image = Image.new("RGB", (80, 40), "black")
     image.paste("white", (0, 0, 20, 20))
     result = processed(encoded(image, kind, exif=exif(orientation)))
@@ -126,7 +124,7 @@ def test_no_metadata_comes_through(kind: str, operations: list[Operation]) -> No
     assert not opened(result).getexif().get_ifd(GPS)
 
 
-def test_the_comment_of_a_gif_does_not_come_through() -> None:
+def test_no_gif_comment_comes_through() -> None:
     source = encoded(photo(), "GIF", comment=b"SECRETCOMMENT")
     assert b"SECRET" in source
     assert b"SECRET" not in process(source, [])[0]
@@ -142,7 +140,7 @@ def test_the_colour_profile_comes_through() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_resize_fits_the_picture_within_1024_pixels(kind: str) -> None:
+def test_resize_fits_within_1024_pixels(kind: str) -> None:
     assert processed(encoded(photo(2048, 1000), kind), "resize").size == (1024, 500)
     assert processed(encoded(photo(300, 3000), kind), "resize").size == (102, 1024)
 
@@ -152,11 +150,11 @@ def test_resize_never_enlarges(size: tuple[int, int]) -> None:
     assert processed(encoded(photo(*size), "PNG"), "resize").size == size
 
 
-def test_resize_leaves_no_side_without_a_pixel() -> None:
+def test_resize_leaves_every_side_a_pixel() -> None:
     assert processed(encoded(photo(5000, 1), "PNG"), "resize").size == (1024, 1)
 
 
-def test_resize_mixes_the_colours_of_a_palette() -> None:
+def test_resize_mixes_a_palettes_colours() -> None:
     stripes = Image.new("P", (2048, 16), 0)
     stripes.putpalette([0, 0, 0, 255, 255, 255])
     for x in range(0, 2048, 2):
@@ -177,7 +175,7 @@ def test_compress_makes_a_gif_no_larger() -> None:
     assert len(process(source, ["compress"])[0]) <= len(process(source, [])[0])
 
 
-def test_compress_gives_a_png_a_palette_and_keeps_it_transparent() -> None:
+def test_compress_gives_pngs_a_transparent_palette() -> None:
     image = photo()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     result = processed(encoded(image, "PNG"), "compress")
@@ -218,9 +216,7 @@ def on_grey(image: Image.Image) -> Image.Image:
 @pytest.mark.parametrize(
     "operations", [["watermark"], ["compress", "watermark"], ["watermark", "compress"]]
 )
-def test_a_watermark_shows_in_the_lower_right_corner_and_nowhere_else(
-    data: bytes, operations: list[Operation]
-) -> None:
+def test_watermarks_show_only_lower_right(data: bytes, operations: list[Operation]) -> None:
     before, after = on_grey(processed(data)), on_grey(processed(data, *operations))
     changed = ImageChops.difference(before, after).point([0] * 40 + [255] * 216).getbbox()
     assert changed is not None
@@ -234,7 +230,7 @@ def test_a_watermark_shows_in_the_lower_right_corner_and_nowhere_else(
 
 
 @pytest.mark.parametrize("ground", ["black", "white", "gray"])
-def test_a_watermark_can_be_read_on_any_ground_and_seen_through(ground: str) -> None:
+def test_watermarks_are_legible_on_any_ground(ground: str) -> None:
     data = encoded(Image.new("L", (400, 300), ground), "PNG")
     shades = processed(data, "watermark").convert("L").getcolors() or []
     darkest, lightest = min(shade for _, shade in shades), max(shade for _, shade in shades)
@@ -261,7 +257,7 @@ def test_a_watermark_grows_with_the_picture() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (16, 16), (60, 8)])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_watermark_fits_into_the_smallest_picture(kind: str, size: tuple[int, int]) -> None:
+def test_watermarks_fit_the_smallest_picture(kind: str, size: tuple[int, int]) -> None:
     assert processed(encoded(photo(*size), kind), "watermark").size == size
 
 
@@ -280,7 +276,7 @@ def test_the_order_of_the_operations_matters() -> None:
     assert second[2] - second[0] > 2 * (first[2] - first[0])
 
 
-def test_the_same_order_gives_the_same_picture() -> None:
+def test_equal_orders_give_equal_pictures() -> None:
     data = encoded(photo(1500, 1000), "JPEG")
     assert process(data, ["watermark", "resize"]) == process(data, ["watermark", "resize"])
 
@@ -307,7 +303,7 @@ def test_so_many_pixels_are_taken(kind: str, mode: str, size: tuple[int, int]) -
     "size", [(4000, 3001), (4001, 4000), (9000, 9000), (65535, 65535), (2**31 - 1, 1), (1, 16_385)]
 )
 @pytest.mark.parametrize("warned", ["error", "ignore"])
-def test_more_are_too_large_before_one_is_decoded(size: tuple[int, int], warned: str) -> None:
+def test_too_many_pixels_are_never_decoded(size: tuple[int, int], warned: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "error" if warned == "error" else "ignore", Image.DecompressionBombWarning
@@ -316,14 +312,14 @@ def test_more_are_too_large_before_one_is_decoded(size: tuple[int, int], warned:
             process(header_only_png(*size), ["resize"])
 
 
-def test_an_operation_given_twice_is_done_once() -> None:
+def test_repeated_operations_are_done_once() -> None:
     data = encoded(photo(), "PNG")
     once = process(data, ["watermark", "resize"])
     assert process(data, ["watermark", "resize", "watermark", "resize"]) == once
     assert process(data, ["resize"]) != once
 
 
-def test_a_result_that_is_too_long_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_results_are_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(photo(), "PNG")
     length = len(process(data, [])[0])
     monkeypatch.setattr(editing, "MAX_RESULT", length)
@@ -333,7 +329,7 @@ def test_a_result_that_is_too_long_is_too_large(monkeypatch: pytest.MonkeyPatch)
         process(data, [])
 
 
-def test_a_header_without_pixels_is_not_an_image() -> None:
+def test_headers_without_pixels_are_no_image() -> None:
     with pytest.raises(NotAnImage):
         process(header_only_png(80, 50), ["resize"])
 
@@ -347,7 +343,7 @@ def survives(data: bytes, operations: Sequence[Operation]) -> bool:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_cut_short_is_not_an_image(kind: str) -> None:
+def test_truncated_files_are_not_images(kind: str) -> None:
     data = encoded(photo(64, 48), kind)
     assert survives(data, ["compress"])
     assert not any(survives(data[:end], ["compress"]) for end in range(0, len(data) * 9 // 10, 7))
@@ -355,7 +351,7 @@ def test_a_file_cut_short_is_not_an_image(kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells what it finds broken
 @pytest.mark.parametrize("data", SOURCES.values(), ids=SOURCES)
-def test_flipped_bits_give_a_picture_or_an_image_error_and_nothing_else(data: bytes) -> None:
+def test_flipped_bits_raise_only_image_errors(data: bytes) -> None:
     chance = random.Random(1)
     for _ in range(60):
         broken = bytearray(data)
@@ -367,14 +363,14 @@ def test_flipped_bits_give_a_picture_or_an_image_error_and_nothing_else(data: by
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_broken_exif_does_not_cost_the_picture() -> None:
+def test_broken_exif_costs_no_picture() -> None:
     data = encoded(photo(), "JPEG", exif=exif(6))
     at = data.index(b"Exif\0\0") + 14
     assert survives(data[:at] + b"\xff" * 20 + data[at + 20 :], ["resize"])
     assert survives(data, ["resize"])
 
 
-def test_a_palette_image_without_a_palette_is_not_an_image() -> None:
+def test_palette_images_need_their_palette() -> None:
     data = bytearray(encoded(photo().quantize(9), "PNG"))
     at = data.index(b"PLTE")
     data[at : at + 4] = b"plTe"

@@ -22,7 +22,10 @@ pytestmark = pytest.mark.anyio
 MAX_PEAK = 200 * 1024  # KiB
 
 # Put before the editor's program: at its end it leaves its own account of its memory.
-ACCOUNT = "import atexit; atexit.register(lambda: open({!r}, 'w').write(open('/proc/self/status').read())); "
+ACCOUNT = (
+    "import atexit; atexit.register("
+    "lambda: open({!r}, 'w').write(open('/proc/self/status').read())); "
+)
 
 
 def encoded(image: Image.Image, kind: str, **saving: object) -> bytes:
@@ -120,7 +123,7 @@ def peak(account: Path) -> int:
 
 
 @pytest.mark.parametrize(("make", "operations"), WORST.values(), ids=WORST)
-async def test_the_worst_order_stays_under_200_mb(
+async def test_the_worst_order_respects_200_megabytes(
     make: Callable[[], bytes], operations: Sequence[Operation], account: Path
 ) -> None:
     result, _ = await images.process(make(), operations)
@@ -137,21 +140,21 @@ async def test_what_would_take_more_is_refused(
     assert peak(account) < MAX_PEAK
 
 
-async def test_noise_is_edited_or_refused_within_200_mb(account: Path) -> None:
+async def test_noise_needs_at_most_200_megabytes(account: Path) -> None:
     noise = webp(Image.merge("RGBA", [Image.effect_noise((16_383, 244), 70)] * 4))
     with contextlib.suppress(images.ImageTooLarge, images.NotAnImage):
         await images.process(noise, ["watermark"])
     assert peak(account) < MAX_PEAK
 
 
-async def test_an_editor_gets_no_more_memory_than_that(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_editors_memory_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     greedy = "; import effects.editing as e; e._decode = lambda _: bytes(1 << 28); main()"
     monkeypatch.setattr(images, "EDITOR", images.EDITOR.replace("; main()", greedy))
     with pytest.raises(images.ImageTooLarge, match="memory"):
         await images.process(b"", [])
 
 
-async def test_an_editor_that_is_killed_is_worth_another_try(
+async def test_killed_editors_deserve_another_try(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(images, "EDITOR", "import os; os.kill(os.getpid(), 9)")
@@ -160,7 +163,7 @@ async def test_an_editor_that_is_killed_is_worth_another_try(
     assert type(caught.value) is images.ImageError
 
 
-async def test_an_editor_that_computes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_editors_computing_too_long_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = (
         "; import effects.editing_process as e; e.MAX_SECONDS = 1"
         "; e.process = lambda *_: sum(iter(int, 1)); main()"
@@ -170,7 +173,7 @@ async def test_an_editor_that_computes_too_long_is_stopped(monkeypatch: pytest.M
         await images.process(b"", [])
 
 
-async def test_an_order_that_is_cut_off_leaves_no_editor(
+async def test_orders_cut_off_leave_no_editor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid = tmp_path / "pid"

@@ -24,14 +24,14 @@ async def fetch(url: str) -> bytes:
     return await images.fetch(url, allow_private=True)
 
 
-async def test_what_the_server_sends_is_what_arrives() -> None:
+async def test_the_servers_bytes_arrive_unchanged() -> None:
     async with serving(reply(200, b"pixels")) as server:
         assert await fetch(server.url + "/a.png?b") == b"pixels"
     assert server.asked[0].path == "/a.png?b"
     assert server.asked[0].headers["accept-encoding"] == "identity"
 
 
-async def test_a_private_address_is_refused_unless_it_is_allowed() -> None:
+async def test_private_addresses_are_refused_unless_allowed() -> None:
     async with serving(reply(200)) as server:
         with pytest.raises(
             images.ImageRefused, match=r"^127\.0\.0\.1 is not on the public internet$"
@@ -58,7 +58,7 @@ async def test_a_private_address_is_refused_unless_it_is_allowed() -> None:
         "http://" + "a" * 70_000,
     ],
 )
-async def test_what_is_no_http_url_is_refused(url: str) -> None:
+async def test_only_http_urls_are_accepted(url: str) -> None:
     with pytest.raises(images.ImageRefused):
         await fetch(url)
 
@@ -66,7 +66,7 @@ async def test_what_is_no_http_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "host", ["xn--a.example", "a..b", "x" * 64, "127.0.0.1:0", "[", 'a"b', "%00", "nowhere.invalid"]
 )
-async def test_a_host_that_does_not_exist_is_unfetchable(host: str) -> None:
+async def test_missing_hosts_are_unfetchable(host: str) -> None:
     with pytest.raises(images.ImageUnfetchable):
         await fetch(f"http://{host}/")
 
@@ -96,7 +96,7 @@ async def test_any_status_but_200_is_unfetchable(status: int) -> None:
         reply(302, location="http://169.254.169.254:x/s3cr3t"),
     ],
 )
-async def test_an_error_tells_the_host_and_nothing_else_of_the_url(answer: bytes) -> None:
+async def test_errors_tell_only_the_urls_host(answer: bytes) -> None:
     async def cut(_: Asked) -> AsyncIterator[bytes]:
         yield answer
 
@@ -126,7 +126,7 @@ async def test_six_redirects_are_too_many() -> None:
     assert len(server.asked) == 6
 
 
-async def test_the_body_of_a_redirect_is_not_read() -> None:
+async def test_a_redirects_body_is_not_read() -> None:
     head = b"HTTP/1.1 302 Found\r\nlocation: /picture\r\n\r\n"
 
     def answer(asked: Asked) -> bytes | AsyncIterator[bytes]:
@@ -140,7 +140,7 @@ async def test_the_body_of_a_redirect_is_not_read() -> None:
     "location",
     ["http://127.0.0.1/", "http://[::1]/", "//10.0.0.1/", "http://169.254.169.254/latest"],
 )
-async def test_a_redirect_to_a_private_address_is_refused(location: str) -> None:
+async def test_redirects_to_private_addresses_are_refused(location: str) -> None:
     sent: list[str] = []
 
     def internet(request: httpx.Request) -> httpx.Response:
@@ -154,7 +154,7 @@ async def test_a_redirect_to_a_private_address_is_refused(location: str) -> None
     assert sent == ["8.8.8.8"]
 
 
-async def test_a_redirect_to_another_scheme_is_refused() -> None:
+async def test_redirects_to_another_scheme_are_refused() -> None:
     async with serving(reply(302, location="ftp://127.0.0.1/")) as server:
         with pytest.raises(images.ImageRefused):
             await fetch(server.url)
@@ -172,18 +172,18 @@ async def test_one_byte_more_is_too_large() -> None:
             await fetch(server.url)
 
 
-async def test_a_body_without_end_is_too_large() -> None:
+async def test_an_endless_body_is_too_large() -> None:
     async with serving(lambda _: endless(b"HTTP/1.1 200 OK\r\n\r\n", bytes(65536))) as server:
         with pytest.raises(images.ImageTooLarge):
             await fetch(server.url)
 
 
-async def test_a_compressed_picture_arrives_although_none_was_asked_for() -> None:
+async def test_unasked_compression_is_understood() -> None:
     async with serving(reply(200, gzip.compress(b"pixels"), content_encoding="GZip")) as server:
         assert await fetch(server.url) == b"pixels"
 
 
-async def test_a_compression_bomb_is_too_large_before_it_is_unpacked() -> None:
+async def test_compression_bombs_are_never_unpacked() -> None:
     bomb = gzip.compress(bytes(512 * 1024 * 1024), 9)
     assert len(bomb) < images.MAX_BYTES
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -207,13 +207,13 @@ async def test_a_broken_encoding_is_unfetchable() -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npix"])
-async def test_a_server_that_falls_silent_is_given_up(said: bytes) -> None:
+async def test_silent_servers_are_given_up(said: bytes) -> None:
     async with serving(lambda _: silence(said)) as server:
         with pytest.raises(images.ImageUnfetchable):
             await images.fetch(server.url, allow_private=True, seconds=0.2)
 
 
-async def test_a_server_that_never_pauses_long_is_given_up_all_the_same() -> None:
+async def test_trickling_servers_are_given_up() -> None:
     async with serving(lambda _: dripping(b"HTTP/1.1 200 OK\r\n\r\n", b".")) as server:
         with pytest.raises(images.ImageUnfetchable, match="TimeoutError"):
             await images.fetch(server.url, allow_private=True, seconds=0.2)
@@ -222,19 +222,19 @@ async def test_a_server_that_never_pauses_long_is_given_up_all_the_same() -> Non
 ID = "task-20260101-120000-000000-0123456789abcdef"
 
 
-def test_what_was_kept_is_found_with_its_type(tmp_path: Path) -> None:
+def test_kept_pictures_are_found_with_type(tmp_path: Path) -> None:
     path = images.keep(tmp_path / "new" / "directory", ID, b"pixels", "webp")
     assert images.find(tmp_path / "new" / "directory", ID) == (path, "image/webp")
     assert path.read_bytes() == b"pixels"
 
 
-def test_what_was_not_kept_is_not_found(tmp_path: Path) -> None:
+def test_nothing_unkept_is_found(tmp_path: Path) -> None:
     images.keep(tmp_path, ID, b"pixels", "png")
     assert images.find(tmp_path, ID[:-1]) is None
     assert images.find(tmp_path / "nowhere", ID) is None
 
 
-async def test_every_format_that_is_written_can_be_kept_and_found(tmp_path: Path) -> None:
+async def test_every_written_format_can_be_found(tmp_path: Path) -> None:
     for kind in ("JPEG", "PNG", "WEBP", "GIF"):
         buffer = io.BytesIO()
         Image.new("RGB", (9, 9)).save(buffer, kind)
@@ -242,7 +242,7 @@ async def test_every_format_that_is_written_can_be_kept_and_found(tmp_path: Path
         assert images.find(tmp_path, ID) == (path, f"image/{kind.lower()}")
 
 
-def test_a_second_picture_replaces_the_first_whatever_its_extension(tmp_path: Path) -> None:
+def test_second_pictures_replace_across_extensions(tmp_path: Path) -> None:
     images.keep(tmp_path, ID, b"first", "png")
     path = images.keep(tmp_path, ID, b"second", "jpeg")
     assert images.find(tmp_path, ID) == (path, "image/jpeg")
@@ -269,7 +269,7 @@ def test_a_second_picture_replaces_the_first_whatever_its_extension(tmp_path: Pa
         "٣",
     ],
 )
-def test_an_id_that_is_none_finds_and_writes_nothing(tmp_path: Path, job_id: str) -> None:
+def test_invalid_ids_find_and_write_nothing(tmp_path: Path, job_id: str) -> None:
     (tmp_path / "x.png").write_bytes(b"not for you")
     assert images.find(tmp_path / "kept", job_id) is None
     with pytest.raises(ValueError, match="letters, digits and dashes"):
@@ -277,7 +277,7 @@ def test_an_id_that_is_none_finds_and_writes_nothing(tmp_path: Path, job_id: str
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_an_extension_that_would_not_be_found_is_not_written(tmp_path: Path) -> None:
+def test_unfindable_extensions_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="extension"):
         images.keep(tmp_path, ID, b"pixels", "html")
     assert not list(tmp_path.iterdir())
@@ -293,7 +293,7 @@ def full_disk() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_leaves_no_part_of_a_picture_and_keeps_the_one_before(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_pictures_whole(tmp_path: Path) -> None:
     path = images.keep(tmp_path, ID, b"before", "png")
     with pytest.raises(OSError, match="too large"):
         images.keep(tmp_path, ID, bytes(1024 * 1024), "jpeg")

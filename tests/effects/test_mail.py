@@ -49,7 +49,7 @@ HEADERS = {
 
 
 class Mailbox:
-    """An SMTP server's handler that keeps what it is given, or refuses the recipient or the mail."""
+    """An SMTP server's handler that keeps the mail, or refuses its recipient or itself."""
 
     def __init__(self, rcpt: str = "", data: str = "", quit_: str = "") -> None:
         self.rcpt, self.data, self.quit = rcpt, data, quit_
@@ -114,7 +114,7 @@ async def test_a_mail_arrives() -> None:
     assert html.get_content().splitlines() == MAIL.html.splitlines()
 
 
-async def test_a_repeat_can_be_recognised_by_its_message_id() -> None:
+async def test_repeats_share_their_message_id() -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
         for message_id in ("<task-1@example.org>", "<task-1@example.org>", None, None):
@@ -150,7 +150,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("name", [*NAMES, *NASTY])
-async def test_no_user_name_adds_a_header_or_markup(name: str) -> None:
+async def test_names_add_neither_header_nor_markup(name: str) -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
         await mail.send_smtp(
@@ -168,13 +168,13 @@ async def test_no_user_name_adds_a_header_or_markup(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_ordinary_user_name_is_shown_as_it_is(name: str) -> None:
+def test_ordinary_user_names_are_shown_unchanged(name: str) -> None:
     assert (
         mail.welcome(name, "a@example.com", "no-reply@example.org").subject == f"Welcome, {name}!"
     )
 
 
-def test_no_user_name_turns_the_line_round() -> None:
+def test_user_names_cannot_turn_lines_round() -> None:
     assert (
         mail.welcome("\u202eadA\u2067", "a@example.com", "n@example.org").subject == "Welcome, adA!"
     )
@@ -202,7 +202,7 @@ def test_no_user_name_turns_the_line_round() -> None:
         "a@b\u2028c",
     ],
 )
-def test_what_is_no_address_gets_no_mail(address: str) -> None:
+def test_invalid_addresses_get_no_mail(address: str) -> None:
     with pytest.raises(mail.MailRefused) as caught:
         mail.welcome("Ada", address, "no-reply@example.org")
     assert caught.value.permanent
@@ -211,17 +211,17 @@ def test_what_is_no_address_gets_no_mail(address: str) -> None:
 @pytest.mark.parametrize(
     "subject", ["", "a\nBcc: b@c.d", "a\r", "=?utf-8?q?=0ABcc:_e?=", "a\u2028b"]
 )
-def test_what_is_no_subject_gets_no_mail(subject: str) -> None:
+def test_invalid_subjects_get_no_mail(subject: str) -> None:
     with pytest.raises(mail.MailRefused):
         mail.Mail("no-reply@example.org", "a@example.com", subject, "", "")
 
 
-def test_a_sender_name_that_is_an_encoded_word_gets_no_mail() -> None:
+def test_encoded_sender_names_get_no_mail() -> None:
     with pytest.raises(mail.MailRefused):
         mail.Mail("=?utf-8?q?=0ABcc:_e?= <no-reply@example.org>", "a@example.com", "s", "", "")
 
 
-async def test_starttls_is_taken_when_it_is_offered(certificate: Certificate) -> None:
+async def test_offered_starttls_is_taken(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(mailbox, tls_context=certificate.server) as port:
         await mail.send_smtp(
@@ -230,7 +230,7 @@ async def test_starttls_is_taken_when_it_is_offered(certificate: Certificate) ->
     assert mailbox.encrypted == [True]
 
 
-async def test_no_starttls_is_taken_when_none_is_offered(certificate: Certificate) -> None:
+async def test_unoffered_starttls_is_not_taken(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
         await mail.send_smtp(
@@ -251,7 +251,7 @@ async def test_smtps_begins_with_tls(certificate: Certificate) -> None:
 
 
 @pytest.mark.parametrize(("scheme", "option"), [("smtp", "tls_context"), ("smtps", "ssl_context")])
-async def test_a_certificate_that_nobody_vouches_for_is_not_taken(
+async def test_unvouched_certificates_are_not_taken(
     certificate: Certificate, scheme: str, option: str
 ) -> None:
     mailbox = Mailbox()
@@ -274,7 +274,7 @@ async def test_credentials_are_percent_decoded(certificate: Certificate) -> None
     assert mailbox.logins[-1] == tuple(part.encode() for part in LOGIN)
 
 
-async def test_a_wrong_password_is_refused_but_not_for_ever(certificate: Certificate) -> None:
+async def test_wrong_passwords_are_refused_not_forever(certificate: Certificate) -> None:
     mailbox = Mailbox()
     with smtp(
         mailbox, tls_context=certificate.server, authenticator=mailbox.login, auth_required=True
@@ -286,7 +286,7 @@ async def test_a_wrong_password_is_refused_but_not_for_ever(certificate: Certifi
     assert "s3cr3t" not in shown(caught.value)
 
 
-async def test_a_password_does_not_travel_in_the_clear() -> None:
+async def test_remote_passwords_never_travel_unencrypted() -> None:
     mailbox = Mailbox()
     with smtp(mailbox, authenticator=mailbox.login, auth_require_tls=False) as port:
         url = f"smtp://{ENCODED_LOGIN}@0.0.0.0:{port}"
@@ -296,7 +296,7 @@ async def test_a_password_does_not_travel_in_the_clear() -> None:
     assert not caught.value.permanent
 
 
-async def test_a_password_may_go_to_this_machine_in_the_clear() -> None:
+async def test_local_passwords_may_travel_unencrypted() -> None:
     mailbox = Mailbox()
     with smtp(mailbox, authenticator=mailbox.login, auth_require_tls=False) as port:
         await mail.send_smtp(MAIL, f"smtp://{ENCODED_LOGIN}@127.0.0.1:{port}", timeout=5)
@@ -313,7 +313,7 @@ async def test_a_password_may_go_to_this_machine_in_the_clear() -> None:
         (Mailbox(data="503 what"), 503, False),
     ],
 )
-async def test_a_refusal_tells_its_status_and_whether_the_mail_is_at_fault(
+async def test_refusals_tell_status_and_fault(
     mailbox: Mailbox, status: int, permanent: bool
 ) -> None:
     with smtp(mailbox) as port, pytest.raises(mail.MailRefused, match=str(status)) as caught:
@@ -321,7 +321,7 @@ async def test_a_refusal_tells_its_status_and_whether_the_mail_is_at_fault(
     assert (caught.value.status, caught.value.permanent) == (status, permanent)
 
 
-async def test_a_farewell_that_fails_does_not_fail_the_mail() -> None:
+async def test_failed_farewells_fail_no_mail() -> None:
     mailbox = Mailbox(quit_="421 trouble")
     with smtp(mailbox) as port:
         await mail.send_smtp(MAIL, f"smtp://127.0.0.1:{port}", timeout=5)
@@ -335,15 +335,13 @@ async def test_nobody_listening_is_unreachable() -> None:
     assert "s3cr3t" not in shown(caught.value)
 
 
-async def test_a_silent_mail_server_is_unreachable_after_the_timeout() -> None:
+async def test_silent_mail_servers_become_unreachable() -> None:
     async with serving(lambda _: silence()) as server:  # which waits for the client to speak first
         with pytest.raises(mail.MailUnreachable):
             await mail.send_smtp(MAIL, f"smtp://127.0.0.1:{server.port}", timeout=0.2)
 
 
-async def test_a_mail_server_that_is_slow_in_every_answer_is_unreachable_after_the_timeout() -> (
-    None
-):
+async def test_steadily_slow_mail_servers_become_unreachable() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             writer.write(b"220 welcome\r\n")
@@ -369,7 +367,7 @@ async def test_a_mail_server_that_is_slow_in_every_answer_is_unreachable_after_t
         "smtp://u:p:s3cr3t",
     ],
 )
-async def test_a_url_that_is_none_is_unreachable_and_the_error_does_not_tell_it(url: str) -> None:
+async def test_invalid_urls_are_unreachable_and_hidden(url: str) -> None:
     with pytest.raises(mail.MailUnreachable) as caught:
         await mail.send_smtp(MAIL, url, timeout=5)
     assert "s3cr3t" not in shown(caught.value)
@@ -378,7 +376,7 @@ async def test_a_url_that_is_none_is_unreachable_and_the_error_does_not_tell_it(
 INTERNATIONAL = mail.welcome("Ada", "jörg@bücher.example", "Ünï <no-reply@example.org>")
 
 
-async def test_an_international_address_is_written_to_where_the_server_can() -> None:
+async def test_able_servers_get_international_addresses() -> None:
     mailbox = Mailbox()
     with smtp(mailbox) as port:
         await mail.send_smtp(INTERNATIONAL, f"smtp://127.0.0.1:{port}", timeout=5)
@@ -387,7 +385,7 @@ async def test_an_international_address_is_written_to_where_the_server_can() -> 
     assert mailbox.mails[0]["From"] == "Ünï <no-reply@example.org>"
 
 
-async def test_an_international_address_is_refused_where_the_server_cannot() -> None:
+async def test_unable_servers_refuse_international_addresses() -> None:
     with smtp(Mailbox(), enable_SMTPUTF8=False) as port:
         url = f"smtp://127.0.0.1:{port}"
         with pytest.raises(mail.MailRefused, match="SMTPUTF8") as caught:
@@ -415,7 +413,7 @@ async def test_sendgrid_is_asked_as_it_documents() -> None:
     }
 
 
-async def test_sendgrid_is_told_no_name_and_no_id_that_there_is_not() -> None:
+async def test_sendgrid_gets_no_absent_fields() -> None:
     async with serving(reply(202)) as server:
         await mail.send_sendgrid(
             mail.welcome("A", "a@b.c", "d@e.f"), "SG.key", base_url=server.url, timeout=5
@@ -442,7 +440,7 @@ async def test_mailgun_is_asked_as_it_documents() -> None:
     }
 
 
-async def test_a_mailgun_domain_leads_to_no_other_path() -> None:
+async def test_mailgun_domains_reach_no_other_path() -> None:
     async with serving(reply(200)) as server:
         await mail.send_mailgun(MAIL, "k-1", "../x?y", base_url=server.url, timeout=5)
     assert server.asked[0].path == "/v3/..%2Fx%3Fy/messages"
@@ -471,7 +469,7 @@ each_provider = pytest.mark.parametrize("provider", ["sendgrid", "mailgun"])
         (302, False),
     ],
 )
-async def test_a_provider_that_says_no_is_quoted_without_its_secrets(
+async def test_refusing_providers_are_quoted_without_secrets(
     provider: str, status: int, permanent: bool
 ) -> None:
     answer = b'{"message":\n "not with s3cr3t, ' + b"x" * 999 + b'"}'
@@ -497,9 +495,7 @@ async def test_a_provider_that_says_no_is_quoted_without_its_secrets(
         in_turn(reply(200)[:-9]),
     ],
 )
-async def test_a_provider_that_does_not_answer_is_unreachable(
-    provider: str, answer: bytes | Answer
-) -> None:
+async def test_unanswering_providers_are_unreachable(provider: str, answer: bytes | Answer) -> None:
     async with serving(answer) as server:
         with pytest.raises(mail.MailUnreachable) as caught:
             await through(provider, server.url, timeout=0.2)
@@ -510,7 +506,7 @@ async def test_a_provider_that_does_not_answer_is_unreachable(
 @pytest.mark.parametrize(
     "base_url", ["", "nowhere", "http://[", "http://nowhere.invalid/s3cr3t", "ftp://s3cr3t"]
 )
-async def test_a_provider_that_is_not_there_is_unreachable(provider: str, base_url: str) -> None:
+async def test_absent_providers_are_unreachable(provider: str, base_url: str) -> None:
     with pytest.raises(mail.MailUnreachable) as caught:
         await through(provider, base_url)
     assert "s3cr3t" not in shown(caught.value)
@@ -550,7 +546,7 @@ async def test_an_endless_smtp_reply_is_refused(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["s3cr3t\n", "s3cr3t\u20ac", "s3cr3t\0"])
-async def test_a_key_that_no_header_can_hold_is_not_told(key: str) -> None:
+async def test_unusable_keys_are_not_told(key: str) -> None:
     async with serving(reply(202)) as server:
         with pytest.raises(mail.MailUnreachable) as caught:
             await through("sendgrid", server.url, key)

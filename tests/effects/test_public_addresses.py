@@ -23,7 +23,7 @@ ALSO_PUBLIC = "8.8.8.8"
 
 
 class Names:
-    """A name server that gives its answers in turn, the last one again and again, and counts the questions."""
+    """A name server that gives its answers in turn, then the last again; it keeps what is asked."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
@@ -126,33 +126,31 @@ def test_a_special_address_is_not_public(address: str) -> None:
         "2001:4860:4860::8888%1",
     ],
 )
-def test_an_ipv6_address_that_carries_an_ipv4_address_or_a_scope_is_not_public(
+def test_embedding_or_scoped_ipv6_is_private(
     address: str,
 ) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize("block", [*NOT_PUBLIC_IPV4, *NOT_PUBLIC_IPV6], ids=str)
-def test_both_ends_of_every_listed_block_are_not_public(
+def test_both_block_ends_are_not_public(
     block: ipaddress.IPv4Network | ipaddress.IPv6Network,
 ) -> None:
     assert not is_public(block[0])
     assert not is_public(block[-1])
 
 
-def test_what_python_calls_private_is_never_public() -> None:
+def test_pythons_private_addresses_are_never_public() -> None:
     starts = [ipaddress.IPv4Address(number << 16) for number in range(1 << 16)]
     assert not [address for address in starts if is_public(address) and not address.is_global]
 
 
-def test_text_that_is_no_address_is_an_error() -> None:
+def test_anything_but_addresses_is_an_error() -> None:
     with pytest.raises(ValueError, match="localhost"):
         is_public("localhost")
 
 
-async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_name_means_next() -> (
-    None
-):
+async def test_connections_go_to_the_checked_address() -> None:
     names, wire = Names([PUBLIC], ["127.0.0.1"]), Wire()
     transport = PublicOnlyTransport(resolve=names, inner=wire.transport)
     await get("http://rebinding.example/a?b=c", transport)
@@ -163,7 +161,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked_whatever_the_
     assert len(wire.sent) == 1
 
 
-async def test_the_server_and_tls_still_see_the_name() -> None:
+async def test_server_and_tls_see_the_name() -> None:
     wire = Wire()
     transport = PublicOnlyTransport(
         resolve=Names([PUBLIC]), inner=wire.transport, allow_private=True
@@ -174,7 +172,7 @@ async def test_the_server_and_tls_still_see_the_name() -> None:
     assert wire.sent[0].url.port == 8443
 
 
-async def test_a_public_ipv6_address_is_connected_to() -> None:
+async def test_public_ipv6_addresses_are_connected_to() -> None:
     wire = Wire()
     await get(
         "http://six.example/",
@@ -196,14 +194,14 @@ async def test_another_port_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://x.example:443/", "https://x.example:80/", "http://x.example:80/"]
 )
-async def test_both_ports_of_the_web_are_taken(url: str) -> None:
+async def test_both_web_ports_are_taken(url: str) -> None:
     wire = Wire()
     await get(url, PublicOnlyTransport(resolve=Names([PUBLIC]), inner=wire.transport))
     assert len(wire.sent) == 1
 
 
 @pytest.mark.parametrize("answer", [[PUBLIC, "10.0.0.1"], ["::1", PUBLIC], ["127.0.0.1"]])
-async def test_one_private_address_among_several_refuses_the_host(answer: list[str]) -> None:
+async def test_one_private_address_refuses_the_host(answer: list[str]) -> None:
     wire = Wire()
     with pytest.raises(AddressRefused, match=r"^mixed\.example is not on the public internet$"):
         await get(
@@ -213,7 +211,7 @@ async def test_one_private_address_among_several_refuses_the_host(answer: list[s
     assert not wire.sent
 
 
-async def test_private_addresses_are_reached_when_they_are_allowed() -> None:
+async def test_allowed_private_addresses_are_reached() -> None:
     async with serving(reply(200, b"hello")) as server:
         names = Names(["127.0.0.1"])
         response = await get(
@@ -232,7 +230,7 @@ async def test_a_redirect_to_loopback_is_refused() -> None:
     assert len(wire.sent) == 1
 
 
-async def test_a_redirect_to_a_public_host_is_followed() -> None:
+async def test_redirects_to_public_hosts_are_followed() -> None:
     wire = Wire(httpx.Response(302, headers={"location": f"http://{ALSO_PUBLIC}/b"}))
     await get(f"http://{PUBLIC}/", PublicOnlyTransport(inner=wire.transport))
     assert [request.url.host for request in wire.sent] == [PUBLIC, ALSO_PUBLIC]
@@ -257,7 +255,7 @@ async def test_a_redirect_to_a_public_host_is_followed() -> None:
         "017700000001",
     ],
 )
-async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
+async def test_this_machines_every_spelling_is_refused(host: str) -> None:
     async with serving(reply(200)) as server:
         with pytest.raises(AddressRefused, match="not on the public internet"):
             await get(f"http://{host}:{server.port}/", PublicOnlyTransport())
@@ -265,7 +263,7 @@ async def test_every_spelling_of_this_machine_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["[fe80::1%25lo]", "localhost.", "a..b", "a" * 64 + ".example"])
-async def test_a_spelling_that_does_not_get_as_far_as_an_address_reaches_nothing_either(
+async def test_spellings_without_address_reach_nothing(
     host: str,
 ) -> None:
     async with serving(reply(200)) as server:
@@ -284,7 +282,7 @@ async def test_another_scheme_is_refused(url: str) -> None:
     assert not wire.sent
 
 
-async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
+async def test_failed_connections_try_the_next_address() -> None:
     async with serving(reply(200, b"second")) as server:
         transport = PublicOnlyTransport(
             allow_private=True, resolve=Names(["127.0.0.2", "127.0.0.1"])
@@ -293,7 +291,7 @@ async def test_the_next_address_is_tried_when_one_does_not_connect() -> None:
     assert response.text == "second"
 
 
-async def test_the_next_address_is_not_tried_when_a_request_was_under_way() -> None:
+async def test_begun_requests_try_no_other_address() -> None:
     wire = Wire(httpx.ReadError("cut off"))
     with pytest.raises(httpx.ReadError):
         await get(
@@ -304,7 +302,7 @@ async def test_the_next_address_is_not_tried_when_a_request_was_under_way() -> N
 
 
 @pytest.mark.parametrize("answer", [[], [PUBLIC, ALSO_PUBLIC]])
-async def test_no_address_that_connects_is_a_connect_error(answer: list[str]) -> None:
+async def test_unconnectable_hosts_are_connect_errors(answer: list[str]) -> None:
     wire = Wire(httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"))
     with pytest.raises((httpx.ConnectError, httpx.ConnectTimeout)):
         await get(
@@ -327,13 +325,13 @@ def trusting(
     return PublicOnlyTransport(allow_private=True, resolve=answer, inner=inner)
 
 
-async def test_tls_verifies_the_name_and_not_the_address(certificate: Certificate) -> None:
+async def test_tls_verifies_the_name_not_address(certificate: Certificate) -> None:
     async with serving(reply(200, b"private"), tls=certificate.server) as server:
         url = f"https://pictures.example:{server.port}/"
         assert (await get(url, trusting(certificate, Names(["127.0.0.1"])))).text == "private"
 
 
-async def test_tls_refuses_another_name_at_the_same_address(certificate: Certificate) -> None:
+async def test_tls_refuses_another_name_there(certificate: Certificate) -> None:
     async with serving(reply(200), tls=certificate.server) as server:
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await get(
@@ -342,7 +340,7 @@ async def test_tls_refuses_another_name_at_the_same_address(certificate: Certifi
     assert not server.asked
 
 
-async def test_two_names_at_one_address_share_no_connection() -> None:
+async def test_two_names_never_share_a_connection() -> None:
     async with serving(reply(200)) as server:
         transport = PublicOnlyTransport(allow_private=True, resolve=Names(["127.0.0.1"]))
         async with httpx.AsyncClient(transport=transport) as client:
@@ -351,7 +349,7 @@ async def test_two_names_at_one_address_share_no_connection() -> None:
         assert server.connections == 3
 
 
-async def test_a_connection_would_be_shared_by_an_ordinary_transport() -> None:
+async def test_ordinary_transports_would_share_connections() -> None:
     async with serving(reply(200)) as server:
         inner = httpx.AsyncHTTPTransport(trust_env=False)
         transport = PublicOnlyTransport(

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def unanswered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Let the system's own lookup of *.hangs.example wait until the test's end; give the names it waits for."""
+    """Let lookups of *.hangs.example wait until the test's end; give the names asked for."""
     answer, asked, ask = threading.Event(), [], socket.getaddrinfo
 
     def getaddrinfo(host: Any, *args: Any, **options: Any) -> Any:
@@ -40,25 +40,24 @@ async def fetched(number: int) -> images.ImageUnfetchable:
     return caught.value
 
 
-async def test_a_message_overtakes_sixty_names_that_hang(unanswered: list[str]) -> None:
+async def test_messages_overtake_sixty_hanging_names(unanswered: list[str]) -> None:
     async with serving(reply(204)) as server:
         orders = [asyncio.create_task(fetched(number)) for number in range(60)]
-        await asyncio.wait(
-            orders, timeout=10, return_when=asyncio.FIRST_COMPLETED
-        )  # which no thread was left for
+        # That for which no thread was left.
+        await asyncio.wait(orders, timeout=10, return_when=asyncio.FIRST_COMPLETED)
         assert unanswered
         await discord.post(server.url.replace("127.0.0.1", "localhost"), "hello", timeout=30)
         assert len(server.asked) == 1
     assert len(await asyncio.gather(*orders)) == 60
 
 
-async def test_names_that_hang_have_so_many_threads(unanswered: list[str]) -> None:
+async def test_hanging_names_get_limited_threads(unanswered: list[str]) -> None:
     before = threading.active_count()
     await asyncio.gather(*(fetched(number) for number in range(60)))
     assert len(unanswered) == threading.active_count() - before == resolver.MAX_LOOKUPS
 
 
-async def test_a_lookup_is_refused_while_all_threads_hang(unanswered: list[str]) -> None:
+async def test_lookups_fail_while_all_threads_hang(unanswered: list[str]) -> None:
     await asyncio.gather(*(fetched(number) for number in range(resolver.MAX_LOOKUPS)))
     with pytest.raises(OSError, match="too many names"):
         await resolver.resolve("localhost", 80)
@@ -70,7 +69,7 @@ async def test_one_thread_left_is_enough(unanswered: list[str]) -> None:
         assert "127.0.0.1" in await resolver.resolve("127.0.0.1", 80)
 
 
-async def test_a_name_without_address_frees_its_thread() -> None:
+async def test_addressless_names_free_their_thread() -> None:
     for _ in range(resolver.MAX_LOOKUPS + 1):
         with pytest.raises((OSError, UnicodeError)):
             await resolver.resolve("a..b", 80)

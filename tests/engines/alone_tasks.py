@@ -1,4 +1,4 @@
-"""Task functions that are run in a process of their own, whose module is all that such a process has to import."""
+"""Task functions for a process of their own, which has to import no more than this."""
 
 import asyncio
 import logging

@@ -36,20 +36,18 @@ def broker_at(url: str) -> Any:
         ("sqs://key:hunter2@", "sqs"),
     ],
 )
-def test_a_broker_is_called_by_its_address_and_no_secret(url: str, address: str) -> None:
+def test_brokers_are_named_without_their_secret(url: str, address: str) -> None:
     assert celery.address_of(url) == address
 
 
 @pytest.mark.parametrize(("longest", "seconds"), [(60, 3_600), (7_200, 14_400), (86_400, 43_200)])
-def test_redis_and_sqs_deliver_again_only_after_the_longest_task(
-    longest: float, seconds: int
-) -> None:
+def test_redelivery_waits_for_the_longest_task(longest: float, seconds: int) -> None:
     for url in ("redis://host/0", "sqs://"):
         app = celery.make_app(url, longest=longest)
         assert app.conf.broker_transport_options["visibility_timeout"] == seconds
 
 
-def test_a_worker_acknowledges_late_takes_no_more_than_it_runs_and_reads_json_only() -> None:
+def test_workers_acknowledge_late_and_read_json() -> None:
     conf = celery.make_app("amqp://host", longest=60).conf
     assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.accept_content) == (
         True,
@@ -60,14 +58,14 @@ def test_a_worker_acknowledges_late_takes_no_more_than_it_runs_and_reads_json_on
 
 
 @pytest.mark.parametrize("scheme", ["amqp://me:hunter2@", "redis://:hunter2@"])
-def test_a_broker_that_is_not_there_is_said_to_be_away_without_the_password(scheme: str) -> None:
+def test_absent_brokers_are_told_without_password(scheme: str) -> None:
     with pytest.raises(BrokerUnavailable) as refused:
         broker_at(f"{scheme}127.0.0.1:{free_port()}").publish([])
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("kind", ["rabbitmq", "redis"])
-def test_a_message_names_the_task_and_carries_its_trace(
+def test_messages_carry_task_name_and_trace(
     brokers: Callable[[str], Broker], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(celery, "QUEUE", f"test-of-{kind}")

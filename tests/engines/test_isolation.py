@@ -1,4 +1,4 @@
-"""A task that runs alone: what ends its process ends nothing else, and all the rest is as anywhere."""
+"""A task that runs alone: what ends its process ends nothing else; the rest is as usual."""
 
 import asyncio
 import logging
@@ -65,7 +65,7 @@ def a_task(function: Callable[..., Any], crashes: int = 2, **arguments: Any) -> 
 
 
 @pytest.mark.parametrize("function", [alone_tasks.tells, alone_tasks.tells_in_a_thread])
-async def test_what_crashed_twice_runs_elsewhere_as_it_would_here(
+async def test_twice_crashed_tasks_run_elsewhere_alike(
     run: Run, function: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -76,9 +76,7 @@ async def test_what_crashed_twice_runs_elsewhere_as_it_would_here(
     assert alone.result["word"] == "ü"
 
 
-async def test_its_log_lines_are_the_parents_with_its_id_and_levels(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_its_log_lines_reach_the_parent(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("alone.quiet").setLevel(logging.WARNING)
     with caplog.at_level(logging.INFO):
         attempt = await run(alone_tasks.tells, word="so")
@@ -97,7 +95,7 @@ async def test_its_log_lines_are_the_parents_with_its_id_and_levels(
         ("CancelledError", asyncio.CancelledError, "", Outcome.CANCELLED, "retrying"),
     ],
 )
-async def test_an_error_there_is_an_error_here(
+async def test_errors_there_are_errors_here(
     run: Run, what: str, base: type[BaseException], text: str, outcome: Outcome, state: str
 ) -> None:
     attempt = await run(alone_tasks.raises, what=what)
@@ -110,15 +108,13 @@ async def test_an_error_there_is_an_error_here(
 
 
 @pytest.mark.parametrize("function", [alone_tasks.hangs, alone_tasks.hangs_in_a_thread])
-async def test_its_time_limit_does_not_count_its_start(
-    run: Run, function: Callable[..., Any]
-) -> None:
+async def test_its_time_limit_excludes_its_start(run: Run, function: Callable[..., Any]) -> None:
     attempt = await run(function)
     assert attempt.outcome is Outcome.TIMED_OUT
     assert settlement(attempt).error_message == "it was cut off at its time limit"
 
 
-async def test_a_result_that_is_no_json_is_not_kept(
+async def test_results_other_than_json_are_dropped(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempt = await run(alone_tasks.returns_no_json)
@@ -134,7 +130,7 @@ async def test_a_result_that_is_no_json_is_not_kept(
         ("and leaves a child behind", "ended with exit status 7"),
     ],
 )
-async def test_a_crash_that_is_its_own_is_poison(
+async def test_its_own_crash_is_poison(
     run: Run, how: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -150,7 +146,7 @@ async def test_a_crash_that_is_its_own_is_poison(
     assert "these are its last words" in caplog.text
 
 
-async def test_a_child_is_kept_for_the_next_and_not_for_ever(
+async def test_children_are_reused_but_not_forever(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation, "KEPT_SECONDS", 20)
@@ -165,23 +161,23 @@ async def test_a_child_is_kept_for_the_next_and_not_for_ever(
     assert (await run(alone_tasks.tells, word="z")).result["pid"] != second.result["pid"]
 
 
-async def test_what_another_left_in_its_child_is_no_tasks_crash(run: Run) -> None:
+async def test_leftovers_in_a_child_blame_nobody(run: Run) -> None:
     left = await run(alone_tasks.leaves_a_bomb)
     innocent = await run(alone_tasks.takes_a_second)
     assert (left.outcome, innocent.outcome) == (Outcome.SUCCEEDED, Outcome.SUCCEEDED)
     assert left.result != innocent.result
 
 
-async def test_poison_is_found_in_a_fresh_child_after_a_kept_one(run: Run) -> None:
+async def test_poison_is_confirmed_in_fresh_children(run: Run) -> None:
     assert (await run(alone_tasks.tells, word="x")).outcome is Outcome.SUCCEEDED
     assert isinstance((await run(alone_tasks.dies, how="exit")).error, Poison)
 
 
-async def test_signals_to_every_process_leave_it_to_its_parent(run: Run) -> None:
+async def test_children_leave_signals_to_their_parent(run: Run) -> None:
     assert (await run(alone_tasks.takes_a_signal)).result == "alive"
 
 
-async def test_what_was_imported_from_a_place_that_is_forgotten_is_found(
+async def test_modules_from_forgotten_places_are_found(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Path(__file__).parents[2]
@@ -192,9 +188,7 @@ async def test_what_was_imported_from_a_place_that_is_forgotten_is_found(
 
 
 @pytest.mark.parametrize("end", ["cancel", "drain"])
-async def test_what_is_cut_off_is_released_and_its_process_killed(
-    slots: Slots, tmp_path: Path, end: str
-) -> None:
+async def test_cutting_off_releases_and_kills(slots: Slots, tmp_path: Path, end: str) -> None:
     ended: list[Attempt] = []
 
     async def keep(attempt: Attempt) -> None:
@@ -217,7 +211,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def test_what_no_child_can_import_runs_here_until_it_has_crashed_too_often(
+async def test_unimportable_tasks_run_here_until_poison(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     @registry.task("alone.only_here")
@@ -232,7 +226,7 @@ async def test_what_no_child_can_import_runs_here_until_it_has_crashed_too_often
     assert "cannot run in a process of its own" in str(attempt.error)
 
 
-async def test_one_runs_alone_and_few_suspects_at_first(slots: Slots, run: Run) -> None:
+async def test_one_runs_alone_among_few_suspects(slots: Slots, run: Run) -> None:
     assert slots.free(Lane.COROUTINE) == {Limit.SLOTS: 10, Limit.SUSPECTS: 4, Limit.ALONE: 1}
     for crashes in (0, 1, 2):
         slots.start([[a_task(alone_tasks.hangs, crashes)]])
@@ -241,7 +235,7 @@ async def test_one_runs_alone_and_few_suspects_at_first(slots: Slots, run: Run) 
     await slots.drain(0, lambda task: None)
 
 
-async def test_what_waits_to_run_alone_is_released_by_a_drain(slots: Slots) -> None:
+async def test_draining_releases_what_awaits_isolation(slots: Slots) -> None:
     ended: list[Attempt] = []
 
     async def keep(attempt: Attempt) -> None:
@@ -254,7 +248,7 @@ async def test_what_waits_to_run_alone_is_released_by_a_drain(slots: Slots) -> N
     assert slots.free(Lane.COROUTINE)[Limit.ALONE] == 1
 
 
-async def test_each_suspect_that_ends_makes_room_for_one_more(slots: Slots, run: Run) -> None:
+async def test_each_ended_suspect_admits_one_more(slots: Slots, run: Run) -> None:
     for number in range(3):
         await run(alone_tasks.tells, crashes=1, word="x")
         await asyncio.sleep(0)
@@ -287,7 +281,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_childs_life_ends_with_its_parents(tmp_path: Path) -> None:
+def test_children_die_with_their_parent(tmp_path: Path) -> None:
     script, path = tmp_path / "script.py", tmp_path / "pid"
     script.write_text(PARENT)
     environ = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -295,9 +289,8 @@ def test_a_childs_life_ends_with_its_parents(tmp_path: Path) -> None:
     try:
         until(lambda: path.exists() and path.read_text(), PATIENCE)
         name, pid = path.read_text().split()
-        assert (
-            name == "__task__"
-        )  # a program that was started as a file has been imported all the same
+        # A program that was started as a file has been imported all the same.
+        assert name == "__task__"
         assert is_alive(int(pid))
         assert int(pid) != parent.pid
     finally:

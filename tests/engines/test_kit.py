@@ -126,7 +126,7 @@ async def test_who_is_cancelled_cancels_the_task(kit: TaskKit) -> None:
 # --- stored ---
 
 
-async def test_a_task_waits_for_the_drain_and_its_result_is_kept(kit: TaskKit) -> None:
+async def test_drains_run_tasks_and_keep_results(kit: TaskKit) -> None:
     id = await kit.enqueue(notes, "a")
     assert (done, (await kit.row(id)).state) == ([], "queued")
     [attempt] = await kit.drain()
@@ -136,7 +136,7 @@ async def test_a_task_waits_for_the_drain_and_its_result_is_kept(kit: TaskKit) -
     assert await kit.drain() == []
 
 
-async def test_plain_functions_and_coroutines_are_drained_alike(kit: TaskKit) -> None:
+async def test_plain_functions_and_coroutines_drain_alike(kit: TaskKit) -> None:
     await kit.enqueue(notes_in_a_thread, "thread")
     for number in range(5):
         await kit.enqueue(notes, word=f"{number}")
@@ -144,7 +144,7 @@ async def test_plain_functions_and_coroutines_are_drained_alike(kit: TaskKit) ->
     assert done == ["0", "1", "2", "3", "4", "thread"]
 
 
-async def test_a_task_that_fails_is_due_after_its_backoff_and_not_a_microsecond_before(
+async def test_failed_tasks_wait_exactly_their_backoff(
     kit: TaskKit,
 ) -> None:
     id = await kit.enqueue(fails)
@@ -169,7 +169,7 @@ async def test_a_task_that_fails_is_due_after_its_backoff_and_not_a_microsecond_
     assert await kit.drain() == []
 
 
-async def test_a_task_that_asks_for_time_gets_it(kit: TaskKit) -> None:
+async def test_tasks_get_the_time_they_ask(kit: TaskKit) -> None:
     id = await kit.enqueue(asks_for_time, 3600)
     await kit.drain()
     assert await kit.due_at(id) == kit.now + timedelta(hours=1)
@@ -177,19 +177,19 @@ async def test_a_task_that_asks_for_time_gets_it(kit: TaskKit) -> None:
     assert [attempt.result for attempt in await kit.drain()] == ["in time"]
 
 
-async def test_one_that_asks_for_no_time_runs_again_in_the_same_drain(kit: TaskKit) -> None:
+async def test_tasks_asking_no_time_rerun_immediately(kit: TaskKit) -> None:
     await kit.enqueue(asks_for_time, 0)
     assert [attempt.outcome for attempt in await kit.drain()] == [Outcome.FAILED, Outcome.SUCCEEDED]
 
 
-async def test_one_that_gives_up_or_takes_too_long_is_dead(kit: TaskKit) -> None:
+async def test_giving_up_or_overrunning_is_dead(kit: TaskKit) -> None:
     ids = [await kit.enqueue(gives_up), await kit.enqueue(hangs)]
     assert [attempt.outcome for attempt in await kit.drain()] == [Outcome.FAILED, Outcome.TIMED_OUT]
     assert [(await kit.row(id)).state for id in ids] == ["dead", "dead"]
     assert [(await kit.row(id)).error_kind for id in ids] == ["GiveUp", "TimeoutError"]
 
 
-async def test_the_clock_can_be_set_to_any_moment_and_stands_still(kit: TaskKit) -> None:
+async def test_the_clock_is_settable_and_stands(kit: TaskKit) -> None:
     new_year = datetime(2030, 1, 1, tzinfo=UTC)
     await kit.set_clock(new_year)
     late = await kit.enqueue_at(new_year + timedelta(days=2), notes, "late")
@@ -201,7 +201,7 @@ async def test_the_clock_can_be_set_to_any_moment_and_stands_still(kit: TaskKit)
     assert kit.now == new_year + timedelta(days=3)
 
 
-async def test_what_no_longer_fits_the_code_is_dead_and_the_next_task_runs(kit: TaskKit) -> None:
+async def test_unfit_tasks_are_dead_others_run(kit: TaskKit) -> None:
     unfit, fit = await kit.enqueue(notes, "a"), await kit.enqueue(notes, "b")
     async with kit.database.transaction() as connection:
         await connection.exec_driver_sql(
@@ -211,7 +211,7 @@ async def test_what_no_longer_fits_the_code_is_dead_and_the_next_task_runs(kit: 
     assert (await kit.row(unfit)).error_kind == "UnknownTask"
 
 
-async def test_a_task_runs_in_an_empty_context_and_leaves_none_behind(kit: TaskKit) -> None:
+async def test_task_contexts_start_and_end_empty(kit: TaskKit) -> None:
     leaked.set("the test's")
     await kit.enqueue(notes_what_leaked)
     await kit.drain()
@@ -219,7 +219,7 @@ async def test_a_task_runs_in_an_empty_context_and_leaves_none_behind(kit: TaskK
     assert current_task_id.get() == ""
 
 
-async def test_what_a_request_would_refuse_is_refused(kit: TaskKit) -> None:
+async def test_the_kit_refuses_what_requests_would(kit: TaskKit) -> None:
     with pytest.raises(ArgumentsRefused):
         await kit.enqueue(notes, 1)  # type: ignore[arg-type]  # which is the point
     with pytest.raises(UnknownTask):
@@ -228,7 +228,7 @@ async def test_what_a_request_would_refuse_is_refused(kit: TaskKit) -> None:
         await kit.row("task-1")
 
 
-async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> None:
+async def test_an_applications_tasks_run_at_drains(kit: TaskKit) -> None:
     async def handler(request: Request) -> Response:
         background = BackgroundTasks()
         background.add_task(notes, "stored")
@@ -252,7 +252,7 @@ async def test_the_tasks_of_an_application_run_at_the_drain(kit: TaskKit) -> Non
     assert (await kit.row(ids[0])).state == "succeeded"
 
 
-async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(
+async def test_later_tasks_obey_the_kits_clock(
     kit: TaskKit,
 ) -> None:
     async def handler(request: Request) -> Response:
@@ -279,7 +279,7 @@ async def test_what_an_application_attaches_for_later_is_due_by_the_kits_clock(
     assert [attempt.task.id for attempt in await kit.drain()] == [id]
 
 
-async def test_a_kit_brings_its_own_database_and_takes_it_along() -> None:
+async def test_a_kits_database_leaves_with_it() -> None:
     async with TaskKit() as kit:
         id = await kit.enqueue(notes, "a")
     async with TaskKit() as other:

@@ -68,7 +68,7 @@ async def settled(store: Store, tasks: Sequence[Task]) -> list[str]:
 
 
 @pytest.mark.parametrize("function", [notes, gives_up])
-async def test_steps_in_order_wait_for_no_poll(
+async def test_ordered_steps_wait_for_no_poll(
     store: Store, function: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "POLL_SECONDS", 3600.0)
@@ -115,7 +115,7 @@ async def test_what_is_only_accepted_runs_elsewhere(store: Store, database_url: 
     await elsewhere.close()
 
 
-async def test_what_was_asked_for_stays_as_it_was(store: Store) -> None:
+async def test_accepted_tasks_stay_as_they_were(store: Store) -> None:
     process = Process(store, Limits())
     await process.begin()
     new = a_task("asked")
@@ -126,7 +126,7 @@ async def test_what_was_asked_for_stays_as_it_was(store: Store) -> None:
     await process.drain(5)
 
 
-async def test_a_cancelled_task_frees_its_reserved_slot(store: Store) -> None:
+async def test_cancelled_tasks_free_their_reserved_slot(store: Store) -> None:
     process = Process(store, Limits(max_running=1))
     await process.begin()
     first, second = a_task("first"), a_task("second")
@@ -139,7 +139,7 @@ async def test_a_cancelled_task_frees_its_reserved_slot(store: Store) -> None:
     await process.drain(5)
 
 
-async def test_who_never_reached_the_database_held_nothing(
+async def test_an_unreached_database_held_no_task(
     tmp_path: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = Database("postgres://nobody@127.0.0.1:1/none")

@@ -87,7 +87,7 @@ async def test_what_was_answered_is_published_once(store: Store) -> None:
     assert broker.ids == [new.id]
 
 
-async def test_a_steady_load_does_not_hold_up_what_is_due(store: Store) -> None:
+async def test_steady_load_delays_no_due_task(store: Store) -> None:
     broker = TalkedAt()
     worker = publishing(store, broker)
     await worker.begin()
@@ -96,7 +96,7 @@ async def test_a_steady_load_does_not_hold_up_what_is_due(store: Store) -> None:
     await until(lambda: len(broker.ids) > 5)
     due = new_task()
     await worker.accept([due])
-    await store.was_not_handed_off([due.id])
+    await store.not_published([due.id])
     await until(lambda: due.id in broker.ids)
     broker.worker = None
     await worker.drain(0)

@@ -109,7 +109,7 @@ async def test_every_end_is_an_outcome(
     assert await ended.wait_for(1) == [outcome]
 
 
-async def test_a_failure_is_logged_once_with_its_id_and_traceback(
+async def test_failures_are_logged_once_with_traceback(
     slots: Slots, ended: Ended, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = task(fails)
@@ -122,7 +122,7 @@ async def test_a_failure_is_logged_once_with_its_id_and_traceback(
     assert getattr(record, "task_id", "") == failing.id
 
 
-async def test_a_failing_task_does_not_stop_its_siblings(slots: Slots, ended: Ended) -> None:
+async def test_failing_tasks_do_not_stop_siblings(slots: Slots, ended: Ended) -> None:
     slots.start([[task(fails)], [task(returns)], [task(exits)], [task(returns)]])
     assert (
         sorted(str(outcome) for outcome in await ended.wait_for(4))
@@ -130,13 +130,13 @@ async def test_a_failing_task_does_not_stop_its_siblings(slots: Slots, ended: En
     )
 
 
-async def test_an_attempt_that_hangs_is_cut_off_at_its_time_limit(ended: Ended) -> None:
+async def test_the_time_limit_ends_hanging_attempts(ended: Ended) -> None:
     slots = Slots(max_running=1, threads=1, timeout=0.05, tracing=ended)
     slots.start([[task(hangs)]])
     assert await ended.wait_for(1) == [Outcome.TIMED_OUT]
 
 
-async def test_a_tasks_own_timeout_is_a_failure_like_any_other(slots: Slots, ended: Ended) -> None:
+async def test_a_tasks_own_timeout_just_fails(slots: Slots, ended: Ended) -> None:
     async def times_out_inside() -> None:
         async with asyncio.timeout(0.01):
             await hangs()
@@ -145,13 +145,13 @@ async def test_a_tasks_own_timeout_is_a_failure_like_any_other(slots: Slots, end
     assert await ended.wait_for(1) == [Outcome.FAILED]
 
 
-async def test_no_more_run_than_may_and_the_rest_wait(slots: Slots) -> None:
+async def test_excess_tasks_wait_for_a_slot(slots: Slots) -> None:
     slots.start([[task(hangs)] for _ in range(5)])
     await asyncio.sleep(0)  # one turn of the loop, for the attempts to take their slots
     assert slots.load() == {"running": 2, "waiting": 3}
 
 
-async def test_tasks_of_one_sequence_run_one_after_another(slots: Slots, ended: Ended) -> None:
+async def test_one_sequences_tasks_run_in_turn(slots: Slots, ended: Ended) -> None:
     seen: list[str] = []
 
     async def first() -> None:
@@ -167,7 +167,7 @@ async def test_tasks_of_one_sequence_run_one_after_another(slots: Slots, ended: 
     assert seen == ["first", "second"]
 
 
-async def test_tasks_of_different_sequences_run_side_by_side(slots: Slots, ended: Ended) -> None:
+async def test_different_sequences_run_side_by_side(slots: Slots, ended: Ended) -> None:
     met = asyncio.Barrier(2)
 
     async def meets() -> None:
@@ -177,9 +177,7 @@ async def test_tasks_of_different_sequences_run_side_by_side(slots: Slots, ended
     assert await ended.wait_for(2) == [Outcome.SUCCEEDED] * 2
 
 
-async def test_a_plain_function_runs_in_a_thread_and_coroutines_do_not(
-    slots: Slots, ended: Ended
-) -> None:
+async def test_only_plain_functions_run_in_threads(slots: Slots, ended: Ended) -> None:
     threads: list[threading.Thread] = []
 
     def plain() -> None:
@@ -194,7 +192,7 @@ async def test_a_plain_function_runs_in_a_thread_and_coroutines_do_not(
     assert threads[1] is threading.main_thread()
 
 
-async def test_a_thread_that_outlives_its_attempt_keeps_its_slot(ended: Ended) -> None:
+async def test_threads_outliving_attempts_keep_their_slot(ended: Ended) -> None:
     slots = Slots(max_running=1, threads=1, timeout=0.05, tracing=ended)
     let_go = threading.Event()
 
@@ -211,7 +209,7 @@ async def test_a_thread_that_outlives_its_attempt_keeps_its_slot(ended: Ended) -
     assert await ended.wait_for(2) == [Outcome.TIMED_OUT, Outcome.SUCCEEDED]
 
 
-async def test_nothing_of_the_starters_context_reaches_a_task(slots: Slots, ended: Ended) -> None:
+async def test_no_starters_context_reaches_a_task(slots: Slots, ended: Ended) -> None:
     leaking: ContextVar[str] = ContextVar("leaking", default="")
     leaking.set("a request's span")
     seen: list[str] = []
@@ -233,9 +231,7 @@ async def test_draining_waits_for_what_runs(slots: Slots, ended: Ended) -> None:
     assert await ended.wait_for(1) == [Outcome.SUCCEEDED]
 
 
-async def test_draining_cuts_off_what_does_not_end_and_tells_of_it(
-    slots: Slots, ended: Ended
-) -> None:
+async def test_draining_cuts_off_and_tells(slots: Slots, ended: Ended) -> None:
     cut_off, never_started = [task(hangs), task(hangs)], task(returns)
     slots.start([[each] for each in [*cut_off, never_started]])
     told: list[Task] = []
@@ -244,7 +240,7 @@ async def test_draining_cuts_off_what_does_not_end_and_tells_of_it(
     assert await ended.wait_for(2) == [Outcome.RELEASED] * 2
 
 
-async def test_draining_gives_up_on_a_task_that_will_not_be_cancelled(slots: Slots) -> None:
+async def test_draining_gives_up_on_stubborn_tasks(slots: Slots) -> None:
     let_go = asyncio.Event()
 
     async def clings() -> None:
@@ -260,7 +256,7 @@ async def test_draining_gives_up_on_a_task_that_will_not_be_cancelled(slots: Slo
     let_go.set()
 
 
-async def test_a_task_can_be_cut_off_alone(slots: Slots, ended: Ended) -> None:
+async def test_one_task_can_be_cut_alone(slots: Slots, ended: Ended) -> None:
     both_run = asyncio.Barrier(3)
 
     async def runs() -> None:
@@ -298,15 +294,13 @@ async def test_a_reserved_slot_is_not_free(slots: Slots) -> None:
     assert free(slots) == {Lane.COROUTINE: 2, Lane.THREAD: 1}
 
 
-async def test_what_comes_after_a_cut_off_task_in_its_sequence_does_not_start(
-    slots: Slots, ended: Ended
-) -> None:
+async def test_successors_of_cut_tasks_never_start(slots: Slots, ended: Ended) -> None:
     slots.start([[task(hangs), task(returns)]])
     await slots.drain(0.01, nobody)
     assert await ended.wait_for(1) == [Outcome.RELEASED]
 
 
-async def test_an_idle_slots_has_nothing_to_drain(
+async def test_idle_slots_have_nothing_to_drain(
     slots: Slots, caplog: pytest.LogCaptureFixture
 ) -> None:
     await slots.drain(5, nobody)

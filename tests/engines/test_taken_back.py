@@ -1,4 +1,4 @@
-"""A worker that was thought dead and does not know it: what it takes back goes on, and is not started beside itself."""
+"""A worker wrongly thought dead: what it takes back goes on, and is not started twice."""
 
 import asyncio
 from pathlib import Path
@@ -44,10 +44,9 @@ async def test_what_is_taken_back_goes_on(tmp_path: Path) -> None:
     )
     await process.accept([first])
     process.start([first])
-    await store.bury([*await store.beats()])
-    assert [row.id for row in await store.rescue()] == [
-        first.id
-    ]  # as another does, who thinks this worker dead
+    # As another does, who thinks this worker dead.
+    await store.forget([*await store.beats()])
+    assert [row.id for row in await store.rescue()] == [first.id]
     await process.accept([second])
     await process.worker.claim()
     may_end.set()

@@ -1,4 +1,4 @@
-"""The real service on a bad day: tasks that misbehave, and failpoints that kill it or fail it at a chosen step.
+"""The real service on a bad day: tasks that misbehave, failpoints at chosen steps.
 
 `POST /do/{name}` attaches the task of that name, with the body as its keyword arguments. These
 variables set the day: `DIARY` is the file that `keeps_a_diary` writes to; `DIE_ONCE` a step (see
@@ -43,14 +43,13 @@ DIARY = Path(os.environ.get("DIARY", os.devnull))
 
 
 def die() -> None:
-    """End this process as the kernel ends one that has used up the memory: nothing in it runs any more."""
+    """End this process as the kernel does when memory is used up: nothing in it runs on."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def note(word: str) -> None:
     """Append a line at once and whole, also where several processes write."""
-    # The monotonic clock counts from the machine's start, so that the times of several processes
-    # compare.
+    # The monotonic clock counts from the machine's start: times of several processes compare.
     line = f"{word} {current_task_id.get()} {os.getpid()} {time.monotonic()}\n"
     diary = os.open(DIARY, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(diary, line.encode())
@@ -165,7 +164,7 @@ def is_doomed(step: str) -> bool:
 
 
 def die_in_the_commit_of(step: str, mark: str) -> None:
-    """Die between a statement that has `mark` in it and its COMMIT, whoever gives them to the database."""
+    """Die between a statement with `mark` in it and its COMMIT, whoever executes them."""
     marked: set[int] = set()
 
     def see(connection: object, statement: str) -> None:
@@ -176,9 +175,8 @@ def die_in_the_commit_of(step: str, mark: str) -> None:
 
     def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         connection: sqlite3.Connection = connect_to_sqlite(*args, **kwargs)
-        connection.set_trace_callback(
-            functools.partial(see, connection)
-        )  # called before each statement
+        # It is called before each statement.
+        connection.set_trace_callback(functools.partial(see, connection))
         return connection
 
     connect_to_sqlite = sqlite3.connect
@@ -209,7 +207,7 @@ def die_around(
 
 
 def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[P, Awaitable[R]]:
-    """Wrap a method, so that once the database seems to be away just before it, or before its answer has arrived."""
+    """Wrap a method, so that once the database is away before it, or before its answer."""
     error = DatabaseUnavailable if before else OutcomeUnknown
     left = [error("a failpoint cut the connection")]
 
@@ -244,8 +242,8 @@ DEATHS: dict[str, Callable[[str], object]] = {
     "after the commit, before the answer": lambda step: wrap(
         "enqueue", die_around(step, Store.enqueue, before=False)
     ),
-    "before the hand-off": lambda step: None,  # `fleet_app` looks itself
-    "while running": lambda step: None,  # `keeps_a_diary` looks itself
+    "before publishing": lambda step: None,  # `fleet_app` does it
+    "while running": lambda step: None,  # `keeps_a_diary` does it
     "between work and settle": lambda step: wrap(
         "settle", die_around(step, Store.settle, before=True)
     ),

@@ -1,4 +1,4 @@
-"""A service made of our pieces whose tasks misbehave in every way: `/fails` attaches the task `fails`, and so on."""
+"""A service whose tasks misbehave in every way: `/fails` attaches the task `fails`, etc."""
 
 import asyncio
 import os

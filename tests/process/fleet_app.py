@@ -1,4 +1,4 @@
-"""The service of `bad_days_app`, which hands off; its variables are those of `fleet_worker`."""
+"""The service of `bad_days_app`, which publishes; its variables are those of `fleet_worker`."""
 
 import os
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ if "CELERY_BROKER_URL" in os.environ:
     from afterwards.brokers.celery import CeleryBroker
 
     celery.QUEUE = os.environ["QUEUE"]
-store.HAND_OFF_SECONDS = float(os.environ.get("HAND_OFF_SECONDS", store.HAND_OFF_SECONDS))
+store.PUBLISH_AGAIN_SECONDS = float(os.environ.get("PUBLISH_AGAIN_SECONDS", "30"))
 
 from tests.process import bad_days_app  # noqa: E402  # it takes the constants above
 from web.routing import Route  # noqa: E402
 
-if os.environ.get("DIE_ONCE") == "before the hand-off":
+if os.environ.get("DIE_ONCE") == "before publishing":
 
     def die_instead(batch: Sequence[Message]) -> None:
         if batch:

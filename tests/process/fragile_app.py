@@ -1,4 +1,4 @@
-"""The real service with a fault that the fuzzer is to find: `status`, `stall` and `task` are one application each."""
+"""The real service with a fault for the fuzzer to find: `status`, `stall` or `task`."""
 
 import functools
 import time
@@ -40,8 +40,8 @@ def _stand_still(message: Message) -> None:
     _hold_the_loop()
 
 
-def _promise_in_vain(message: Message) -> None:
+def _name_no_task(message: Message) -> None:
     message["headers"].append((b"task-id", b"task-that-is-nowhere"))
 
 
-status, stall, task = map(_failing, (_answer_500, _stand_still, _promise_in_vain))
+status, stall, task = map(_failing, (_answer_500, _stand_still, _name_no_task))

@@ -1,4 +1,4 @@
-"""The real service, whose watch over connections waits a second where it would wait for ten or sixty."""
+"""The real service, whose watch over connections waits one second instead of ten or sixty."""
 
 from asgi_app import app
 from web import connections

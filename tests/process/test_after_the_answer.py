@@ -26,7 +26,7 @@ def test_the_answer_comes_before_the_work(serve: Serve) -> None:
     server.wait_for_log(rf"background_sleep_task succeeded in 1\.0\d\d s  task={task_id}")
 
 
-def test_three_calls_take_about_as_long_as_one(serve: Serve) -> None:
+def test_three_calls_take_one_calls_time(serve: Serve) -> None:
     server = serve(SLEEP_SECONDS="1")
     url = server.url
     began = time.monotonic()
@@ -36,7 +36,7 @@ def test_three_calls_take_about_as_long_as_one(serve: Serve) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_tasks_of_one_answer_run_side_by_side(serve: Serve) -> None:
+def test_one_answers_tasks_run_in_parallel(serve: Serve) -> None:
     server = serve(NOTIFY_SECONDS="0.5")
     assert httpx.post(f"{server.url}/complex-action").json()["tasks"] == 3
     log = server.wait_for_log(r"(?s).*send_notification succeeded").string
@@ -44,7 +44,7 @@ def test_tasks_of_one_answer_run_side_by_side(serve: Serve) -> None:
     assert log.index("write_audit_record succeeded") < log.index("send_notification succeeded")
 
 
-def test_a_failing_task_leaves_the_connection_and_its_sibling_alone(serve: Serve) -> None:
+def test_failing_tasks_spare_connection_and_sibling(serve: Serve) -> None:
     server = serve(app=BAD, DRAIN="5")
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=5)
     sockets = set()
@@ -60,7 +60,7 @@ def test_a_failing_task_leaves_the_connection_and_its_sibling_alone(serve: Serve
     assert len(re.findall("ValueError: as asked", server.log())) == 2
 
 
-def test_every_task_is_found_in_the_log_by_the_id_of_its_answer(serve: Serve) -> None:
+def test_answers_ids_find_their_log_lines(serve: Serve) -> None:
     server = serve(NOTIFY_SECONDS="0.01")
     ids = httpx.post(f"{server.url}/complex-action").headers["task-id"].split(", ")
     assert len(ids) == 3
@@ -69,14 +69,14 @@ def test_every_task_is_found_in_the_log_by_the_id_of_its_answer(serve: Serve) ->
         server.wait_for_log(rf"succeeded in \d\.\d{{3}} s  task={task_id}\n")
 
 
-def test_sync_task_answers_when_the_work_is_done(serve: Serve) -> None:
+def test_sync_task_answers_after_its_work(serve: Serve) -> None:
     server = serve(WORK_SECONDS="0.5")
     response = httpx.post(f"{server.url}/sync-task/")
     assert response.json() == {"status": "completed", "duration": 0.5}
     assert response.elapsed.total_seconds() >= 0.5
 
 
-def test_the_log_is_json_when_asked_for(serve: Serve) -> None:
+def test_the_log_is_json_on_request(serve: Serve) -> None:
     server = serve(LOG_FORMAT="json", NOTIFY_SECONDS="0.01")
     task_id = httpx.post(f"{server.url}/action").headers["task-id"]
     server.wait_for_log("log_action succeeded")
@@ -85,7 +85,7 @@ def test_the_log_is_json_when_asked_for(serve: Serve) -> None:
     assert task_id in {line.get("task") for line in lines}
 
 
-def test_the_log_level_holds_for_uvicorns_lines_too(serve: Serve) -> None:
+def test_the_log_level_binds_uvicorn_too(serve: Serve) -> None:
     server = serve(LOG_LEVEL="ERROR", PORT="18428", app="", command=["python", "asgi_app.py"])
     with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:
         assert client.get("http://127.0.0.1:18428/health").status_code == 200
@@ -93,7 +93,7 @@ def test_the_log_level_holds_for_uvicorns_lines_too(serve: Serve) -> None:
     assert server.log() == ""
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(serve: Serve) -> None:
+def test_leaving_amid_bodies_is_no_error(serve: Serve) -> None:
     server = serve()
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=5)
     connection.putrequest("POST", "/process")
@@ -105,7 +105,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(serve: Serve
     assert "Traceback" not in server.log()
 
 
-def test_two_workers_start_at_the_same_instant_on_an_empty_database(serve: Serve) -> None:
+def test_simultaneous_workers_share_an_empty_database(serve: Serve) -> None:
     server = serve(args=["--workers", "2"])
     url = server.url
     server.wait_for_log(r"(?s)(Application startup complete.*){2}")

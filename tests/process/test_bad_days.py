@@ -1,4 +1,4 @@
-"""The database gone, the disk full, the clock set back, a deploy, a flood: what was accepted is done in the end."""
+"""The database gone, the disk full, the clock set back, a flood: what was accepted is done."""
 
 import functools
 import resource
@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests import serving
+from tests.bad_days import BAD_DAYS, Serve, do, insert, post, settled, states
 from tests.databases import locked
 from tests.postgres import frozen, stopped
 from tests.serving import Load, Server, sql, until, until_health
@@ -22,65 +23,9 @@ from tests.serving import Load, Server, sql, until, until_health
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
-BAD_DAYS = "tests.process.bad_days_app:app"
 QUICK = "1"  # seconds of silence after which a worker is dead, where the test is not about them
 HOUR = 3_600_000_000  # in the rows' microseconds
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"  # Debian's package libfaketime
-
-
-def post(server: Server, name: str, **arguments: object) -> httpx.Response:
-    return httpx.post(f"{server.url}/do/{name}", json=arguments, timeout=30)
-
-
-def do(server: Server, name: str, **arguments: object) -> str:
-    """Enqueue the task, which must be accepted, and return its id."""
-    response = post(server, name, **arguments)
-    assert response.status_code == 202, response.text
-    return response.headers["task-id"]
-
-
-def settled(server: Server, id: str) -> dict[str, Any]:
-    answer = httpx.get(f"{server.url}/tasks/{id}?wait=20", timeout=30)
-    task: dict[str, Any] = answer.raise_for_status().json()
-    assert task["state"] in ("succeeded", "dead", "cancelled"), task
-    return task
-
-
-def insert(
-    database_url: str, name: str, arguments: str = "{}", count: int = 1, **changes: object
-) -> list[str]:
-    """Insert due rows as an earlier deploy may have left them."""
-    ids = [f"task-20260101-000000-000000-{number:016x}" for number in range(count)]
-    now = int(time.time() * 1e6)
-    values = {
-        "name": name,
-        "arguments": arguments,
-        "now": now,
-        "in_thread": False,
-        "count": count,
-        **changes,
-    }
-    number = (
-        "SELECT value AS n FROM (WITH RECURSIVE s(value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM s "
-        "WHERE value < :count - 1) SELECT value FROM s) AS numbers"
-    )
-    digits = (
-        "printf('%016x', n)" if database_url.startswith("sqlite") else "lpad(to_hex(n), 16, '0')"
-    )
-    sql(
-        database_url,
-        "INSERT INTO tasks (id, name, arguments, in_thread, carrier, state, attempt, max_attempts, crashes, created_at,"
-        f" run_at) SELECT 'task-20260101-000000-000000-' || {digits}, CAST(:name AS VARCHAR), CAST(:arguments AS"
-        " VARCHAR), CAST(:in_thread AS BOOLEAN), '', 'queued', 0, 5, 0, CAST(:now AS BIGINT), CAST(:now AS BIGINT)"
-        f" FROM ({number}) AS each",
-        **values,
-    )
-    return ids
-
-
-def states(database_url: str) -> dict[str, int]:
-    return dict(map(tuple, sql(database_url, "SELECT state, count(*) FROM tasks GROUP BY state")))
 
 
 def all_succeeded(database_url: str, seconds: float) -> None:
@@ -102,13 +47,13 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-def test_a_task_that_raises_is_tried_again_and_then_dead_with_the_reason(day: Server) -> None:
+def test_raising_tasks_die_explained_after_retries(day: Server) -> None:
     task = settled(day, do(day, "raises"))
     assert (task["state"], task["attempt"], task["crashes"]) == ("dead", 3, 0)
     assert task["error"] == {"kind": "ValueError", "message": "as asked"}
 
 
-def test_a_task_that_stops_raising_succeeds_and_its_error_is_gone(day: Server) -> None:
+def test_a_later_success_clears_the_error(day: Server) -> None:
     task = settled(day, do(day, "raises_until_the_third"))
     assert (task["state"], task["attempt"], task["result"], task["error"]) == (
         "succeeded",
@@ -118,14 +63,14 @@ def test_a_task_that_stops_raising_succeeds_and_its_error_is_gone(day: Server) -
     )
 
 
-def test_a_task_that_hangs_is_cut_off_tried_again_and_dead(day: Server) -> None:
+def test_hanging_attempts_are_cut_until_dead(day: Server) -> None:
     task = settled(day, do(day, "hangs"))
     assert (task["state"], task["attempt"]) == ("dead", 2)
     assert task["error"] == {"kind": "TimeoutError", "message": "it was cut off at its time limit"}
 
 
 @pytest.mark.parametrize("name", ["exits", "exits_in_a_thread"])
-def test_a_task_that_calls_sys_exit_fails_and_its_process_lives(day: Server, name: str) -> None:
+def test_the_process_survives_a_tasks_exit(day: Server, name: str) -> None:
     task = settled(day, do(day, name))
     assert (task["state"], task["attempt"], task["crashes"]) == ("dead", 2, 0)
     assert task["error"] == {"kind": "SystemExit", "message": "3"}
@@ -133,37 +78,35 @@ def test_a_task_that_calls_sys_exit_fails_and_its_process_lives(day: Server, nam
 
 
 @pytest.mark.parametrize("what", ["an object", "nan", "bytes"])
-def test_a_task_that_returns_what_is_not_json_succeeds_without_a_result(
-    day: Server, what: str
-) -> None:
+def test_results_other_than_json_are_dropped(day: Server, what: str) -> None:
     task = settled(day, do(day, "returns", what=what))
     assert (task["state"], task["result"], task["error"]) == ("succeeded", None, None)
 
 
-def test_a_task_that_returns_json_keeps_its_result(day: Server) -> None:
+def test_results_that_are_json_are_kept(day: Server) -> None:
     assert settled(day, do(day, "returns", what="json"))["result"] == {"a": [1, None, "ü"]}
 
 
-def test_a_task_with_arguments_of_a_mebibyte_gets_them_whole(day: Server) -> None:
+def test_a_mebibyte_of_arguments_arrives_whole(day: Server) -> None:
     text = "x" * (1024 * 1024 - len('{"text":""}'))  # the largest body that there is
     assert settled(day, do(day, "measures", text=text))["result"] == len(text)
     assert post(day, "measures", text=text + "x").status_code == 413
 
 
-def test_a_task_that_asks_for_time_gets_it(day: Server) -> None:
+def test_tasks_get_the_time_they_ask(day: Server) -> None:
     began = time.monotonic()
     task = settled(day, do(day, "asks_for_time", seconds=1.0))
     assert (task["state"], task["attempt"], task["result"]) == ("succeeded", 2, "in time")
     assert time.monotonic() - began >= 1
 
 
-def test_a_task_that_gives_up_is_dead_at_once(day: Server) -> None:
+def test_giving_up_is_dead_at_once(day: Server) -> None:
     task = settled(day, do(day, "gives_up"))
     assert (task["state"], task["attempt"], task["max_attempts"]) == ("dead", 1, 5)
     assert task["error"] == {"kind": "GiveUp", "message": "the address does not exist"}
 
 
-def test_a_dead_task_that_is_retried_has_all_its_attempts_again(day: Server) -> None:
+def test_retried_dead_tasks_regain_all_attempts(day: Server) -> None:
     id = do(day, "gives_up")
     settled(day, id)
     assert httpx.post(f"{day.url}/tasks/{id}/retry").status_code == 202
@@ -173,7 +116,7 @@ def test_a_dead_task_that_is_retried_has_all_its_attempts_again(day: Server) -> 
     assert httpx.post(f"{day.url}/tasks/{succeeded}/retry").status_code == 409
 
 
-def test_a_task_that_takes_its_process_down_three_times_is_dead(
+def test_killing_three_processes_makes_tasks_dead(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -188,9 +131,8 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
     first.process.wait(10)
     serve(**day).process.wait(20)
     last = serve(**day)
-    until(
-        lambda: diary.read_text().count("start") == 3, 60
-    )  # in a process of its own: the last goes on
+    # In a process of its own: the last goes on.
+    until(lambda: diary.read_text().count("start") == 3, 60)
     task = settled(last, id)
     assert (task["state"], task["crashes"], task["attempt"]) == ("dead", 3, 0)
     assert task["error"]["kind"] == "Poison"
@@ -202,8 +144,7 @@ def test_a_task_that_takes_its_process_down_three_times_is_dead(
 # --- the database gone ---
 
 
-# For how many seconds it is away: for longer than a statement waits, for the ten of the promise,
-# for a restart.
+# For how many seconds it is away: longer than a statement waits, ten, as long as a restart.
 @pytest.fixture(
     params=[(locked, 7.0), (frozen, 10.0), (stopped, 4.0)], ids=["locked", "frozen", "stopped"]
 )
@@ -219,7 +160,7 @@ def fragile(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Callab
     return postgres.url, functools.partial(how, postgres), seconds
 
 
-def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
+def test_absent_databases_mean_503_until_back(
     serve: Serve, tmp_path: Path, fragile: tuple[str, Callable[[], Any], float]
 ) -> None:
     database_url, away, seconds = fragile
@@ -251,9 +192,7 @@ def test_while_the_database_is_away_it_is_503_and_all_goes_on_when_it_is_back(
     assert until_health(server, 200)["database"] == "ok"
 
 
-def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_an_absent_database_buries_neither_worker(serve: Serve, tmp_path: Path) -> None:
     def beats() -> list[int]:
         return [beats for (beats,) in sql(database_url, "SELECT beats FROM workers")]
 
@@ -291,9 +230,7 @@ def test_two_workers_do_not_declare_each_other_dead_when_the_database_was_away(
         "the answer to a settle is lost",
     ],
 )
-def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(
-    serve: Serve, database_url: str, failure: str
-) -> None:
+def test_lost_commit_answers_strand_no_task(serve: Serve, database_url: str, failure: str) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE=failure, DEAD_SECONDS=QUICK)
     assert httpx.get(f"{server.url}/health").status_code == 200
     if failure == "the answer to a claim is lost":
@@ -309,16 +246,13 @@ def test_a_commit_whose_answer_is_lost_leaves_no_task_behind(
     all_succeeded(database_url, 30)
 
 
-def test_a_settle_that_fails_in_the_midst_of_a_claim_leaves_no_task_behind(
-    serve: Serve, database_url: str
-) -> None:
+def test_settles_failing_amid_claims_strand_none(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
     insert(database_url, "keeps_a_diary", count=3)
-    sql(
-        database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'"
-    )  # the first to be claimed
+    # The first to be claimed.
+    sql(database_url, "UPDATE tasks SET name = 'gone', run_at = 0 WHERE id LIKE '%1'")
     serve(
         app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="a settle is refused", DEAD_SECONDS=QUICK
     )
@@ -396,7 +330,7 @@ def stays_whole_on_a_full_disk(server: Server, path: Path, full: Callable[[], An
     assert "Traceback" not in server.log()
 
 
-def test_where_no_file_can_grow_it_is_503_until_it_can(serve: Serve, tmp_path: Path) -> None:
+def test_files_that_cannot_grow_mean_503(serve: Serve, tmp_path: Path) -> None:
     server = serve(app=BAD_DAYS)
     assert httpx.get(f"{server.url}/health").status_code == 200
     stays_whole_on_a_full_disk(
@@ -404,7 +338,7 @@ def test_where_no_file_can_grow_it_is_503_until_it_can(serve: Serve, tmp_path: P
     )
 
 
-def test_on_a_full_disk_it_is_503_until_there_is_room(serve: Serve, small_disk: Path) -> None:
+def test_full_disks_mean_503_until_room(serve: Serve, small_disk: Path) -> None:
     path = small_disk / "service.db"
     server = serve(app=BAD_DAYS, DATABASE_URL=f"sqlite:///{path}")
     assert httpx.get(f"{server.url}/health").status_code == 200
@@ -413,11 +347,12 @@ def test_on_a_full_disk_it_is_503_until_there_is_room(serve: Serve, small_disk: 
 
 @contextmanager
 def no_room(database_url: str) -> Iterator[None]:
-    """Have Postgres refuse every write to the tasks as it does on a full disk (disk_full, 53100)."""
+    """Have Postgres refuse every write to the tasks as on a full disk (disk_full, 53100)."""
     sql(
         database_url,
         "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " RAISE EXCEPTION 'could not extend file, no space left on device' USING ERRCODE = 'disk_full'; END $$",
+        " RAISE EXCEPTION 'could not extend file, no space left on device'"
+        " USING ERRCODE = 'disk_full'; END $$",
     )
     sql(
         database_url,
@@ -428,7 +363,7 @@ def no_room(database_url: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-def test_when_postgres_has_no_room_it_is_503_until_it_has(
+def test_full_postgres_means_503_until_room(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, DIARY=f"{tmp_path}/diary")
@@ -460,9 +395,7 @@ def test_when_postgres_has_no_room_it_is_503_until_it_has(
 # --- a deploy ---
 
 
-def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(
-    serve: Serve, database_url: str
-) -> None:
+def test_unknown_tasks_revive_with_their_deploy(serve: Serve, database_url: str) -> None:
     before = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{before.url}/health").status_code == 200
     before.stop()
@@ -491,9 +424,7 @@ def test_a_task_whose_name_is_gone_is_dead_until_a_deploy_brings_it_back(
         ("[]", "object"),
     ],
 )
-def test_arguments_that_no_longer_fit_are_kept_with_the_reason(
-    day: Server, arguments: str, word: str
-) -> None:
+def test_unfit_arguments_are_kept_and_explained(day: Server, arguments: str, word: str) -> None:
     database_url = next(
         iter(Path(f"/proc/{day.pid}/environ").read_text().split("DATABASE_URL=")[1].split("\0"))
     )
@@ -509,9 +440,7 @@ def test_arguments_that_no_longer_fit_are_kept_with_the_reason(
 # --- starts and ends ---
 
 
-def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(
-    serve: Serve, database_url: str
-) -> None:
+def test_simultaneous_processes_share_an_empty_database(serve: Serve, database_url: str) -> None:
     servers = [serve(app=BAD_DAYS, DATABASE_URL=database_url) for _ in range(2)]
     assert [httpx.get(f"{server.url}/health").json()["database"] for server in servers] == [
         "ok",
@@ -527,9 +456,7 @@ def test_two_processes_that_start_at_the_same_instant_on_an_empty_database(
     ]
 
 
-def test_a_hundred_thousand_waiting_tasks_hold_up_neither_start_nor_answer_nor_end(
-    serve: Serve, database_url: str
-) -> None:
+def test_a_hundred_thousand_waiting_delay_nothing(serve: Serve, database_url: str) -> None:
     first = serve(DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -565,17 +492,14 @@ def test_a_backlog_drains_to_its_end(serve: Serve, database_url: str) -> None:
     insert(database_url, "log_action", '{"action": "backlog"}', count=5_000)
     server = serve(DATABASE_URL=database_url)
     until(lambda: states(database_url) == {"succeeded": 5_000}, 30)
-    until(
-        lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20
-    )  # at the next beat
+    # At the next beat.
+    until(lambda: httpx.get(f"{server.url}/health").json()["worker"]["oldest_waiting"] == 0, 20)
 
 
 # --- the clock set back ---
 
 
-def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hour(
-    serve: Serve, database_url: str
-) -> None:
+def test_queued_tasks_ignore_clocks_set_back(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -595,9 +519,7 @@ def test_what_was_queued_before_the_clock_was_set_back_does_not_wait_for_the_hou
     all_succeeded(database_url, 5)
 
 
-def test_what_follows_another_does_not_wait_for_the_hour_either(
-    serve: Serve, database_url: str
-) -> None:
+def test_successors_ignore_clocks_set_back(serve: Serve, database_url: str) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)
     assert httpx.get(f"{first.url}/health").status_code == 200
     first.stop()
@@ -612,7 +534,7 @@ def test_what_follows_another_does_not_wait_for_the_hour_either(
     all_succeeded(database_url, 20)
 
 
-def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set_back(
+def test_turned_clocks_rescue_only_killed_workers(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     day = {
@@ -639,13 +561,10 @@ def test_a_killed_worker_is_rescued_and_a_live_one_is_not_when_the_clock_was_set
     ]
 
 
-def test_a_clock_that_is_set_back_under_a_running_service_delays_nothing(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_running_services_ignore_clocks_set_back(serve: Serve, tmp_path: Path) -> None:
     if not Path(FAKETIME).exists():
-        pytest.skip(
-            "Debian's package libfaketime is not installed, and only it can set back a process's clock"
-        )
+        why = "only it can set back a process's clock"
+        pytest.skip(f"Debian's package libfaketime is not installed, and {why}")
     clock = tmp_path / "clock"
     clock.write_text("+0")
     server = serve(

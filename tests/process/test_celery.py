@@ -1,10 +1,9 @@
-"""The same tasks on a fleet: web processes hand off, workers run, the rows say what became of it."""
+"""The same tasks on a fleet: web processes publish, workers run, the rows say what became of it."""
 
 import httpx
 import pytest
 
-from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
+from tests.fleet import EVERY_BROKER, NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -19,7 +18,7 @@ def task_of(url: str, id: str, wait: float = 20) -> dict[str, object]:
 
 
 @EVERY_BROKER
-def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(
+def test_workers_keep_accepted_ids_and_urls(
     fleet: Fleet,
 ) -> None:
     web, worker = fleet.web(), fleet.worker()
@@ -36,7 +35,7 @@ def test_a_worker_runs_what_the_web_process_accepted_under_the_same_id_and_url(
 
 
 @NO_SERVER
-def test_the_same_idempotency_key_gives_the_same_task(fleet: Fleet) -> None:
+def test_equal_idempotency_keys_give_one_task(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     answers = [
         httpx.post(f"{web.url}/action", headers={"Idempotency-Key": "one"}) for _ in range(3)
@@ -47,7 +46,7 @@ def test_the_same_idempotency_key_gives_the_same_task(fleet: Fleet) -> None:
 
 
 @EVERY_BROKER
-def test_retries_delays_and_dead_ends_stay_in_the_table(fleet: Fleet) -> None:
+def test_the_table_keeps_retries_and_deaths(fleet: Fleet) -> None:
     web, _ = fleet.web(), fleet.worker()
     ids = {
         name: httpx.post(f"{web.url}/do/{name}", json=body).headers["task-id"]
@@ -74,14 +73,14 @@ def test_retries_delays_and_dead_ends_stay_in_the_table(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_function_without_task_still_runs_in_the_web_process(fleet: Fleet) -> None:
+def test_undecorated_functions_run_in_web_processes(fleet: Fleet) -> None:
     web = fleet.web()
     assert httpx.get(f"{web.url}/in_memory").status_code == 200
     web.wait_for_log("remembered started")
     web.wait_for_log("remembered succeeded")
 
 
-def test_a_person_cancels_what_a_worker_runs(fleet: Fleet) -> None:
+def test_a_person_cancels_a_workers_task(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = httpx.post(f"{web.url}/do/keeps_a_diary", json={"seconds": 60}).headers["task-id"]
     worker.wait_for_log("keeps_a_diary started")
@@ -91,7 +90,7 @@ def test_a_person_cancels_what_a_worker_runs(fleet: Fleet) -> None:
     fleet.all_succeed([again], 20)  # its slot is free
 
 
-def test_health_tells_of_the_broker_and_no_password(fleet: Fleet) -> None:
+def test_health_names_the_broker_without_password(fleet: Fleet) -> None:
     web = fleet.web()
     fleet.worker()
     id = posted(web.url, 3)
@@ -104,7 +103,7 @@ def test_health_tells_of_the_broker_and_no_password(fleet: Fleet) -> None:
     assert "guest" not in str(shown)
 
 
-def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> None:
+def test_operators_see_and_steer_workers_normally(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     assert "pong" in fleet.control("inspect", "ping")
     assert "keeps_a_diary_in_a_thread" in fleet.control("inspect", "registered")
@@ -120,7 +119,7 @@ def test_operators_see_and_steer_a_worker_as_they_are_used_to(fleet: Fleet) -> N
 
 
 @NO_SERVER
-def test_a_worker_with_another_database_says_so(
+def test_workers_on_another_database_say_so(
     fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     web = fleet.web()

@@ -1,4 +1,4 @@
-"""A fleet on bad days: whatever is killed, lost, repeated or away, what was accepted succeeds, never twice at once."""
+"""A fleet on bad days: what was accepted succeeds, and never runs twice at once."""
 
 import json
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_crashes import by_task, never_at_the_same_time, runs
+from tests.diary import by_task, never_at_the_same_time, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import Load, sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -29,17 +29,7 @@ def revived(fleet: Fleet) -> Iterator[Fleet]:
         fleet.broker.start()
 
 
-def posted(url: str, seconds: float = 0.0, name: str = "keeps_a_diary") -> str:
-    return str(httpx.post(f"{url}/do/{name}", json={"seconds": seconds}).headers["task-id"])
-
-
-def running(fleet: Fleet, id: str) -> int:
-    """Wait until the task runs, and give the process that runs it."""
-    until(lambda: fleet.diary.exists() and [run for run in runs(fleet.diary) if run.task == id], 20)
-    return by_task(runs(fleet.diary))[id][-1].pid
-
-
-def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
+def test_a_workers_killed_process_loses_nothing(fleet: Fleet) -> None:
     web, worker = fleet.web(), fleet.worker()
     id = posted(web.url, 8)
     doomed = running(fleet, id)
@@ -53,7 +43,7 @@ def test_a_killed_process_of_a_worker_loses_nothing(fleet: Fleet) -> None:
     assert worker.process.poll() is None
 
 
-def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
+def test_another_worker_runs_a_killed_ones(fleet: Fleet) -> None:
     web, doomed, _ = fleet.web(), fleet.worker(), fleet.worker()
     load = Load(web.url, "/do/keeps_a_diary", {"seconds": 0.05}, clients=2)
     until(lambda: len(load.accepted) > 30, 20)
@@ -67,7 +57,7 @@ def test_a_killed_worker_s_tasks_are_run_by_the_other(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
+def test_the_worker_outlives_a_poisonous_task(
     fleet: Fleet,
 ) -> None:
     web, worker = fleet.web(), fleet.worker()
@@ -80,7 +70,7 @@ def test_a_task_that_kills_its_process_three_times_is_dead_and_the_worker_lives(
 
 
 @NO_SERVER
-def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
+def test_idle_workers_notice_a_lost_queue(revived: Fleet) -> None:
     fleet = revived
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(20)]  # there is no worker yet
@@ -106,7 +96,7 @@ def test_a_lost_queue_is_noticed_by_idle_workers(revived: Fleet) -> None:
 
 
 @NO_SERVER
-def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
+def test_queued_garbage_ends_no_worker(fleet: Fleet) -> None:
     def push(message: str) -> None:
         subprocess.run(
             ["redis-cli", "-p", str(fleet.broker.port), "LPUSH", fleet.variables["QUEUE"], message],
@@ -151,8 +141,8 @@ def test_garbage_in_the_queue_ends_no_worker(fleet: Fleet) -> None:
     assert worker.stop() < 20
 
 
-def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None:
-    """For 5 s; facts of an outage do not depend on its length, once each side has tried again a few times."""
+def test_an_absent_broker_loses_nothing(revived: Fleet) -> None:
+    """For 5 s: no longer one shows more, once each side has tried again a few times."""
     fleet = revived
     web, _ = fleet.web(), fleet.worker()
     accepted = [posted(web.url, 0.02) for _ in range(20)]
@@ -173,7 +163,7 @@ def test_a_broker_that_is_away_for_a_while_loses_nothing(revived: Fleet) -> None
     assert "guest" not in web.log()
 
 
-def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same(
+def test_web_processes_start_without_their_broker(
     revived: Fleet,
 ) -> None:
     fleet = revived
@@ -187,7 +177,7 @@ def test_a_web_process_that_starts_while_the_broker_is_down_answers_all_the_same
     fleet.each_ran_once(accepted)
 
 
-def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fleet) -> None:
+def test_hanging_brokers_delay_no_answer_or_shutdown(fleet: Fleet) -> None:
     web = fleet.web()
     first = posted(web.url)  # over a connection that is about to fall silent
     fleet.broker.signal(signal.SIGSTOP)
@@ -203,13 +193,9 @@ def test_a_broker_that_hangs_holds_up_neither_answers_nor_the_shutdown(fleet: Fl
     fleet.each_ran_once(accepted)
 
 
-def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is_kept(
-    fleet: Fleet,
-) -> None:
-    doomed, _ = (
-        fleet.web(DIE_ONCE="before the hand-off", DIED=f"{fleet.diary}-died"),
-        fleet.worker(),
-    )
+def test_a_kill_between_commit_and_publishing_loses_nothing(fleet: Fleet) -> None:
+    doomed = fleet.web(DIE_ONCE="before publishing", DIED=f"{fleet.diary}-died")
+    fleet.worker()
     id = posted(doomed.url)
     doomed.process.wait(10)
     assert fleet.rows([id])[id].state == "queued"
@@ -218,8 +204,8 @@ def test_a_web_process_killed_between_commit_and_hand_off_has_promised_and_it_is
     fleet.each_ran_once([id])
 
 
-def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
-    web, worker = fleet.web(HAND_OFF_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
+def test_messages_delivered_twice_run_once(fleet: Fleet) -> None:
+    web, worker = fleet.web(PUBLISH_AGAIN_SECONDS="60"), fleet.worker(LOG_LEVEL="DEBUG")
     id = posted(web.url, 1)
     running(fleet, id)
     fleet.send("keeps_a_diary", id)
@@ -230,7 +216,7 @@ def test_a_message_that_is_delivered_twice_runs_once(fleet: Fleet) -> None:
     fleet.each_ran_once([id])
 
 
-def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(
+def test_old_workers_leave_new_tasks_alone(
     fleet: Fleet,
 ) -> None:
     web, older = fleet.web(), fleet.worker(FORGOTTEN="keeps_a_diary")
@@ -243,7 +229,7 @@ def test_a_worker_whose_older_code_lacks_the_task_leaves_it_to_one_that_has_it(
     assert [len(mine) for mine in by_task(runs(fleet.diary)).values()] == [1, 1]
 
 
-def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back(
+def test_unsetting_the_variable_moves_the_queue(
     fleet: Fleet,
 ) -> None:
     handing = fleet.web()
@@ -262,7 +248,7 @@ def test_unsetting_the_variable_runs_what_was_queued_in_the_web_process_and_back
     fleet.each_ran_once([*accepted, *later])
 
 
-def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fleet: Fleet) -> None:
+def test_both_web_kinds_coexist_amid_deploys(fleet: Fleet) -> None:
     webs = [fleet.web(), fleet.alone()]
     fleet.worker()
     loads = [Load(web.url, "/do/keeps_a_diary", {"seconds": 0.01}, clients=2) for web in webs]
@@ -273,7 +259,7 @@ def test_both_kinds_of_web_process_run_side_by_side_in_the_middle_of_a_deploy(fl
 
 
 @NO_SERVER
-def test_a_stopped_web_process_leaves_nothing_to_wait_for(fleet: Fleet, tmp_path: Path) -> None:
+def test_stopped_web_processes_leave_no_wait(fleet: Fleet, tmp_path: Path) -> None:
     web = fleet.web()
     accepted = [posted(web.url) for _ in range(5)]
     assert web.stop() < 10

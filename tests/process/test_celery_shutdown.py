@@ -1,4 +1,4 @@
-"""SIGTERM at a worker: what ends in time ends there, and the rest is given back at once, as if it had not begun."""
+"""SIGTERM at a worker: what ends in time ends there, the rest is given back at once."""
 
 import os
 import signal
@@ -7,9 +7,8 @@ import time
 import httpx
 import pytest
 
-from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_celery_bad_days import posted, running
-from tests.process.test_crashes import by_task, runs
+from tests.diary import by_task, runs
+from tests.fleet import NO_SERVER, Fleet, posted, running
 from tests.serving import sql, until
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 PATIENT = "60"
 
 
-def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+def test_the_next_worker_runs_leftovers_at_once(fleet: Fleet) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]
     for id in ids:
@@ -43,8 +42,8 @@ def test_a_task_that_outlasts_the_shutdown_is_run_by_the_next_worker_at_once(fle
 
 
 @NO_SERVER
-def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+def test_many_deploys_poison_no_long_task(fleet: Fleet) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     id = posted(web.url, 3)
     for number in range(3):
         worker = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="0.2")
@@ -57,8 +56,8 @@ def test_many_deploys_make_no_poison_of_a_long_task(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
+def test_finished_within_shutdown_runs_once(fleet: Fleet) -> None:
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="60")
     id = posted(web.url, 1)
     running(fleet, id)
     assert first.stop() < 40  # it ends with what runs, long before its time is up
@@ -69,8 +68,8 @@ def test_what_ends_within_the_shutdown_is_not_run_again(fleet: Fleet) -> None:
 
 
 @NO_SERVER
-def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
-    web, first = fleet.web(HAND_OFF_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
+def test_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
+    web, first = fleet.web(PUBLISH_AGAIN_SECONDS=PATIENT), fleet.worker(DRAIN_SECONDS="3")
     id = posted(web.url, 1)
     running(fleet, id)
     os.killpg(first.pid, signal.SIGTERM)
@@ -82,10 +81,10 @@ def test_a_platform_that_sends_sigterm_to_every_process_changes_nothing(fleet: F
 
 @NO_SERVER
 @pytest.mark.parametrize(("pool", "at_a_time"), [("threads", 20), ("solo", 1)])
-def test_a_pool_without_processes_runs_tasks_and_gives_back_what_outlasts_the_shutdown(
+def test_pools_without_processes_give_back_leftovers(
     fleet: Fleet, pool: str, at_a_time: int
 ) -> None:
-    web = fleet.web(DEAD_SECONDS=PATIENT, HAND_OFF_SECONDS=PATIENT)
+    web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(at_a_time, args=["--pool", pool], DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     long = [posted(web.url, 30) for _ in range(at_a_time)]
     for id in long:

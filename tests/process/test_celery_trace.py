@@ -8,10 +8,7 @@ import pytest
 
 from tests.collector import Collector, root, tags
 from tests.fleet import NO_SERVER, Fleet
-from tests.process.test_trace_tasks import Webhook, webhook
 from tests.serving import Server
-
-__all__ = ["Webhook", "webhook"]  # a fixture, and what it needs
 
 # The fixture `fleet` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
@@ -31,9 +28,7 @@ def traced(fleet: Fleet, collector: Collector) -> Fleet:
     return fleet
 
 
-def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls(
-    traced: Fleet, collector: Collector, webhook: str
-) -> None:
+def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webhook: str) -> None:
     hook = f"http://{webhook}/api/webhooks/1/secret-token"
     web, worker = traced.web(DISCORD_WEBHOOK_URL=hook), traced.worker(DISCORD_WEBHOOK_URL=hook)
     answer = httpx.post(
@@ -45,12 +40,12 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     traced.all_succeed([mail_id, discord_id], 20)
 
     request = collector.segment("POST:/users/with-notifications/")
-    handed = collector.segment("Celery/announce_on_discord")
+    published = collector.segment("Celery/announce_on_discord")
     ran = collector.segment("announce_on_discord")
-    assert request.traceId == handed.traceId == ran.traceId
+    assert request.traceId == published.traceId == ran.traceId
     assert httpx.get(f"{web.url}/tasks/{discord_id}").json()["trace_id"] == request.traceId
 
-    sent, done = root(handed), root(ran)
+    sent, done = root(published), root(ran)
     assert (sent.spanType, sent.spanLayer, sent.componentId, sent.peer) == (
         EXIT,
         MQ,
@@ -65,14 +60,14 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
 
     assert (done.spanType, done.spanLayer, done.componentId) == (ENTRY, MQ, 7011)
     [ref] = done.refs
-    assert (ref.parentTraceSegmentId, ref.parentSpanId) == (handed.traceSegmentId, sent.spanId)
+    assert (ref.parentTraceSegmentId, ref.parentSpanId) == (published.traceSegmentId, sent.spanId)
     assert (ref.parentEndpoint, ref.networkAddressUsedAtPeer) == (
         sent.operationName,
         traced.broker.address,
     )
     assert tags(done)["task.outcome"] == "succeeded"
     assert (tags(done)["task.id"], tags(done)["task.attempt"]) == (discord_id, "1")
-    assert ran.serviceInstance != handed.serviceInstance == request.serviceInstance
+    assert ran.serviceInstance != published.serviceInstance == request.serviceInstance
 
     [called] = [span for span in ran.spans if span.parentSpanId == done.spanId]
     assert (called.spanType, called.peer) == (EXIT, webhook)
@@ -91,14 +86,13 @@ def test_one_trace_leads_from_the_request_over_the_broker_to_what_the_task_calls
     }
     for name in expected:
         collector.segment(name)
-    assert {
-        root(segment).operationName for segment in collector.segments
-    } == expected  # no orphan of the machinery
+    # No orphan of the machinery.
+    assert {root(segment).operationName for segment in collector.segments} == expected
     assert not re.search("guest|secret-token", collector.everything())
 
 
 @NO_SERVER
-def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(
+def test_the_tasks_of_an_untraced_request_are_published_and_run_untraced(
     traced: Fleet, collector: Collector
 ) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
@@ -110,15 +104,15 @@ def test_the_tasks_of_an_untraced_request_are_handed_off_and_run_untraced(
 
 
 @NO_SERVER
-def test_a_failed_attempt_is_red_and_its_retry_is_handed_off_in_the_same_trace(
+def test_a_failed_attempt_is_red_and_its_retry_is_published_in_the_same_trace(
     traced: Fleet, collector: Collector
 ) -> None:
     web, _ = traced.web(), traced.worker()
     id = httpx.post(f"{web.url}/do/raises_until_the_third", json={}).headers["task-id"]
     traced.all_succeed([id], 30)
     attempts = collector.several("raises_until_the_third", 3)
-    handed = collector.several("Celery/raises_until_the_third", 3)
-    assert {each.traceId for each in [*attempts, *handed]} == {
+    published = collector.several("Celery/raises_until_the_third", 3)
+    assert {each.traceId for each in [*attempts, *published]} == {
         collector.segment("POST:/do/{name}").traceId
     }
     assert sorted((tags(root(each))["task.attempt"], root(each).isError) for each in attempts) == [
@@ -127,5 +121,5 @@ def test_a_failed_attempt_is_red_and_its_retry_is_handed_off_in_the_same_trace(
         ("3", False),
     ]
     assert {root(each).refs[0].parentTraceSegmentId for each in attempts} <= {
-        each.traceSegmentId for each in handed
+        each.traceSegmentId for each in published
     }

@@ -1,4 +1,4 @@
-"""Connections to a real uvicorn: what is bounded in size, time and number, and what is served as before."""
+"""Connections to a real uvicorn: bounded in size, time and number, served as before."""
 
 import json
 import resource
@@ -88,7 +88,7 @@ def problem(client: socket.socket) -> int:
 
 
 def flood(client: socket.socket, begin: bytes, part: bytes, limit: int) -> int:
-    """Send the part over and over for 20 s, until the other side refuses it or `limit` bytes are sent; say how many."""
+    """Send the part again and again, 20 s or `limit` bytes at most; return how many were taken."""
     sent, deadline = 0, time.monotonic() + 20
     client.sendall(begin)
     with suppress(ConnectionError):
@@ -162,7 +162,7 @@ def test_a_head_is_bounded_in_fields(
     assert answers(client)[0][0] == expected
 
 
-def test_what_was_refused_is_told_once_a_minute(serve: Serve, connect: Connect) -> None:
+def test_refusals_are_told_once_a_minute(serve: Serve, connect: Connect) -> None:
     server = serve()
     for _ in range(5):
         client = connect(server)
@@ -185,7 +185,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server, connect: Conne
     assert [code for code, _, _ in answers(client)] == [404, 200] * 40 + [200]
 
 
-def test_requests_far_ahead_of_their_answers_are_left(server: Server, connect: Connect) -> None:
+def test_requests_far_ahead_are_left(server: Server, connect: Connect) -> None:
     assert is_served(server)
     before, client = memory(server), connect(server)
     with suppress(ConnectionError):
@@ -225,14 +225,13 @@ def test_a_kept_connection_may_be_silent(serve: Serve, connect: Connect) -> None
     client.sendall(GET)
     assert status(client) == 200
     other = connect(server)
-    assert (
-        all_of(other) == b""
-    )  # closed after a second or two, which the first has been silent for as well
+    # It is closed after a second or two, which the first has been silent for as well.
+    assert all_of(other) == b""
     client.sendall(LAST)
     assert answers(client)[0][0] == 200
 
 
-def test_a_body_that_outlives_its_answer_ends(serve: Serve, connect: Connect) -> None:
+def test_bodies_outliving_their_answer_end(serve: Serve, connect: Connect) -> None:
     server = serve(app=IMPATIENT)
     client = connect(server)
     client.sendall(b"POST /nowhere HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
@@ -263,9 +262,7 @@ def test_an_answer_that_nobody_reads_ends(serve: Serve, connect: Connect, tmp_pa
     assert "Traceback" not in server.log()
 
 
-def test_an_answer_that_is_read_slowly_is_whole(
-    serve: Serve, connect: Connect, tmp_path: Path
-) -> None:
+def test_a_slowly_read_answer_is_whole(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     server = serve(app=IMPATIENT)
     client, received = _picture(server, tmp_path, connect), 0
     while part := client.recv(MIB):
@@ -336,31 +333,32 @@ def test_an_upgrade_is_answered_as_before(server: Server, connect: Connect) -> N
     server.wait_for_log("Unsupported upgrade request")
 
 
-def test_what_is_no_http_is_a_problem(server: Server, connect: Connect) -> None:
+def test_anything_but_http_is_a_problem(server: Server, connect: Connect) -> None:
     client = connect(server)
     client.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
     assert problem(client) == 400
 
 
-def test_nonsense_behind_a_request_leaves_its_answer(server: Server, connect: Connect) -> None:
+def test_nonsense_behind_requests_leaves_their_answer(server: Server, connect: Connect) -> None:
     client = connect(server)
     client.sendall(GET + b"nonsense\r\n\r\n")
     ((code, headers, _),) = answers(client)
     assert (code, headers["connection"]) == (200, "close")
 
 
-def test_nonsense_for_an_expected_body_costs_no_traceback(serve: Serve, connect: Connect) -> None:
+def test_nonsense_as_body_costs_no_traceback(serve: Serve, connect: Connect) -> None:
     server = serve()
     client = connect(server)
     client.sendall(
-        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"nonsense\r\n"
     )
     assert problem(client) == 400
     server.stop()
     assert "Traceback" not in server.log()
 
 
-def test_nonsense_within_a_body_is_refused_at_once(server: Server, connect: Connect) -> None:
+def test_nonsense_within_bodies_is_refused_immediately(server: Server, connect: Connect) -> None:
     client, began = connect(server), time.monotonic()
     client.sendall(
         b'POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nnonsense\r\n'
@@ -369,14 +367,13 @@ def test_nonsense_within_a_body_is_refused_at_once(server: Server, connect: Conn
     assert time.monotonic() - began < 8  # the body itself has ten seconds
 
 
-def test_a_client_that_leaves_early_costs_no_traceback(serve: Serve, connect: Connect) -> None:
+def test_clients_leaving_early_cost_no_traceback(serve: Serve, connect: Connect) -> None:
     server = serve()
     for _ in range(50):
         client = connect(server)
         client.sendall(b'POST /process HTTP/1.1\r\nContent-Length: 8\r\n\r\n{"id":1}' * 5)
-        client.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
-        )  # closing sends a reset
+        # Closing sends a reset.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
     assert is_served(server)
     server.stop()

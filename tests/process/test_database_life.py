@@ -1,4 +1,4 @@
-"""A database that comes late, takes no writes, loses its file or its place in time: the service says so, and waits."""
+"""A database that is late, read-only, lost or set back: the service says so, and waits."""
 
 import signal
 import sqlite3
@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded, do, settled
 from tests.databases import locked, not_writing
+from tests.diary import by_task, runs
 from tests.postgres import Postgres, frozen, stopped
-from tests.process.test_bad_days import BAD_DAYS, Serve, do, settled
-from tests.process.test_crashes import all_succeeded, by_task, runs
 from tests.serving import Server, sql, until, until_health
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
@@ -43,7 +43,7 @@ def refuses(server: Server) -> None:
 # --- at the start ---
 
 
-def test_a_start_without_postgres_waits_for_it(serve: Serve, postgres: Postgres) -> None:
+def test_a_start_waits_for_absent_postgres(serve: Serve, postgres: Postgres) -> None:
     with stopped(postgres):
         server = serve(app=BAD_DAYS, DATABASE_URL=postgres.url)
         refuses(server)
@@ -55,7 +55,7 @@ def test_a_start_without_postgres_waits_for_it(serve: Serve, postgres: Postgres)
     assert "Traceback" not in server.log()
 
 
-def test_a_start_without_postgres_can_be_stopped(serve: Serve, postgres: Postgres) -> None:
+def test_waiting_for_postgres_can_be_stopped(serve: Serve, postgres: Postgres) -> None:
     with stopped(postgres):
         server = serve(DATABASE_URL=postgres.url)
         assert httpx.get(server.url).status_code == 200
@@ -63,7 +63,7 @@ def test_a_start_without_postgres_can_be_stopped(serve: Serve, postgres: Postgre
     assert "Traceback" not in server.log()
 
 
-def test_a_start_before_its_database_is_made_waits(serve: Serve, postgres: Postgres) -> None:
+def test_a_start_awaits_its_unmade_database(serve: Serve, postgres: Postgres) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=postgres.url.removesuffix("postgres") + "tomorrow")
     refuses(server)
     assert server.log().count('trying again: database "tomorrow" does not exist') == 1
@@ -78,18 +78,16 @@ def execute_alone(postgres: Postgres, statement: str) -> None:
     subprocess.run([psql, postgres.url, "-q", "-c", statement], check=True, timeout=60)
 
 
-def test_a_file_that_is_no_database_ends_the_start_in_one_line(
-    serve: Serve, tmp_path: Path
-) -> None:
+def test_wrong_files_fail_in_one_line(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "service.db").write_text("my notes")
     server = serve()
     assert server.process.wait(20) == 3
     server.stop(0)
-    said = f"wrong setting: DATABASE_URL: {tmp_path}/service.db is no SQLite database, takes the path of one, or of no"
-    assert server.log() == f"{said} file yet\n"
+    said = f"{tmp_path}/service.db is no SQLite database, takes the path of one, or of no file yet"
+    assert server.log() == f"wrong setting: DATABASE_URL: {said}\n"
 
 
-def test_a_database_that_is_spoilt_inside_is_a_503(serve: Serve, tmp_path: Path) -> None:
+def test_a_database_spoilt_inside_means_503(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     first = serve()
     until_health(first, 200)
@@ -107,7 +105,7 @@ def test_a_database_that_is_spoilt_inside_is_a_503(serve: Serve, tmp_path: Path)
 # --- health ---
 
 
-def test_health_knows_of_a_database_that_cannot_be_written(serve: Serve, tmp_path: Path) -> None:
+def test_health_notices_a_database_refusing_writes(serve: Serve, tmp_path: Path) -> None:
     server = serve()
     assert until_health(server, 200)["worker"]["status"] == "ok"
     with locked(tmp_path / "service.db"):
@@ -157,7 +155,7 @@ def remove_the_log(path: Path) -> None:
 @pytest.mark.parametrize(
     ("lose", "is_kept"), [(remove, False), (replace, True), (remove_the_log, True)]
 )
-def test_a_file_that_is_lost_takes_nothing_more(
+def test_a_lost_file_takes_nothing_more(
     serve: Serve, tmp_path: Path, lose: Callable[[Path], None], *, is_kept: bool
 ) -> None:
     path = tmp_path / "service.db"
@@ -178,7 +176,7 @@ def test_a_file_that_is_lost_takes_nothing_more(
         assert settled(again, id)["state"] == "succeeded"
 
 
-def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> None:
+def test_a_restored_file_is_used_again(serve: Serve, tmp_path: Path) -> None:
     path, aside = tmp_path / "service.db", tmp_path / "aside"
     server = serve(app=BAD_DAYS)
     before = do(server, "keeps_a_diary")
@@ -194,7 +192,7 @@ def test_a_file_that_is_put_back_is_used_again(serve: Serve, tmp_path: Path) -> 
 # --- stood still ---
 
 
-def test_a_process_that_stood_still_drops_what_others_run(
+def test_thawed_processes_drop_what_others_run(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     day = {
@@ -206,9 +204,8 @@ def test_a_process_that_stood_still_drops_what_others_run(
     still, other = serve(**day), serve(**day)
     until_health(still, 200)
     until_health(other, 200)
-    until(
-        lambda: min(row.beats for row in sql(database_url, "SELECT beats FROM workers")) > 3, 20
-    )  # they have met
+    # They have met.
+    until(lambda: sql(database_url, "SELECT min(beats) FROM workers")[0][0] > 3, 20)
     with httpx.Client(base_url=still.url, timeout=30) as client:
         posted = [client.post("/do/keeps_a_diary", json={"seconds": 3.0}) for _ in range(10)]
         ids = [each.headers["task-id"] for each in posted]
@@ -217,9 +214,8 @@ def test_a_process_that_stood_still_drops_what_others_run(
         still.process.send_signal(signal.SIGSTOP)
     all_succeeded(database_url, ids, 60)
     still.process.send_signal(signal.SIGCONT)
-    still.wait_for_log(
-        "this process stood still for .* s, and others may run its tasks by now; it drops what it runs"
-    )
+    dropping = "others may run its tasks by now; it drops what it runs"
+    still.wait_for_log(f"this process stood still for .* s, and {dropping}")
     assert {settled(other, id)["result"] for id in ids} == {other.pid}
     mine = by_task(runs(tmp_path / "diary"))
     assert {id: [run.pid for run in mine[id] if run.ended] for id in ids} == {
@@ -229,9 +225,7 @@ def test_a_process_that_stood_still_drops_what_others_run(
     assert (settled(still, after)["crashes"], until_health(still, 200)["status"]) == (0, "ok")
 
 
-def test_a_process_that_stood_still_alone_goes_on(
-    serve: Serve, tmp_path: Path, database_url: str
-) -> None:
+def test_a_process_thawed_alone_goes_on(serve: Serve, tmp_path: Path, database_url: str) -> None:
     day = {
         "app": BAD_DAYS,
         "DATABASE_URL": database_url,

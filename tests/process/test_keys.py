@@ -1,4 +1,4 @@
-"""An Idempotency-Key whose first request died with its process: the second gives the same tasks, and soon an answer."""
+"""An Idempotency-Key whose first request died: the second gives the same tasks."""
 
 import signal
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def post(server: Server, path: str, body: object, key: str = "k") -> httpx.Respo
 def after_death(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> Callable[[str, str, object], Callable[[], httpx.Response]]:
-    """Post with a key to a service that dies at a step, and give what posts the same to the next one."""
+    """Post with a key to a service that dies at a step; give what posts it to the next one."""
 
     def dying(step: str, path: str, body: object) -> Callable[[], httpx.Response]:
         day = {"app": BAD_DAYS, "DATABASE_URL": database_url, "DEAD_SECONDS": "1"}
@@ -56,7 +56,7 @@ def one_task_succeeds(database_url: str) -> str:
 
 
 @pytest.mark.parametrize("step", [KEPT, SENT])
-def test_a_route_that_attaches_tasks_is_answered_at_once(
+def test_attached_tasks_are_answered_at_once(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str, step: str
 ) -> None:
     again = after_death(step, "/do/keeps_a_diary", {})
@@ -66,7 +66,7 @@ def test_a_route_that_attaches_tasks_is_answered_at_once(
     assert [(answer.text, answer.headers["task-id"]) for answer in answers] == [("ok", id)] * 2
 
 
-def test_a_route_that_stored_its_tasks_itself_is_answered_in_a_minute(
+def test_self_stored_tasks_wait_one_minute(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str
 ) -> None:
     again = after_death(KEPT, "/users/", ADA)
@@ -84,7 +84,7 @@ def test_a_route_that_stored_its_tasks_itself_is_answered_in_a_minute(
     assert sql(database_url, "SELECT username FROM users") == [("ada",)]
 
 
-def test_a_route_that_stored_its_tasks_itself_and_kept_its_answer_gives_it_again(
+def test_self_stored_kept_answers_are_repeated(
     after_death: Callable[..., Callable[[], httpx.Response]], database_url: str
 ) -> None:
     answer = after_death(SENT, "/users/", ADA)()
@@ -95,7 +95,7 @@ def test_a_route_that_stored_its_tasks_itself_and_kept_its_answer_gives_it_again
 @pytest.mark.parametrize(
     ("path", "body", "status"), [("/users/", ADA, 201), ("/do/keeps_a_diary", {}, 503)]
 )
-def test_what_is_done_is_answered_so_although_the_answer_cannot_be_kept(
+def test_unkept_answers_still_tell_the_truth(
     serve: Serve, database_url: str, path: str, body: object, status: int
 ) -> None:
     server = serve(app=BAD_DAYS, DATABASE_URL=database_url, FAIL_ONCE="an answer cannot be kept")
@@ -112,8 +112,7 @@ def test_two_at_once_add_one_user(serve: Serve, database_url: str) -> None:
         body = {"email": f"ada{number}@example.com", "username": f"ada{number}"}
         with ThreadPoolExecutor(2) as pool:
             answers = [*pool.map(partial(post, server, "/users/", body), [f"k{number}"] * 2)]
-        # The one that comes second is told so, or gets the first one's answer; never that there is
-        # such a user.
+        # The second is told so, or gets the first one's answer; never that there is such a user.
         assert all(answer.status_code == 201 or "under way" in answer.text for answer in answers)
         assert post(server, "/users/", body, f"k{number}").status_code == 201
     assert post(server, "/users/", body, "another key").status_code == 409

@@ -1,4 +1,4 @@
-"""Out of file descriptors: the service answers as it always does, in problem+json, and promises nothing."""
+"""Out of file descriptors: the service answers in problem+json, and accepts nothing."""
 
 import resource
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ("GET", "/images/kept", None, 503),
     ],
 )
-def test_without_descriptors_every_error_is_a_problem(
+def test_without_descriptors_errors_are_problems(
     server: Server, method: str, path: str, body: object, status: int
 ) -> None:
     with httpx.Client(base_url=server.url, timeout=30) as client:

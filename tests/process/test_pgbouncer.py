@@ -1,9 +1,9 @@
-"""Behind a real PgBouncer, which gives each transaction another connection, nothing fails and nothing runs twice."""
+"""Behind a real PgBouncer, which pools transactions, nothing fails and nothing runs twice."""
 
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,11 +12,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from afterwards.store.database import Database
+from tests.bad_days import BAD_DAYS, Serve, all_succeeded
 from tests.brokers import free_port
-from tests.process.test_crashes import BAD_DAYS, all_succeeded
-from tests.serving import Load, Server, sql, until
+from tests.serving import Load, sql, until
 
-Serve = Callable[..., Server]
 PGBOUNCER = "/usr/sbin/pgbouncer"  # Debian's package
 
 pytestmark = pytest.mark.usefixtures("anyio_backend")  # for the fixture `database_url`, a coroutine
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")  # for the fixture `databa
 
 @pytest.fixture
 def pooled_url(database_url: str) -> Iterator[str]:
-    """The URL of the database behind a PgBouncer that has fewer connections than it is asked for."""
+    """The database's URL behind a PgBouncer that has fewer connections than it is asked for."""
     if not Path(PGBOUNCER).exists():
         pytest.skip("Debian's package pgbouncer is not installed")
     behind = make_url(database_url)
@@ -34,8 +33,8 @@ def pooled_url(database_url: str) -> Iterator[str]:
         config.write_text(
             f"[databases]\n* = host={behind.host} port={behind.port or 5432} user={behind.username}"
             + (f" password={behind.password}" if behind.password else "")
-            + f"\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-            "pool_mode = transaction\ndefault_pool_size = 3\n"
+            + f"\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            "auth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n"
         )
         config.chmod(0o644)
         Path(directory).chmod(0o755)

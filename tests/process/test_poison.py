@@ -1,4 +1,4 @@
-"""A task that ends its process, beside tasks that do not: it alone is dead, however often processes are killed."""
+"""A task that ends its process is dead, and it alone, however often processes are killed."""
 
 import time
 from collections.abc import Callable
@@ -8,16 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.process.test_bad_days import BAD_DAYS, do, insert, states
-from tests.process.test_crashes import runs
+from tests.bad_days import BAD_DAYS, Serve, do, insert, states
+from tests.diary import runs
 from tests.serving import Server, sql, until
 
 # The fixture `database_url` is a coroutine, which needs to know where to run.
 pytestmark = pytest.mark.usefixtures("anyio_backend")
 
-Serve = Callable[..., Server]
-# seconds of silence after which a worker is dead; with less a busy machine looks away too often to
-# see it
+# Seconds of silence after which a worker is dead; less is too little on a busy machine.
 QUICK = "2"
 BYSTANDERS = 12
 PATIENCE = 120  # seconds: what crashed twice runs one by one, each in a process that has to start
@@ -37,7 +35,7 @@ def make_a_killer(database_url: str) -> str:
 
 
 def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], seconds: float) -> int:
-    """Start the service anew whenever it has ended, as a platform does, and tell how often it was started."""
+    """Start the service anew whenever it ends, as a platform does; return the number of starts."""
     server, starts, deadline = serve(), 1, time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, server.log()[-4000:]
@@ -48,7 +46,7 @@ def restarted_until(serve: Callable[[], Server], done: Callable[[], bool], secon
     return starts
 
 
-def test_a_killer_is_dead_and_all_its_bystanders_succeed(
+def test_killers_are_dead_and_bystanders_succeed(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     def start() -> Server:
@@ -88,7 +86,7 @@ def begun(server: Server, diary: Path, times: int) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_process_that_is_killed_five_times_makes_no_task_dead(
+def test_five_outside_kills_condemn_no_task(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -114,7 +112,7 @@ def test_a_process_that_is_killed_five_times_makes_no_task_dead(
     assert (row(database_url, id).crashes, row(database_url, id).attempt) == (6, 1)
 
 
-def test_a_shutdown_gives_back_what_runs_alone(
+def test_shutdowns_give_back_what_runs_alone(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     diary = tmp_path / "diary"
@@ -138,7 +136,7 @@ def test_a_shutdown_gives_back_what_runs_alone(
     assert (found.state, found.attempt, found.crashes) == ("queued", 0, 2)
 
 
-def test_another_names_task_starts_although_thousands_wait(
+def test_thousands_cannot_hold_up_another_name(
     serve: Serve, tmp_path: Path, database_url: str
 ) -> None:
     first = serve(app=BAD_DAYS, DATABASE_URL=database_url)

@@ -1,4 +1,4 @@
-"""What accepting answers with a 5xx never runs, and what it answers with a 2xx runs once: the commit decides."""
+"""What is answered with a 5xx never runs, with a 2xx it runs once: the commit decides."""
 
 import time
 from collections import Counter
@@ -50,7 +50,7 @@ def started(diary: Path) -> Counter[str]:
 
 
 def some_beats_pass(database_url: str) -> None:
-    """Wait until the worker has looked several times at what it holds; it gives a stray back at the second look."""
+    """Wait for several beats of the worker; at the second it gives a stray back."""
     [(before,)] = sql(database_url, "SELECT beats FROM workers")
     until(lambda: sql(database_url, "SELECT beats FROM workers")[0].beats > before + 5, 30)
 
@@ -148,16 +148,15 @@ def test_nothing_starts_before_its_commit(behind: Behind, seconds: float, status
     behind.only_the_accepted_run(answer)
 
 
-def test_what_a_shutdown_cuts_off_never_runs(serve: Serve, tmp_path: Path, diary: Path) -> None:
+def test_tasks_cut_by_shutdown_never_run(serve: Serve, tmp_path: Path, diary: Path) -> None:
     day = {"app": BAD_DAYS, "DIARY": f"{diary}", "DEAD_SECONDS": QUICK}
     server = serve(**day, DRAIN_SECONDS="6", args=["--timeout-graceful-shutdown", "1"])
     running = post(server, seconds=60.0)
     until(lambda: {*started(diary)} == {running.headers["task-id"]}, 5)
     with ThreadPoolExecutor(1) as client, locked(tmp_path / "service.db"):
         posted = client.submit(post, server)
-        time.sleep(
-            0.5
-        )  # so that the request is there; if it is not, it is refused, which proves nothing
+        # So that the request is there; if it is not, it is refused, which proves nothing.
+        time.sleep(0.5)
         server.process.terminate()
         answer = posted.result()  # while the commit is pending
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
@@ -202,7 +201,7 @@ def test_a_silent_database_starts_nothing(behind: Behind) -> None:
 
 
 @ON_POSTGRES
-def test_what_waits_for_a_slot_is_withdrawn(serve: Serve, database_url: str, diary: Path) -> None:
+def test_tasks_awaiting_slots_are_withdrawn(serve: Serve, database_url: str, diary: Path) -> None:
     with Proxy(database_url) as between:
         day = {
             "app": BAD_DAYS,
@@ -222,7 +221,7 @@ def test_what_waits_for_a_slot_is_withdrawn(serve: Serve, database_url: str, dia
 
 
 @pytest.mark.parametrize(("fate", "status"), [(proxy.cut_behind, 201), (proxy.cut_before, 503)])
-def test_a_handlers_own_commit_is_asked_for(behind: Behind, fate: Fate, status: int) -> None:
+def test_handlers_lost_commits_are_asked_for(behind: Behind, fate: Fate, status: int) -> None:
     behind.between.strike(fate, "send_welcome_mail")
     answer = httpx.post(f"{behind.server.url}/users/", json=ADA, timeout=60)
     assert behind.between.has_struck.is_set()
@@ -231,7 +230,7 @@ def test_a_handlers_own_commit_is_asked_for(behind: Behind, fate: Fate, status: 
     assert [len(rows) for rows in found] == ([1, 1] if status == 201 else [0, 0])
 
 
-def test_a_handlers_own_commit_may_stay_unknown(behind: Behind) -> None:
+def test_handlers_own_commits_may_stay_unknown(behind: Behind) -> None:
     behind.between.strike(behind.between.freeze_behind, "send_welcome_mail")
     answer = httpx.post(f"{behind.server.url}/users/", json=ADA, timeout=60)
     assert answer.status_code == 503
@@ -241,7 +240,7 @@ def test_a_handlers_own_commit_may_stay_unknown(behind: Behind) -> None:
     assert [len(rows) for rows in found] == [1, 1]  # both or neither
 
 
-def test_a_key_stays_open_until_it_is_known(behind: Behind) -> None:
+def test_keys_stay_open_until_outcome_known(behind: Behind) -> None:
     behind.between.strike(behind.between.freeze_behind, "keeps_a_diary")
     answer = post(behind.server, key="k")
     assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
@@ -253,7 +252,7 @@ def test_a_key_stays_open_until_it_is_known(behind: Behind) -> None:
 # --- too many at once ---
 
 
-def test_no_more_are_accepted_than_may_wait(serve: Serve, database_url: str, diary: Path) -> None:
+def test_only_what_may_wait_is_accepted(serve: Serve, database_url: str, diary: Path) -> None:
     server = serve(
         app=BAD_DAYS, DATABASE_URL=database_url, MAX_QUEUED="20", MAX_RUNNING="4", DRAIN_SECONDS="0"
     )
@@ -270,7 +269,7 @@ def test_no_more_are_accepted_than_may_wait(serve: Serve, database_url: str, dia
     assert httpx.get(f"{server.url}/health").json()["worker"]["queued"] == 20
 
 
-def test_what_waits_is_counted_beyond_the_bound(serve: Serve, database_url: str) -> None:
+def test_waiting_tasks_count_beyond_the_bound(serve: Serve, database_url: str) -> None:
     many = serve(app=BAD_DAYS, DATABASE_URL=database_url, MAX_RUNNING="1", DRAIN_SECONDS="0")
     for _ in range(6):
         assert post(many, seconds=60.0).status_code == 202

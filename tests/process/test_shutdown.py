@@ -1,4 +1,4 @@
-"""SIGTERM: what runs gets its time, what does not end is named, and nothing that hangs holds up the process."""
+"""SIGTERM: what runs gets its time, what does not end is named, nothing holds it up."""
 
 import signal
 import socket
@@ -20,7 +20,7 @@ def silent_server() -> Iterator[str]:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_an_idle_service_is_gone_within_a_second(serve: Serve) -> None:
+def test_idle_services_leave_within_a_second(serve: Serve) -> None:
     server = serve()
     assert httpx.get(f"{server.url}/health").status_code == 200
     assert server.stop() < 1
@@ -36,7 +36,7 @@ def test_a_running_task_gets_its_time(serve: Serve) -> None:
     assert "cuts off" not in server.log()
 
 
-def test_what_does_not_end_in_time_is_cut_off_and_named(serve: Serve) -> None:
+def test_late_tasks_are_cut_and_named(serve: Serve) -> None:
     server = serve(SLEEP_SECONDS="60", DRAIN_SECONDS="1")
     task_id = httpx.get(f"{server.url}/test").headers["task-id"]
     assert 1 <= server.stop() < 3
@@ -47,20 +47,20 @@ def test_what_does_not_end_in_time_is_cut_off_and_named(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("bad", ["hangs", "clings", "hangs_in_a_thread", "blocks_when_cancelled"])
-def test_a_task_that_hangs_cannot_hold_the_process(serve: Serve, bad: str) -> None:
+def test_hanging_tasks_cannot_hold_the_process(serve: Serve, bad: str) -> None:
     server = serve(app=BAD, DRAIN="0.5")
     assert httpx.get(f"{server.url}/{bad}").text == "ok"
     assert server.stop() < 6
     assert f"{bad} task-" in server.log()
 
 
-def test_a_thread_that_hangs_cannot_hold_ctrl_c_either(serve: Serve) -> None:
+def test_hanging_threads_cannot_hold_ctrl_c(serve: Serve) -> None:
     server = serve(app=BAD, DRAIN="0.5")
     httpx.get(f"{server.url}/hangs_in_a_thread")
     assert server.stop(signal.SIGINT) < 5
 
 
-def test_a_mail_server_that_hangs_cannot_hold_the_process(serve: Serve, silent_server: str) -> None:
+def test_hanging_mail_servers_cannot_hold_shutdown(serve: Serve, silent_server: str) -> None:
     server = serve(SMTP_URL=f"smtp://{silent_server}", DRAIN_SECONDS="1")
     httpx.post(f"{server.url}/users/", json={"email": "ada@example.com", "username": "ada"})
     assert server.stop() < 3
@@ -76,7 +76,7 @@ def test_a_second_sigterm_changes_nothing(serve: Serve) -> None:
     assert "background_sleep_task succeeded" in server.log()
 
 
-def test_new_connections_are_refused_while_tasks_end(serve: Serve) -> None:
+def test_draining_refuses_new_connections(serve: Serve) -> None:
     server = serve(SLEEP_SECONDS="2")
     url = server.url
     httpx.get(f"{url}/test")

@@ -1,4 +1,4 @@
-"""The agent's life in a real server: started by us and by others, stopped, broken, its collector of no use."""
+"""The agent's life in a real server: started, stopped, broken, its collector of no use."""
 
 import re
 import signal
@@ -31,32 +31,27 @@ def traces_to(address: str) -> dict[str, str]:
     return {"SW_AGENT_COLLECTOR_BACKEND_SERVICES": address, "SW_AGENT_LOG_REPORTER_LEVEL": "INFO"}
 
 
-def test_without_a_collector_nothing_is_said_of_tracing(serve: Serve) -> None:
+def test_without_collector_tracing_is_not_mentioned(serve: Serve) -> None:
     server = serve()
     assert tracing_of(server) == "off"
     server.stop()
     assert "kywalking" not in server.log().lower()
 
 
-def test_with_a_collector_the_tracing_is_on(serve: Serve, collector: Collector) -> None:
+def test_a_collector_turns_tracing_on(serve: Serve, collector: Collector) -> None:
     server = serve(**traces_to(collector.address))
     assert tracing_of(server) == "on"
     collector.segment("GET:/health")
     assert "WARNING" not in server.log()
 
 
-def test_with_the_collector_absent_the_service_answers_and_says_so_in_one_line(
-    serve: Serve, nobody: str
-) -> None:
+def test_an_absent_collector_costs_one_line(serve: Serve, nobody: str) -> None:
     server = serve(**traces_to(nobody), SLEEP_SECONDS="0.1")
     for _ in range(50):
         assert httpx.get(f"{server.url}/test").text == "ok"
     line = server.wait_for_log(r".*does not answer.*")[0]
-    assert re.search(
-        rf"ERROR   skywalking: SkyWalking's collector at {nobody} does not answer \(UNAVAILABLE .*refused\); "
-        r"trying again in [\d.]+ s$",
-        line,
-    )
+    told = rf"ERROR   skywalking: SkyWalking's collector at {nobody} does not answer"
+    assert re.search(told + r" \(UNAVAILABLE .*refused\); trying again in [\d.]+ s$", line)
     assert server.stop() < 5
     log = server.log()
     assert log.count("does not answer") <= 2
@@ -65,13 +60,13 @@ def test_with_the_collector_absent_the_service_answers_and_says_so_in_one_line(
     assert len("".join(line for line in log.splitlines() if "kywalking" in line)) < 2000
 
 
-def test_the_agents_lines_take_the_form_of_all_others(serve: Serve, nobody: str) -> None:
+def test_the_agents_lines_look_like_others(serve: Serve, nobody: str) -> None:
     server = serve(**traces_to(nobody), LOG_FORMAT="json")
     server.wait_for_log("does not answer")
     assert all(line.startswith("{") for line in server.log().splitlines() if "kywalking" in line)
 
 
-def test_the_agents_lines_can_be_turned_off(serve: Serve, nobody: str) -> None:
+def test_the_agents_lines_can_be_silenced(serve: Serve, nobody: str) -> None:
     server = serve(**traces_to(nobody), SW_AGENT_LOGGING_LEVEL="OFF")
     assert tracing_of(server) == "on"
     server.stop()
@@ -79,9 +74,7 @@ def test_the_agents_lines_can_be_turned_off(serve: Serve, nobody: str) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_a_collector_that_takes_calls_and_never_answers_cannot_hold_the_process(
-    serve: Serve, sign: int
-) -> None:
+def test_unanswered_calls_cannot_hold_the_process(serve: Serve, sign: int) -> None:
     with Collector(hanging=True) as hanging:
         server = serve(**traces_to(hanging.address))
         assert httpx.post(f"{server.url}/action").status_code == 202
@@ -90,7 +83,7 @@ def test_a_collector_that_takes_calls_and_never_answers_cannot_hold_the_process(
         assert "did not take the last segments within 3 s" in server.log()
 
 
-def test_a_collector_that_takes_connections_and_says_nothing_cannot_hold_the_process(
+def test_silent_connections_cannot_hold_the_process(
     serve: Serve,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -100,9 +93,7 @@ def test_a_collector_that_takes_connections_and_says_nothing_cannot_hold_the_pro
             assert server.stop() < 5
 
 
-def test_a_collector_that_answers_does_not_hold_the_process(
-    serve: Serve, collector: Collector
-) -> None:
+def test_answering_collectors_hold_no_process(serve: Serve, collector: Collector) -> None:
     server = serve(**traces_to(collector.address))
     assert httpx.post(f"{server.url}/action").status_code == 202
     assert server.stop() < 2
@@ -111,9 +102,7 @@ def test_a_collector_that_answers_does_not_hold_the_process(
     assert "last segments" not in server.log()
 
 
-def test_under_sw_python_a_request_is_still_one_entry_span(
-    serve: Serve, collector: Collector
-) -> None:
+def test_sw_python_keeps_one_entry_span(serve: Serve, collector: Collector) -> None:
     server = serve(command=["sw-python", "run", "uvicorn"], **traces_to(collector.address))
     assert tracing_of(server) == "on"
     task_id = httpx.post(f"{server.url}/action").headers["task-id"]
@@ -129,9 +118,7 @@ def test_under_sw_python_a_request_is_still_one_entry_span(
     assert len(collector.instances) == 1
 
 
-def test_workers_that_share_a_name_are_instances_of_their_own(
-    serve: Serve, collector: Collector
-) -> None:
+def test_equally_named_workers_are_separate_instances(serve: Serve, collector: Collector) -> None:
     server = serve(
         args=["--workers", "2"], **traces_to(collector.address), SW_AGENT_INSTANCE_NAME="web.1"
     )
@@ -152,7 +139,7 @@ def test_workers_that_share_a_name_are_instances_of_their_own(
     ],
     ids=["absent", "broken", "in part"],
 )
-def test_without_a_whole_agent_the_service_runs_and_says_so_once(
+def test_broken_agents_cost_only_one_line(
     serve: Serve, tmp_path: Path, nobody: str, body: str
 ) -> None:
     fake = tmp_path / "packages" / "skywalking"
@@ -175,9 +162,7 @@ def test_without_a_whole_agent_the_service_runs_and_says_so_once(
         ("SW_AGENT_LOG_REPORTER_LEVEL", "loud"),
     ],
 )
-def test_a_bad_value_for_the_agent_is_one_line_and_the_service_runs(
-    serve: Serve, nobody: str, name: str, value: str
-) -> None:
+def test_bad_agent_values_cost_one_line(serve: Serve, nobody: str, name: str, value: str) -> None:
     server = serve(**{**traces_to(nobody), name: value})
     assert tracing_of(server) == "broken"
     assert server.stop() < 2
@@ -185,18 +170,14 @@ def test_a_bad_value_for_the_agent_is_one_line_and_the_service_runs(
     assert "Traceback" not in server.log()
 
 
-def test_a_layout_that_is_none_costs_only_the_log_reporter(
-    serve: Serve, collector: Collector
-) -> None:
+def test_invalid_layouts_cost_only_the_reporter(serve: Serve, collector: Collector) -> None:
     server = serve(**traces_to(collector.address), SW_AGENT_LOG_REPORTER_LAYOUT="%(message")
     assert tracing_of(server) == "on"
     collector.segment("GET:/health")
     assert server.log().count("WARNING skywalking: Failed to install sw_logging plugin") == 1
 
 
-def test_a_layout_that_no_line_fits_costs_the_line_and_not_the_task(
-    serve: Serve, collector: Collector
-) -> None:
+def test_unfit_layouts_cost_lines_not_tasks(serve: Serve, collector: Collector) -> None:
     server = serve(**traces_to(collector.address), SW_AGENT_LOG_REPORTER_LAYOUT="%(nothing)s")
     httpx.post(f"{server.url}/action")
     server.wait_for_log("log_action succeeded")
@@ -204,18 +185,14 @@ def test_a_layout_that_no_line_fits_costs_the_line_and_not_the_task(
     assert server.log().count("tracing failed in") == 1
 
 
-def test_the_agents_own_event_loop_is_refused_and_the_service_traced_all_the_same(
-    serve: Serve, collector: Collector
-) -> None:
+def test_refusing_the_agents_loop_keeps_tracing(serve: Serve, collector: Collector) -> None:
     server = serve(**traces_to(collector.address), SW_AGENT_ASYNCIO_ENHANCEMENT="true")
     assert tracing_of(server) == "on"
     collector.segment("GET:/health")
     assert server.log().count("SW_AGENT_ASYNCIO_ENHANCEMENT") == 1
 
 
-def test_under_sw_python_the_agents_own_event_loop_leaves_the_service_untraced(
-    serve: Serve, collector: Collector
-) -> None:
+def test_sw_pythons_event_loop_prevents_tracing(serve: Serve, collector: Collector) -> None:
     variables = {**traces_to(collector.address), "SW_AGENT_ASYNCIO_ENHANCEMENT": "true"}
     server = serve(command=["sw-python", "run", "uvicorn"], **variables)
     assert tracing_of(server) == "broken"
@@ -224,7 +201,7 @@ def test_under_sw_python_the_agents_own_event_loop_leaves_the_service_untraced(
     assert len(re.findall("WARNING.*nothing is traced", server.log())) == 1
 
 
-def test_a_collector_that_is_restarted_under_load_misses_no_task(serve: Serve) -> None:
+def test_a_restarted_collector_misses_no_task(serve: Serve) -> None:
     def more(load: Load, count: int) -> None:
         enough = len(load.accepted) + count
         until(lambda: len(load.accepted) >= enough, 30)
@@ -238,15 +215,13 @@ def test_a_collector_that_is_restarted_under_load_misses_no_task(serve: Serve) -
     with Collector(address=first.address) as second:
         more(load, 200)
         accepted = load.stop()
-        assert (
-            len(accepted) < 4000
-        )  # a task and its request are two segments, and the agent's buffer holds 10,000
+        # A task and its request are two segments, and the agent's buffer holds 10,000.
+        assert len(accepted) < 4000
 
         def missing() -> set[str]:
             seen = [*first.named("log_action"), *second.named("log_action")]
             return {*accepted} - {tags(root(segment))["task.id"] for segment in seen}
 
         until(lambda: not missing(), 60)
-        assert (
-            len(second.named("log_action")) >= 700
-        )  # or it came back too early to have missed anything
+        # Or it came back too early to have missed anything.
+        assert len(second.named("log_action")) >= 700

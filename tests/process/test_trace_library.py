@@ -67,7 +67,7 @@ def run(collector: str, directory: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_request_and_its_task_are_each_one_segment(collector: Collector, tmp_path: Path) -> None:
+def test_request_and_task_are_separate_segments(collector: Collector, tmp_path: Path) -> None:
     assert run(collector.address, tmp_path) == ["on on skywalking", "off off"]
     tasks = collector.named("work")
     entries = [*collector.named("GET:/inner/work"), *collector.named("GET:/work")]
@@ -86,5 +86,5 @@ def test_a_request_and_its_task_are_each_one_segment(collector: Collector, tmp_p
     }
 
 
-def test_without_a_collector_the_agent_is_not_imported(tmp_path: Path) -> None:
+def test_without_collector_no_agent_is_imported(tmp_path: Path) -> None:
     assert run("", tmp_path) == ["off off", "off off"]

@@ -57,9 +57,7 @@ def request(path: str, *headers: bytes, method: str = "GET", last: bool = True) 
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def test_a_request_ends_long_before_its_task_and_both_are_one_trace(
-    traced: Serve, collector: Collector
-) -> None:
+def test_requests_end_early_within_one_trace(traced: Serve, collector: Collector) -> None:
     url = traced().url
     answer = httpx.get(f"{url}/test?password=hidden", headers={"user-agent": "x"})
     entry, task = collector.segment("GET:/test"), collector.segment("background_sleep_task")
@@ -95,23 +93,17 @@ def test_a_request_ends_long_before_its_task_and_both_are_one_trace(
     assert answer.text == "ok"
 
 
-def test_a_streamed_answer_is_traced_up_to_its_last_piece(
-    traced: Serve, collector: Collector
-) -> None:
+def test_streams_are_traced_to_their_end(traced: Serve, collector: Collector) -> None:
     assert httpx.get(f"{traced(app=PIECES).url}/streams").text == "piece" * 3
     assert seconds(root(collector.segment("GET:/streams"))) >= 0.2
 
 
-def test_a_request_ends_with_its_answer_even_if_its_background_does_not(
-    traced: Serve, collector: Collector
-) -> None:
+def test_requests_end_before_their_background(traced: Serve, collector: Collector) -> None:
     assert httpx.get(f"{traced(app=PIECES).url}/lingers").text == "ok"
     assert seconds(root(collector.segment("GET:/lingers"))) < 0.3
 
 
-def test_each_of_three_tasks_is_a_segment_under_the_request(
-    traced: Serve, collector: Collector
-) -> None:
+def test_three_tasks_are_three_child_segments(traced: Serve, collector: Collector) -> None:
     httpx.post(f"{traced().url}/complex-action")
     entry = collector.segment("POST:/complex-action")
     names = {"log_action", "write_audit_record", "send_notification"}
@@ -123,7 +115,7 @@ def test_each_of_three_tasks_is_a_segment_under_the_request(
     assert len({segment.traceSegmentId for segment in segments}) == 4
 
 
-def test_pipelined_requests_are_each_their_own_trace(traced: Serve, collector: Collector) -> None:
+def test_pipelined_requests_have_separate_traces(traced: Serve, collector: Collector) -> None:
     ask(traced(), *[request("/test", last=False)] * 3, request("/test"))
     entries = collector.several("GET:/test", 4)
     tasks = collector.several("background_sleep_task", 4)
@@ -133,9 +125,7 @@ def test_pipelined_requests_are_each_their_own_trace(traced: Serve, collector: C
     assert {task.traceId for task in tasks} == {entry.traceId for entry in entries}
 
 
-def test_a_client_that_leaves_in_mid_answer_ends_the_span(
-    traced: Serve, collector: Collector
-) -> None:
+def test_clients_leaving_amid_answers_end_spans(traced: Serve, collector: Collector) -> None:
     server = traced(app=PIECES)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request("/drips"))
@@ -147,9 +137,7 @@ def test_a_client_that_leaves_in_mid_answer_ends_the_span(
     assert not entry.isError
 
 
-def test_an_exception_and_only_that_makes_the_span_an_error(
-    traced: Serve, collector: Collector
-) -> None:
+def test_only_exceptions_make_spans_errors(traced: Serve, collector: Collector) -> None:
     url = traced(app=PIECES).url
     assert httpx.get(f"{url}/raises").status_code == 500
     broken = root(collector.segment("GET:/raises"))
@@ -163,7 +151,7 @@ def test_an_exception_and_only_that_makes_the_span_an_error(
     assert not fine.logs
 
 
-def test_a_route_is_one_name_however_it_is_called(traced: Serve, collector: Collector) -> None:
+def test_a_route_always_has_one_name(traced: Serve, collector: Collector) -> None:
     server = traced(app=PIECES)
     for path in ("/items/1", "/items/2", "/items/%0aforged"):
         ask(server, request(path))
@@ -177,7 +165,7 @@ def test_a_route_is_one_name_however_it_is_called(traced: Serve, collector: Coll
     }
 
 
-def test_paths_without_a_route_share_one_name(traced: Serve, collector: Collector) -> None:
+def test_unrouted_paths_share_one_name(traced: Serve, collector: Collector) -> None:
     server = traced()
     for path in ("/nothing", "/nothing/else?a=1", "/images", "/%ff%00"):
         assert b" 404 " in ask(server, request(path))
@@ -189,9 +177,7 @@ def test_paths_without_a_route_share_one_name(traced: Serve, collector: Collecto
     assert not any(root(segment).isError for segment in collector.segments)
 
 
-def test_what_the_agent_is_told_to_ignore_is_not_traced_and_neither_are_its_tasks(
-    traced: Serve, collector: Collector
-) -> None:
+def test_ignored_requests_and_tasks_are_untraced(traced: Serve, collector: Collector) -> None:
     url = traced(
         SW_AGENT_TRACE_IGNORE_PATH="/test,/api/**", SW_PLUGIN_HTTP_IGNORE_METHOD="DELETE"
     ).url
@@ -251,7 +237,7 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_sw8_is_as_good_as_none(traced: Serve, collector: Collector) -> None:
+def test_a_hostile_sw8_counts_as_none(traced: Serve, collector: Collector) -> None:
     server = traced()
     for name, headers in HOSTILE.items():
         assert b" 202 " in ask(server, request("/action", *headers, method="POST")), name
@@ -262,14 +248,12 @@ def test_a_hostile_sw8_is_as_good_as_none(traced: Serve, collector: Collector) -
     assert {task.traceId for task in tasks} == {entry.traceId for entry in entries}
 
 
-def test_a_bad_correlation_does_not_spoil_a_good_sw8(traced: Serve, collector: Collector) -> None:
+def test_bad_correlations_spoil_no_good_sw8(traced: Serve, collector: Collector) -> None:
     ask(traced(), request("/action", line(sw8()), b"sw8-correlation: \xff:,:::,", method="POST"))
     assert collector.segment("POST:/action").traceId == "trace.1"
 
 
-def test_the_tasks_of_an_unsampled_request_are_no_orphans(
-    traced: Serve, collector: Collector
-) -> None:
+def test_unsampled_requests_leave_no_orphans(traced: Serve, collector: Collector) -> None:
     # The log reporter's lines must not use up what is sampled.
     server = traced(
         SW_SAMPLE_N_PER_3_SECS="1", SLEEP_SECONDS="0.01", SW_AGENT_LOG_REPORTER_LEVEL="INFO"

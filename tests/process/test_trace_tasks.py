@@ -1,12 +1,10 @@
-"""The segments of tasks that fail, hang, run in threads, call others or are cut off, as a collector received them."""
+"""The segments of tasks that fail, hang, run in threads or are cut off, as received."""
 
 import base64
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -26,31 +24,6 @@ def traced(serve: Serve, collector: Collector) -> Serve:
     return start
 
 
-class Webhook(BaseHTTPRequestHandler):
-    """Answers every request with 204."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
-        self.send_response(204)
-        self.end_headers()
-
-    do_GET = do_POST
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def webhook() -> Iterator[str]:
-    """The address of a server that answers everything, as host:port."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Webhook) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture
 def silent() -> Iterator[str]:
     """The URL of a server that takes connections and never answers."""
@@ -58,9 +31,7 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
 
 
-def test_a_failing_task_is_red_and_shows_where_it_failed(
-    traced: Serve, collector: Collector
-) -> None:
+def test_a_red_task_shows_its_failure(traced: Serve, collector: Collector) -> None:
     before = time.time()
     httpx.get(f"{traced(app=PIECES).url}/fails")
     task = root(collector.segment("fails"))
@@ -76,9 +47,7 @@ def test_a_failing_task_is_red_and_shows_where_it_failed(
     assert not root(collector.segment("GET:/fails")).isError
 
 
-def test_an_error_shows_no_password_and_no_path_of_a_url(
-    traced: Serve, collector: Collector
-) -> None:
+def test_errors_show_neither_password_nor_path(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES).url}/fails")
     told = error_of(root(collector.segment("fails")))
     assert told["message"] == "as asked of postgres://db/name and https://hooks.example/"
@@ -94,7 +63,7 @@ def test_an_error_shows_no_password_and_no_path_of_a_url(
         ("fails_with_a_lone_surrogate", "?" + "x" * 999),
     ],
 )
-def test_an_error_without_proper_words_is_reported_all_the_same(
+def test_errors_without_words_are_reported(
     traced: Serve, collector: Collector, name: str, message: str
 ) -> None:
     server = traced(app=PIECES)
@@ -105,9 +74,7 @@ def test_an_error_without_proper_words_is_reported_all_the_same(
     assert "tracing failed" not in server.log()
 
 
-def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(
-    traced: Serve, collector: Collector
-) -> None:
+def test_a_timeout_shows_where_it_struck(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES, REQUEST_TIMEOUT='0.3').url}/hangs")
     task = root(collector.segment("hangs"))
     assert 0.3 <= seconds(task) < 2
@@ -118,9 +85,7 @@ def test_a_timed_out_task_is_red_and_shows_where_it_was_cut_off(
     assert not root(collector.segment("GET:/hangs")).isError
 
 
-def test_a_plain_function_in_its_thread_is_traced_alike(
-    traced: Serve, collector: Collector
-) -> None:
+def test_threaded_plain_functions_are_traced_alike(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES).url}/sleeps_in_a_thread")
     entry, task = (
         collector.segment("GET:/sleeps_in_a_thread"),
@@ -134,7 +99,7 @@ def test_a_plain_function_in_its_thread_is_traced_alike(
 
 
 @pytest.mark.parametrize("name", ["calls", "calls_in_a_thread"])
-def test_what_a_task_calls_hangs_below_its_span(
+def test_tasks_calls_hang_below_their_span(
     traced: Serve, collector: Collector, webhook: str, name: str
 ) -> None:
     httpx.get(
@@ -150,7 +115,7 @@ def test_what_a_task_calls_hangs_below_its_span(
     assert not re.search("pa55|secret", collector.everything())
 
 
-def test_a_call_that_outlives_its_task_succeeds_and_stays_in_the_trace(
+def test_calls_outliving_tasks_stay_traced(
     traced: Serve, collector: Collector, webhook: str
 ) -> None:
     server = traced(app=PIECES)
@@ -161,9 +126,7 @@ def test_a_call_that_outlives_its_task_succeeds_and_stays_in_the_trace(
     assert "Traceback" not in server.log()
 
 
-def test_a_thread_that_hangs_in_a_call_does_not_hold_back_its_segment(
-    traced: Serve, collector: Collector, silent: str
-) -> None:
+def test_hanging_threads_delay_no_segment(traced: Serve, collector: Collector, silent: str) -> None:
     url = traced(app=PIECES, REQUEST_TIMEOUT="0.3").url
     httpx.get(f"{url}/hangs_in_a_thread", params={"url": silent})
     task = root(collector.segment("hangs_in_a_thread"))
@@ -171,9 +134,7 @@ def test_a_thread_that_hangs_in_a_call_does_not_hold_back_its_segment(
     assert seconds(task) < 2
 
 
-def test_tasks_in_order_are_segments_side_by_side_under_the_request(
-    traced: Serve, collector: Collector
-) -> None:
+def test_ordered_tasks_are_sibling_segments(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES).url}/first_then_second")
     entry = collector.segment("GET:/first_then_second")
     first, second = collector.segment("fails"), collector.segment("sleeps_in_a_thread")
@@ -184,7 +145,7 @@ def test_tasks_in_order_are_segments_side_by_side_under_the_request(
     assert len(first.spans) == len(second.spans) == 1
 
 
-def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_harm(
+def test_carriers_survive_processes_and_tolerate_damage(
     traced: Serve, collector: Collector
 ) -> None:
     def encoded(text: str) -> str:
@@ -210,7 +171,7 @@ def test_a_stored_carrier_holds_in_another_process_and_a_damaged_one_does_no_har
 
 
 @pytest.mark.parametrize("name", ["enqueues", "enqueues_in_a_thread"])
-def test_a_task_enqueued_by_a_task_hangs_below_its_span(
+def test_subtasks_hang_below_their_tasks_span(
     traced: Serve, collector: Collector, name: str
 ) -> None:
     httpx.get(f"{traced(app=PIECES).url}/{name}")
@@ -222,9 +183,7 @@ def test_a_task_enqueued_by_a_task_hangs_below_its_span(
     assert (ref.parentSpanId, ref.refType) == (0, 1)
 
 
-def test_what_a_handler_enqueues_hangs_below_its_request(
-    traced: Serve, collector: Collector
-) -> None:
+def test_handlers_tasks_hang_below_their_request(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES).url}/enqueues_itself")
     request, task = (
         collector.segment("GET:/enqueues_itself"),
@@ -237,14 +196,12 @@ def test_what_a_handler_enqueues_hangs_below_its_request(
     )
 
 
-def test_outside_of_a_request_and_a_task_there_is_no_carrier(
-    traced: Serve, collector: Collector
-) -> None:
+def test_only_requests_and_tasks_have_carriers(traced: Serve, collector: Collector) -> None:
     assert httpx.get(f"{traced(app=PIECES).url}/outside").json() == ["", ""]
 
 
 @pytest.mark.parametrize("name", ["enqueues", "enqueues_itself"])
-def test_what_an_untraced_task_or_request_enqueues_is_untraced(
+def test_what_the_untraced_enqueue_is_untraced(
     traced: Serve, collector: Collector, name: str
 ) -> None:
     server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH=f"/{name}")
@@ -254,7 +211,7 @@ def test_what_an_untraced_task_or_request_enqueues_is_untraced(
     assert not collector.segments
 
 
-def test_what_the_lifespan_calls_is_no_orphan(
+def test_the_lifespans_calls_are_no_orphans(
     traced: Serve, collector: Collector, webhook: str
 ) -> None:
     url = traced(app=PIECES, DISCORD_WEBHOOK_URL=f"http://{webhook}/").url
@@ -263,7 +220,7 @@ def test_what_the_lifespan_calls_is_no_orphan(
     assert len(collector.segments) == 1
 
 
-def test_the_tasks_of_an_untraced_request_call_untraced(
+def test_untraced_requests_tasks_call_untraced(
     traced: Serve, collector: Collector, webhook: str
 ) -> None:
     server = traced(app=PIECES, SW_AGENT_TRACE_IGNORE_PATH="/calls")
@@ -273,9 +230,7 @@ def test_the_tasks_of_an_untraced_request_call_untraced(
     assert not collector.segments
 
 
-def test_no_part_of_a_webhook_is_seen_but_its_host(
-    traced: Serve, collector: Collector, webhook: str
-) -> None:
+def test_only_a_webhooks_host_is_seen(traced: Serve, collector: Collector, webhook: str) -> None:
     url = f"http://{webhook}/api/webhooks/123456/secret-token"
     server = traced(DISCORD_WEBHOOK_URL=url, SW_AGENT_LOG_REPORTER_LEVEL="DEBUG", LOG_LEVEL="DEBUG")
     user = {"email": "a@example.com", "username": "ann"}
@@ -290,7 +245,7 @@ def test_no_part_of_a_webhook_is_seen_but_its_host(
     assert "secret-token" not in collector.everything()
 
 
-def test_log_lines_carry_their_trace_and_their_task(traced: Serve, collector: Collector) -> None:
+def test_log_lines_carry_trace_and_task(traced: Serve, collector: Collector) -> None:
     server = traced(SW_AGENT_LOG_REPORTER_LEVEL="INFO")
     task_id = httpx.post(f"{server.url}/action").headers["task-id"]
     task = collector.segment("log_action")
@@ -306,9 +261,7 @@ def test_log_lines_carry_their_trace_and_their_task(traced: Serve, collector: Co
     assert "task" not in tags(outside) | {"text": outside.body.text.text}
 
 
-def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(
-    traced: Serve, collector: Collector
-) -> None:
+def test_failure_lines_keep_the_failing_frame(traced: Serve, collector: Collector) -> None:
     httpx.get(f"{traced(app=PIECES).url}/fails")
     task_id = tags(root(collector.segment("fails")))["task.id"]  # no answer names it: it has no row
     first, *rest = collector.log("fails failed after").body.text.text.splitlines()
@@ -316,7 +269,7 @@ def test_a_failing_task_s_line_keeps_the_failing_frame_after_its_id(
     assert any("raise ValueError" in line for line in rest)
 
 
-def test_a_user_s_own_layout_stays_as_it_is(traced: Serve, collector: Collector) -> None:
+def test_a_users_own_layout_is_kept(traced: Serve, collector: Collector) -> None:
     layout = "%(message)s|%(task_id)s|%(trace_id)s"
     url = traced(SW_AGENT_LOG_REPORTER_LEVEL="INFO", SW_AGENT_LOG_REPORTER_LAYOUT=layout).url
     task_id = httpx.post(f"{url}/action").headers["task-id"]
@@ -326,9 +279,7 @@ def test_a_user_s_own_layout_stays_as_it_is(traced: Serve, collector: Collector)
     )
 
 
-def test_what_a_shutdown_cuts_off_and_what_it_lets_end_are_both_received(
-    traced: Serve, collector: Collector
-) -> None:
+def test_shutdowns_deliver_cut_and_finished_tasks(traced: Serve, collector: Collector) -> None:
     server = traced(app=PIECES, DRAIN_SECONDS="0.5")
     httpx.get(f"{server.url}/hangs")
     httpx.get(f"{server.url}/sleeps_in_a_thread")

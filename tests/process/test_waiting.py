@@ -1,4 +1,4 @@
-"""Those who wait for a task's end take no connection of the database, hold nobody up, and hear of it in time."""
+"""Those who wait for a task take no connection, hold nobody up, and hear of it in time."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ LONG = {"SLEEP_SECONDS": "300", "DRAIN_SECONDS": "0.1"}
 
 @asynccontextmanager
 async def waiters(server: Server, id: str, count: int) -> AsyncIterator[set[asyncio.Task[bytes]]]:
-    """So many clients that have asked for the task, as the answers that they hope for; they hang up at the end."""
+    """The answers that so many clients wait for; they hang up at the end."""
     connections = []
     try:
         port = server.port
@@ -61,7 +61,7 @@ async def test_two_thousand_waiters_hold_nobody_up(serve: Serve, database_url: s
             answer.cancel()
 
 
-async def test_clients_that_leave_make_room_for_others(serve: Serve, database_url: str) -> None:
+async def test_leaving_clients_make_room_for_others(serve: Serve, database_url: str) -> None:
     server = serve(DATABASE_URL=database_url, **LONG)
     id = (await get(server, "/test")).headers["task-id"]
 
@@ -77,7 +77,7 @@ async def test_clients_that_leave_make_room_for_others(serve: Serve, database_ur
     await asyncio.to_thread(until, waits, 20)
 
 
-async def test_the_shutdown_is_not_held_up_by_who_waits(serve: Serve) -> None:
+async def test_waiters_do_not_delay_the_shutdown(serve: Serve) -> None:
     server = serve(**LONG)
     id = (await get(server, "/test")).headers["task-id"]
     waiting = asyncio.create_task(get(server, f"/tasks/{id}?wait=25"))
@@ -88,7 +88,7 @@ async def test_the_shutdown_is_not_held_up_by_who_waits(serve: Serve) -> None:
     assert (await waiting).json()["state"] == "running"
 
 
-async def test_a_waiter_sees_what_another_process_settles(serve: Serve, database_url: str) -> None:
+async def test_waiters_see_what_another_process_settles(serve: Serve, database_url: str) -> None:
     running, other = (serve(DATABASE_URL=database_url, SLEEP_SECONDS="2") for _ in range(2))
     assert (await get(other, "/health")).status_code == 200
     id = (await get(running, "/test")).headers["task-id"]

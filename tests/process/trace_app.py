@@ -1,4 +1,4 @@
-"""A traced service made of our pieces, for the tasks and answers that the real one lacks: `/fails` attaches `fails`."""
+"""A traced service, for what the real one lacks: `/fails` attaches the task `fails`."""
 
 import asyncio
 import time

@@ -17,5 +17,5 @@ def row(**changed: Any) -> dict[str, Any]:
         "worker": None,
         "follows": None,
         "delay_us": 0,
-        "hand_off_after_us": 0,
+        "publish_after_us": 0,
     } | changed

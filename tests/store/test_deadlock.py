@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
-async def test_a_deadlock_is_no_bug_of_ours(database: Database) -> None:
+async def test_a_deadlock_is_not_our_bug(database: Database) -> None:
     both_hold = asyncio.Barrier(2)
 
     async def lock(first: str, second: str) -> None:

@@ -43,7 +43,7 @@ async def watcher(clock: Clock, store: Store) -> AsyncIterator[Heartbeat]:
     watcher.end()
 
 
-async def looks(watcher: Heartbeat, clock: Clock, times: int, pause: float) -> None:
+async def beats(watcher: Heartbeat, clock: Clock, times: int, pause: float) -> None:
     for _ in range(times):
         clock.now += pause
         await watcher.beat()
@@ -51,7 +51,7 @@ async def looks(watcher: Heartbeat, clock: Clock, times: int, pause: float) -> N
 
 async def test_a_silent_worker_is_dead(watcher: Heartbeat, clock: Clock, store: Store) -> None:
     await store.register("silent")
-    await looks(watcher, clock, int(DEAD_SECONDS / BEAT_SECONDS) + 2, BEAT_SECONDS)
+    await beats(watcher, clock, int(DEAD_SECONDS / BEAT_SECONDS) + 2, BEAT_SECONDS)
     assert [*await store.beats()] == [watcher.identity]
 
 
@@ -59,20 +59,20 @@ async def test_a_slow_watcher_finds_the_dead(
     watcher: Heartbeat, clock: Clock, store: Store
 ) -> None:
     await store.register("silent")
-    await looks(watcher, clock, 5, 3 * BEAT_SECONDS)  # a busy machine: each look comes late
+    await beats(watcher, clock, 5, 3 * BEAT_SECONDS)  # a busy machine: each beat comes late
     assert [*await store.beats()] == [watcher.identity]
 
 
 async def test_an_outage_is_nobodys_silence(watcher: Heartbeat, clock: Clock, store: Store) -> None:
     await store.register("silent")
-    await looks(watcher, clock, 2, BEAT_SECONDS)
-    await looks(watcher, clock, 1, 100.0)  # the database was away, for whoever has to beat as well
+    await beats(watcher, clock, 2, BEAT_SECONDS)
+    await beats(watcher, clock, 1, 100.0)  # the database was away, for whoever has to beat as well
     assert {*await store.beats()} == {watcher.identity, "silent"}
 
 
 async def test_a_beat_ends_the_silence(watcher: Heartbeat, clock: Clock, store: Store) -> None:
     await store.register("slow")
     for _ in range(10):
-        await looks(watcher, clock, 3, BEAT_SECONDS)
+        await beats(watcher, clock, 3, BEAT_SECONDS)
         await store.beat("slow")
     assert {*await store.beats()} == {watcher.identity, "slow"}

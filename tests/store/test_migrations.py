@@ -34,7 +34,7 @@ async def test_steps_are_numbered_from_one() -> None:
     assert all(step.what for step in MIGRATIONS)
 
 
-async def test_there_is_no_version_before_the_tables(database_url: str, tmp_path: Path) -> None:
+async def test_without_tables_there_is_no_version(database_url: str, tmp_path: Path) -> None:
     database = Database(database_url)
     assert await database.schema_version() is None
     assert not (tmp_path / "service.db").exists()  # who asks makes no file
@@ -59,7 +59,7 @@ async def test_new_tables_get_every_step(newer: None, database: Database) -> Non
     assert await database.schema_version() == NEXT + 1
 
 
-async def test_several_at_once_apply_each_step_once(
+async def test_simultaneous_starts_apply_each_step_once(
     database: Database, database_url: str, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue("newer")
@@ -90,12 +90,12 @@ async def test_a_newer_database_is_left_alone(database: Database) -> None:
     assert await database.schema_version() == 99
 
 
-async def test_a_start_that_changes_nothing_waits_for_no_writer(database: Database) -> None:
+async def test_an_unchanging_start_awaits_no_writer(database: Database) -> None:
     async with database.migrating():
         await database.make_tables()
 
 
-async def test_an_index_may_take_longer_than_a_statement(
+async def test_an_index_outlasts_the_statement_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with empty_database("postgres", tmp_path) as url:
@@ -118,7 +118,7 @@ async def test_an_index_may_take_longer_than_a_statement(
 # --- prefix ---
 
 
-async def test_prefixes_share_a_database_and_nothing_else(database_url: str) -> None:
+async def test_prefixes_share_only_the_database(database_url: str) -> None:
     databases = [Database(database_url, prefix=prefix) for prefix in ("", "a_", "a_b_", "z9")]
     await asyncio.gather(*(database.make_tables() for database in databases))
     stores = [Store(database) for database in databases]
@@ -135,7 +135,7 @@ async def test_prefixes_share_a_database_and_nothing_else(database_url: str) -> 
     await asyncio.gather(*(database.close() for database in databases))
 
 
-async def test_every_table_and_index_bears_the_prefix(database: Database) -> None:
+async def test_tables_and_indexes_bear_the_prefix(database: Database) -> None:
     listing = {
         "sqlite": "SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'",
         "postgresql": "SELECT relname FROM pg_class WHERE relkind IN ('r', 'i')"

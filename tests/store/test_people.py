@@ -140,7 +140,7 @@ async def test_thousands_are_changed_in_steps(
     assert max(sizes) < 3000
 
 
-async def test_two_who_retry_all_share_the_work(store: Store, database: Database) -> None:
+async def test_two_who_retry_share_the_work(store: Store, database: Database) -> None:
     await filled(store, database, copies=100)
     counts = await asyncio.gather(*(store.retry_all(Filter()) for _ in range(2)))
     assert sum(counts) == 400

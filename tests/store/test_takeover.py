@@ -171,7 +171,7 @@ async def test_nothing_bears_an_old_name(database: Database, version: str) -> No
         assert all(name.startswith("afterwards_") for name in await names(database, kind))
 
 
-async def test_a_taken_over_database_is_as_a_new_one(database: Database, database_url: str) -> None:
+async def test_a_takeover_equals_a_new_database(database: Database, database_url: str) -> None:
     await filled(database, "f2a0de9")
     await database.make_tables()
     other = Database(database_url, prefix="new_")
@@ -185,13 +185,13 @@ async def test_a_taken_over_database_is_as_a_new_one(database: Database, databas
     await other.close()
 
 
-async def test_a_version_without_brokers_is_taken_over(database: Database) -> None:
+async def test_a_brokerless_version_is_taken_over(database: Database) -> None:
     await filled(database, "f2a0de9")
     await execute(database, "DROP INDEX tasks_to_hand_off", "DROP INDEX tasks_following")
     for column in ("hand_off_at", "follows"):
         await execute(database, f"ALTER TABLE tasks DROP COLUMN {column}")
     await database.make_tables()
-    assert len(await Store(database).due_for_hand_off(100)) == 5 * 4
+    assert len(await Store(database).due_to_publish(100)) == 5 * 4
 
 
 # --- those who live ---
@@ -209,7 +209,7 @@ async def test_a_living_process_is_left_alone(database: Database, soon: None) ->
     assert len(await database.all("SELECT id FROM tasks WHERE worker = 'gone'")) == 5 * 4
 
 
-async def test_a_process_that_ended_well_is_not_waited_for(database: Database) -> None:
+async def test_an_ended_process_is_not_awaited(database: Database) -> None:
     await filled(database, "2ae3707")
     await database.make_tables()
     assert await database.schema_version() == 1
@@ -236,7 +236,7 @@ async def test_who_looks_rarely_hears_no_silence(
             await database.make_tables()
 
 
-async def test_many_who_take_over_at_once_do_no_harm(
+async def test_simultaneous_takeovers_do_no_harm(
     database: Database, database_url: str, soon: None
 ) -> None:
     rows = await filled(database, "f2a0de9")
@@ -281,7 +281,7 @@ async def test_a_chosen_prefix_takes_nothing_over(database: Database, database_u
     assert len(await Store(database).page(Filter(), limit=1000)) == len(rows)
 
 
-async def test_no_prefix_goes_on_with_the_old_tables(database: Database, database_url: str) -> None:
+async def test_no_prefix_keeps_the_old_tables(database: Database, database_url: str) -> None:
     rows = await filled(database, "f2a0de9")
     bare = Database(database_url, prefix="")
     await bare.make_tables()
@@ -291,7 +291,7 @@ async def test_no_prefix_goes_on_with_the_old_tables(database: Database, databas
 
 
 @pytest.mark.parametrize("table", ["tasks", "workers", "answers", "version"])
-async def test_a_table_that_bears_our_name_is_refused(database: Database, table: str) -> None:
+async def test_a_foreign_namesake_table_is_refused(database: Database, table: str) -> None:
     await execute(
         database,
         f"CREATE TABLE afterwards_{table} (id INTEGER PRIMARY KEY, title VARCHAR)",

@@ -1,4 +1,4 @@
-"""The store's verbs, on both databases: nothing is claimed twice, and what comes too late changes nothing."""
+"""The store's verbs, on both databases: no task is claimed twice, nothing late counts."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -53,28 +53,26 @@ async def state(store: Store, id: str) -> tuple[str, int, int]:
     return found.state, found.attempt, found.crashes
 
 
-async def test_a_claim_takes_the_longest_due_first_and_no_more_than_asked_for(store: Store) -> None:
+async def test_claims_are_bounded_longest_due_first(store: Store) -> None:
     ids = [(await enqueued(store))[0] for _ in range(3)]
     assert sorted(await claimed(store, most=2)) == ids[:2]
     assert await claimed(store) == ids[2:]
     assert await claimed(store) == []
 
 
-async def test_a_claim_takes_from_its_own_lane_only(store: Store) -> None:
+async def test_a_claim_keeps_to_its_lane(store: Store) -> None:
     [plain] = await enqueued(store, in_thread=True)
     assert await claimed(store) == []
     assert await claimed(store, in_thread=True) == [plain]
 
 
-async def test_a_task_for_later_is_not_claimed_before(store: Store) -> None:
+async def test_a_later_task_is_claimed_later(store: Store) -> None:
     await enqueued(store, delay_us=3_600_000_000)
     [due] = await enqueued(store)
     assert await claimed(store) == [due]
 
 
-async def test_of_many_claims_at_once_none_gets_what_another_has(
-    store: Store, database: Database
-) -> None:
+async def test_simultaneous_claims_share_no_task(store: Store, database: Database) -> None:
     ids = await enqueued(store, 200)
     others = [Store(database) for _ in range(4)]
     claims = await asyncio.gather(
@@ -85,7 +83,7 @@ async def test_of_many_claims_at_once_none_gets_what_another_has(
     assert set(taken) <= set(ids)
 
 
-async def test_a_settled_task_says_how_it_ended(store: Store) -> None:
+async def test_a_settled_task_says_its_end(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
     await store.settle(
@@ -103,7 +101,7 @@ async def test_a_settled_task_says_how_it_ended(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("worker", "attempt"), [("b", 1), ("a", 2)])
-async def test_a_settle_by_another_worker_or_attempt_changes_nothing(
+async def test_outdated_or_foreign_settles_change_nothing(
     store: Store, worker: str, attempt: int
 ) -> None:
     [id] = await enqueued(store)
@@ -112,7 +110,7 @@ async def test_a_settle_by_another_worker_or_attempt_changes_nothing(
     assert await state(store, id) == ("running", 1, 0)
 
 
-async def test_a_settle_after_a_persons_cancel_changes_nothing(store: Store) -> None:
+async def test_a_settle_never_overrules_a_cancel(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
     assert await store.cancel(id)
@@ -121,7 +119,7 @@ async def test_a_settle_after_a_persons_cancel_changes_nothing(store: Store) -> 
     assert (await state(store, id))[0] == "cancelled"
 
 
-async def test_a_retry_is_due_after_its_pause_and_counts_its_attempts(store: Store) -> None:
+async def test_retries_pause_and_count_attempts(store: Store) -> None:
     first, second = await enqueued(store, 2)
     await claimed(store)
     await store.settle(first, "a", 1, Settlement(State.RETRYING, delay=0), None)
@@ -130,13 +128,13 @@ async def test_a_retry_is_due_after_its_pause_and_counts_its_attempts(store: Sto
     assert await state(store, first) == ("running", 2, 0)
 
 
-async def test_a_rescue_gives_back_what_forgotten_workers_ran_and_leaves_the_others(
+async def test_a_rescue_frees_only_forgotten_work(
     store: Store,
 ) -> None:
     [mine, other] = [(await enqueued(store))[0] for _ in range(2)]
     assert await claimed(store, "a", 1) == [mine]
     assert await claimed(store, "b", 1) == [other]
-    await store.bury(["a"])
+    await store.forget(["a"])
     assert [each.id for each in await store.rescue()] == [mine]
     assert await state(store, mine) == ("queued", 0, 1)
     assert await state(store, other) == ("running", 1, 0)
@@ -148,7 +146,7 @@ async def crashed(store: Store, id: str, times: int) -> None:
         worker = f"crashes {number}"
         await store.register(worker)
         assert id in await claimed(store, worker)
-        await store.bury([worker])
+        await store.forget([worker])
         await store.rescue()
 
 
@@ -160,7 +158,7 @@ async def test_ten_crashes_make_no_task_dead(store: Store) -> None:
 
 
 @pytest.mark.parametrize("worker", ["a", "b"])
-async def test_poison_is_dead_and_its_attempt_not_counted(store: Store, worker: str) -> None:
+async def test_poison_dies_and_counts_no_attempt(store: Store, worker: str) -> None:
     [id] = await enqueued(store)
     await crashed(store, id, 2)
     await claimed(store, "a")
@@ -180,7 +178,7 @@ async def test_poison_is_dead_and_its_attempt_not_counted(store: Store, worker: 
     assert found.finished_at >= found.started_at
 
 
-async def test_poison_that_a_person_retries_runs_alone_again(store: Store) -> None:
+async def test_retried_poison_runs_alone_again(store: Store) -> None:
     [id] = await enqueued(store)
     await crashed(store, id, 2)
     await claimed(store, "a")
@@ -191,7 +189,7 @@ async def test_poison_that_a_person_retries_runs_alone_again(store: Store) -> No
     assert await claimed(store, most=0, suspects=0, alone=1) == [id]
 
 
-async def test_suspects_are_claimed_only_as_far_as_there_is_room(store: Store) -> None:
+async def test_suspects_are_claimed_as_room_allows(store: Store) -> None:
     once = await enqueued(store, 5)
     await claimed(store, "dies")
     await store.rescue()
@@ -203,7 +201,7 @@ async def test_suspects_are_claimed_only_as_far_as_there_is_room(store: Store) -
     assert len(await claimed(store)) == 1
 
 
-async def test_what_crashed_twice_waits_for_its_turn_alone(store: Store) -> None:
+async def test_what_crashed_twice_runs_alone(store: Store) -> None:
     ids = await enqueued(store, 3)
     for number in range(2):
         assert len(await claimed(store, f"dies {number}")) == 3
@@ -214,7 +212,7 @@ async def test_what_crashed_twice_waits_for_its_turn_alone(store: Store) -> None
     assert {(await state(store, id)) for id in ids} == {("running", 1, 2)}
 
 
-async def test_names_share_the_slots_whatever_waits_under_each(store: Store) -> None:
+async def test_names_share_slots_despite_long_queues(store: Store) -> None:
     many = await enqueued(store, 500, name="many")
     few = await enqueued(store, 3, name="few")
     taken = await claimed(store, most=10)
@@ -223,7 +221,7 @@ async def test_names_share_the_slots_whatever_waits_under_each(store: Store) -> 
     assert len(set(taken) & set(many)) == 7  # what the few leave is not left free
 
 
-async def test_names_take_turns_for_a_single_slot(store: Store) -> None:
+async def test_names_take_turns_for_one_slot(store: Store) -> None:
     by_name = {name: await enqueued(store, 20, name=name) for name in ("a", "b", "c")}
     found = {id: name for name, ids in by_name.items() for id in ids}
     names = [found[(await claimed(store, most=1))[0]] for _ in range(9)]
@@ -237,9 +235,7 @@ async def test_one_name_alone_gets_every_slot(store: Store) -> None:
 
 
 @pytest.mark.parametrize("end", ["succeeded", "dead", "cancelled"])
-async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(
-    store: Store, end: str
-) -> None:
+async def test_a_follower_waits_for_the_end(store: Store, end: str) -> None:
     [first] = await enqueued(store)
     [second] = await enqueued(store, follows=first)
     [third] = await enqueued(store, follows=second)
@@ -252,17 +248,17 @@ async def test_a_task_that_follows_another_is_due_when_that_has_ended_for_good(
         await store.settle(first, "a", 2, Settlement(State(end)), None)
     assert await claimed(store) == [second]
     await store.release("a")
-    assert await handed_off(store) == [second]
+    assert await due_to_publish(store) == [second]
     assert (await state(store, third))[0] == "queued"
 
 
-async def test_a_task_that_follows_is_not_counted_as_due(store: Store) -> None:
+async def test_a_follower_is_not_counted_due(store: Store) -> None:
     [first] = await enqueued(store)
     await enqueued(store, follows=first)
     assert await store.count_due(100) == 1
 
 
-async def test_what_is_released_is_due_at_once_and_its_attempt_not_counted(store: Store) -> None:
+async def test_released_work_is_due_and_uncounted(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
     assert await store.release("a") == 1
@@ -271,14 +267,14 @@ async def test_what_is_released_is_due_at_once_and_its_attempt_not_counted(store
     assert await state(store, id) == ("running", 1, 0)
 
 
-async def test_a_buried_workers_beat_tells_it_so(store: Store) -> None:
+async def test_a_buried_worker_is_told_so(store: Store) -> None:
     assert await store.beat("a")
     assert await store.beats() == {"a": 1, "b": 0}
-    await store.bury(["a"])
+    await store.forget(["a"])
     assert not await store.beat("a")
 
 
-async def test_a_person_retries_dead_and_cancelled_tasks_and_no_others(store: Store) -> None:
+async def test_only_dead_and_cancelled_are_retried(store: Store) -> None:
     [id] = await enqueued(store)
     assert not await store.retry(id)
     await store.cancel(id)
@@ -287,7 +283,7 @@ async def test_a_person_retries_dead_and_cancelled_tasks_and_no_others(store: St
     assert await claimed(store) == [id]
 
 
-async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store) -> None:
+async def test_pruning_takes_settled_and_leaves_dead(store: Store) -> None:
     done, dead, waiting = [(await enqueued(store))[0] for _ in range(3)]
     await claimed(store, most=2)
     await store.settle(done, "a", 1, SUCCEEDED, None)
@@ -299,7 +295,7 @@ async def test_pruning_takes_old_settled_tasks_and_leaves_dead_ones(store: Store
     assert (await state(store, waiting))[0] == "queued"
 
 
-async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_all(
+async def test_a_bounded_count_omits_later_tasks(
     store: Store,
 ) -> None:
     await enqueued(store, 5)
@@ -309,7 +305,7 @@ async def test_due_tasks_are_counted_up_to_a_bound_and_those_for_later_not_at_al
     assert await store.oldest_waiting() >= 0
 
 
-async def test_many_enqueue_at_once_and_all_are_there(store: Store) -> None:
+async def test_simultaneous_enqueues_are_all_there(store: Store) -> None:
     ids = [
         id
         for batch in await asyncio.gather(*(enqueued(store, 3) for _ in range(100)))
@@ -318,21 +314,21 @@ async def test_many_enqueue_at_once_and_all_are_there(store: Store) -> None:
     assert len(await claimed(store, most=1000)) == len(set(ids)) == 300
 
 
-async def test_one_bad_row_fails_its_own_commit_and_not_the_next(store: Store) -> None:
+async def test_a_bad_row_fails_one_commit(store: Store) -> None:
     [id] = await enqueued(store)
     with pytest.raises(Exception, match=r"(?i)unique|constraint"):
         await store.enqueue([row(id=id)])
     assert len(await enqueued(store)) == 1
 
 
-# --- handing off ---
+# --- publishing ---
 
 
-async def handed_off(store: Store, most: int = 100) -> list[str]:
-    return [each.id for each in await store.due_for_hand_off(most)]
+async def due_to_publish(store: Store, most: int = 100) -> list[str]:
+    return [each.id for each in await store.due_to_publish(most)]
 
 
-async def test_one_task_is_claimed_by_its_id_and_only_once(store: Store) -> None:
+async def test_an_id_is_claimed_only_once(store: Store) -> None:
     [id, other] = await enqueued(store, 2)
     row = await store.claim_one("a", id)
     assert row is not None
@@ -341,7 +337,7 @@ async def test_one_task_is_claimed_by_its_id_and_only_once(store: Store) -> None
     assert (await state(store, other))[0] == "queued"
 
 
-async def test_what_is_not_due_settled_or_unknown_cannot_be_claimed_by_its_id(store: Store) -> None:
+async def test_only_due_ids_can_be_claimed(store: Store) -> None:
     [later] = await enqueued(store, delay_us=3_600_000_000)
     [settled] = await enqueued(store)
     await store.cancel(settled)
@@ -350,7 +346,7 @@ async def test_what_is_not_due_settled_or_unknown_cannot_be_claimed_by_its_id(st
     ] * 3
 
 
-async def test_of_many_who_claim_one_task_one_gets_it(store: Store) -> None:
+async def test_one_of_many_claims_one_task(store: Store) -> None:
     [id] = await enqueued(store)
     won = [
         row for row in await asyncio.gather(*(store.claim_one("a", id) for _ in range(10))) if row
@@ -358,32 +354,30 @@ async def test_of_many_who_claim_one_task_one_gets_it(store: Store) -> None:
     assert len(won) == 1
 
 
-async def test_a_new_task_is_handed_off_once_and_again_only_when_nobody_claims_it(
-    store: Store,
-) -> None:
+async def test_a_new_task_is_published_once_until_it_is_given_back(store: Store) -> None:
     [id] = await enqueued(store, carrier="a trace")
-    [row] = await store.due_for_hand_off(100)
+    [row] = await store.due_to_publish(100)
     assert (row.id, row.name, row.carrier) == (id, "nothing", "a trace")
-    assert await handed_off(store) == []
-    await store.was_not_handed_off([id])
-    assert await handed_off(store) == [id]
+    assert await due_to_publish(store) == []
+    await store.not_published([id])
+    assert await due_to_publish(store) == [id]
     await claimed(store)
-    await store.was_not_handed_off([id])
-    assert await handed_off(store) == []
+    await store.not_published([id])
+    assert await due_to_publish(store) == []
 
 
-async def test_what_its_process_hands_off_itself_is_not_due_at_once(store: Store) -> None:
-    await enqueued(store, hand_off_after_us=30_000_000)
-    assert await handed_off(store) == []
+async def test_what_its_process_publishes_itself_is_not_due(store: Store) -> None:
+    await enqueued(store, publish_after_us=30_000_000)
+    assert await due_to_publish(store) == []
     assert len(await claimed(store)) == 1  # which a worker of this process does not mind
 
 
-async def test_a_delayed_task_is_handed_off_when_it_is_due(store: Store) -> None:
+async def test_a_delayed_task_is_published_when_it_is_due(store: Store) -> None:
     await enqueued(store, delay_us=3_600_000_000)
-    assert await handed_off(store) == []
+    assert await due_to_publish(store) == []
 
 
-async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(
+async def test_the_older_the_backlog_the_rarer_it_is_published(
     store: Store, database: Database
 ) -> None:
     young, old = await enqueued(store, 2)
@@ -391,7 +385,7 @@ async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(
     await database.change(
         "UPDATE {tasks} SET run_at = run_at - :hour WHERE id = :id", {"hour": hour, "id": old}
     )
-    assert set(await handed_off(store)) == {young, old}
+    assert set(await due_to_publish(store)) == {young, old}
     now = await store.now()
     waits = {id: found.publish_at - now for id in (young, old) if (found := await store.get(id))}
     assert 20_000_000 < waits[young] <= 30_000_000 + hour / 60
@@ -401,8 +395,8 @@ async def test_hand_offs_are_repeated_the_more_rarely_the_older_the_backlog(
 @pytest.mark.parametrize(
     "how", ["retried", "released", "rescued", "given back", "retried by a person"]
 )
-async def test_what_goes_back_is_due_to_be_handed_off_again(store: Store, how: str) -> None:
-    [id] = await enqueued(store, hand_off_after_us=3_600_000_000)
+async def test_what_goes_back_is_due_to_be_published_again(store: Store, how: str) -> None:
+    [id] = await enqueued(store, publish_after_us=3_600_000_000)
     await claimed(store)
     match how:
         case "retried":
@@ -410,27 +404,27 @@ async def test_what_goes_back_is_due_to_be_handed_off_again(store: Store, how: s
         case "released":
             await store.release("a")
         case "rescued":
-            await store.bury(["a"])
+            await store.forget(["a"])
             await store.rescue()
         case "given back":
             await store.give_back("a", [id])
         case _:
             await store.cancel(id)
             await store.retry(id)
-    assert await handed_off(store) == [id]
+    assert await due_to_publish(store) == [id]
 
 
-async def test_two_who_hand_off_at_the_same_time_take_different_tasks(store: Store) -> None:
+async def test_two_who_publish_take_different_tasks(store: Store) -> None:
     ids = await enqueued(store, 40)
-    batches = await asyncio.gather(*(handed_off(store, 10) for _ in range(4)))
+    batches = await asyncio.gather(*(due_to_publish(store, 10) for _ in range(4)))
     taken = [id for batch in batches for id in batch]
     assert len(set(taken)) == len(taken)
-    while more := await handed_off(store, 10):
+    while more := await due_to_publish(store, 10):
         taken += more
     assert sorted(taken) == sorted(ids)
 
 
-async def test_a_family_of_workers_is_released_together_and_no_other(store: Store) -> None:
+async def test_a_release_covers_one_family(store: Store) -> None:
     await store.register("family-1")
     await store.register("family-2")
     ids = await enqueued(store, 3)

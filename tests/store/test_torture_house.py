@@ -11,12 +11,13 @@ from afterwards.store.database import Database
 from tests.serving import sql
 from torture.house import House
 
-INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt, max_attempts, crashes,
-created_at, run_at, publish_at) VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
+INSERT = """INSERT INTO tasks (id, name, state, arguments, carrier, in_thread, attempt,
+    max_attempts, crashes, created_at, run_at, publish_at)
+    VALUES (:id, 'torture.sleep', :state, '{}', '', false, 0, 3, 0, 0, 0, 0)"""
 
 
 class Moving(House):
-    """Its process lists none under each state, because every task has just left that for another."""
+    """Its process lists none under each state: every task has just left that for another."""
 
     def ask(self, path: str) -> Any:
         return {"tasks": [], "next": None}
@@ -40,16 +41,16 @@ def house(path: Path) -> House:
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying"])
-def test_a_moving_task_keeps_a_house_busy(house: House, state: str) -> None:
+def test_a_moving_task_keeps_houses_busy(house: House, state: str) -> None:
     sql(house.database_url, INSERT, id=secrets.token_hex(8), state=state)
     assert not house.is_idle()
 
 
 @pytest.mark.parametrize("state", ["succeeded", "dead", "cancelled"])
-def test_an_ended_task_leaves_a_house_idle(house: House, state: str) -> None:
+def test_an_ended_task_leaves_houses_idle(house: House, state: str) -> None:
     sql(house.database_url, INSERT, id=secrets.token_hex(8), state=state)
     assert house.is_idle()
 
 
-def test_a_house_without_a_process_is_not_idle(path: Path) -> None:
+def test_without_processes_no_house_is_idle(path: Path) -> None:
     assert not House(path, f"sqlite:///{path}/service.db", 0).is_idle()

@@ -17,7 +17,7 @@ async def add(database: Database, email: str, username: str) -> users.User:
         return user
 
 
-async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
+async def test_a_user_is_kept_as_given(database: Database) -> None:
     added = await add(database, "Ada@example.com", "Ada \N{PILE OF POO}")
     assert await users.page(database, limit=10, after=0) == [added]
     assert (added.email, added.username) == ("Ada@example.com", "Ada \N{PILE OF POO}")
@@ -32,7 +32,7 @@ async def test_a_user_is_kept_as_it_was_given(database: Database) -> None:
         ("ada@EXAMPLE.com", "ada", ["email", "username"]),
     ],
 )
-async def test_a_second_one_says_which_fields_are_taken(
+async def test_a_conflict_names_the_taken_fields(
     database: Database, email: str, username: str, fields: list[str]
 ) -> None:
     await add(database, "ada@example.com", "ada")
@@ -45,7 +45,7 @@ async def test_a_second_one_says_which_fields_are_taken(
 @pytest.mark.parametrize(
     "name", ["Ada", "\uff21da", "ad\u200ba", "\u202eada", "ada ", "\U0001d4d0da", "A\u00adDA"]
 )
-async def test_a_name_that_looks_like_anothers_is_taken(database: Database, name: str) -> None:
+async def test_a_name_looking_alike_is_taken(database: Database, name: str) -> None:
     await add(database, "ada@example.com", "ada")
     with pytest.raises(users.Taken) as taken:
         await add(database, "ada2@example.com", name)
@@ -53,12 +53,12 @@ async def test_a_name_that_looks_like_anothers_is_taken(database: Database, name
 
 
 @pytest.mark.parametrize("name", ["adam", "ad\xe4", "a da", "ado"])
-async def test_a_name_that_looks_different_is_free(database: Database, name: str) -> None:
+async def test_a_name_looking_different_is_free(database: Database, name: str) -> None:
     await add(database, "ada@example.com", "ada")
     assert (await add(database, "ada2@example.com", name)).username == name
 
 
-async def test_an_earlier_versions_users_keep_their_names(
+async def test_earlier_versions_users_keep_their_names(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "FILLED_AT_ONCE", 2)
@@ -107,35 +107,35 @@ async def test_anothers_users_are_left_alone(database: Database) -> None:
     assert await database.all("SELECT * FROM users") == [(1, "cat")]
 
 
-async def test_of_many_at_once_with_one_name_one_is_added(database: Database) -> None:
+async def test_simultaneous_namesakes_add_one_user(database: Database) -> None:
     adding = (add(database, f"{number}@example.com", "ada") for number in range(10))
     results = await asyncio.gather(*adding, return_exceptions=True)
     assert sum(isinstance(result, users.User) for result in results) == 1
     assert sum(isinstance(result, users.Taken) for result in results) == 9
 
 
-async def test_users_are_listed_by_rising_id_in_pages(database: Database) -> None:
+async def test_pages_list_users_by_rising_id(database: Database) -> None:
     added = [await add(database, f"{number}@example.com", str(number)) for number in range(5)]
     assert await users.page(database, limit=2, after=0) == added[:2]
     assert await users.page(database, limit=2, after=added[1].id) == added[2:4]
     assert await users.page(database, limit=2, after=added[-1].id) == []
 
 
-async def test_tables_are_made_by_several_at_the_same_instant(database_url: str) -> None:
+async def test_several_make_tables_at_once(database_url: str) -> None:
     databases = [Database(database_url) for _ in range(8)]
     await asyncio.gather(*(database.make_tables() for database in databases))
     assert [await users.page(database, limit=1, after=0) for database in databases] == [[]] * 8
     await asyncio.gather(*(database.close() for database in databases))
 
 
-async def test_a_server_that_is_not_there_is_unavailable_and_says_why() -> None:
+async def test_an_absent_server_says_why() -> None:
     database = Database("postgres://127.0.0.1:1/none")
     with pytest.raises(DatabaseUnavailable, match="Connect call failed"):
         await users.page(database, limit=1, after=0)
     await database.close()
 
 
-async def test_a_file_that_cannot_be_made_is_unavailable_and_says_why(tmp_path: Path) -> None:
+async def test_an_impossible_file_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     database = Database(f"sqlite:///{tmp_path}/file/service.db")
     with pytest.raises(DatabaseUnavailable, match="File exists"):

@@ -128,7 +128,7 @@ async def test_another_kind_of_database_is_named(database: Database, tmp_path: P
     await other.dispose()
 
 
-async def test_a_wrong_row_is_no_wrong_connection(database: Database, engine: AsyncEngine) -> None:
+async def test_wrong_rows_are_no_wrong_connection(database: Database, engine: AsyncEngine) -> None:
     new = row()
     await Store(database).enqueue([new])
     async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""Who waits for SQLite's write lock gets it in the short moments that others leave, and waits for a bounded time."""
+"""Who waits for SQLite's write lock gets it between others' writes, in a bounded time."""
 
 import asyncio
 import sqlite3
@@ -16,10 +16,8 @@ from afterwards.store.failures import DatabaseUnavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
-HELD_SECONDS, FREE_SECONDS = (
-    0.37,
-    0.03,
-)  # SQLite looks after 328, 428, 528... ms, when the lock is held
+# SQLite tries after 328, 428, 528... ms, when the lock is held.
+HELD_SECONDS, FREE_SECONDS = 0.37, 0.03
 WRITE = "DELETE FROM {workers}"
 
 
@@ -66,7 +64,7 @@ async def together(database: Database) -> None:
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
-async def test_a_writer_comes_in_at_short_moments(
+async def test_a_writer_uses_short_moments(
     write: Callable[[Database], Awaitable[None]], database: Database, tmp_path: Path
 ) -> None:
     writes = 6
@@ -79,7 +77,7 @@ async def test_a_writer_comes_in_at_short_moments(
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])
-async def test_a_lock_that_is_kept_is_waited_for_in_vain(
+async def test_waiting_for_a_kept_lock_fails(
     write: Callable[[Database], Awaitable[None]],
     database_url: str,
     tmp_path: Path,
@@ -98,7 +96,7 @@ async def test_a_lock_that_is_kept_is_waited_for_in_vain(
     await database.close()
 
 
-async def test_a_wait_that_is_cut_off_keeps_no_lock(database: Database, tmp_path: Path) -> None:
+async def test_a_cancelled_wait_keeps_no_lock(database: Database, tmp_path: Path) -> None:
     with closing(
         sqlite3.connect(tmp_path / "service.db", timeout=30, isolation_level=None)
     ) as other:

@@ -72,28 +72,28 @@ def attaching(background: BackgroundTask | None) -> object:
     return handler
 
 
-async def test_nothing_attached_is_nothing_started_and_no_header() -> None:
+async def test_nothing_attached_means_nothing_started() -> None:
     response, given = await answer_of(attaching(None))
     assert "task-id" not in response.headers
     assert given.sequences == []
 
 
-async def test_no_tasks_in_background_tasks_is_nothing_too() -> None:
+async def test_empty_background_tasks_start_nothing() -> None:
     response, given = await answer_of(attaching(BackgroundTasks()))
     assert "task-id" not in response.headers
     assert given.sequences == []
 
 
-async def test_a_single_task_is_started_with_its_arguments() -> None:
+async def test_a_task_starts_with_its_arguments() -> None:
     response, given = await answer_of(attaching(BackgroundTask(one, number=3)), carrier="1-a-b")
     [[task]] = given.sequences
     assert (task.name, task.function, task.args, task.kwargs) == ("one", one, (), {"number": 3})
     assert task.is_async
     assert task.carrier == "1-a-b"
-    assert "task-id" not in response.headers  # which would promise a row
+    assert "task-id" not in response.headers  # which would mean a row
 
 
-async def test_tasks_of_one_response_are_started_side_by_side_each_with_its_id() -> None:
+async def test_one_responses_tasks_start_together() -> None:
     both = [BackgroundTask(log_action, "a"), BackgroundTask(write_audit_record, "a")]
     response, given = await answer_of(attaching(BackgroundTasks(both)))
     assert given.names() == [["log_action"], ["write_audit_record"]]
@@ -109,7 +109,7 @@ async def test_a_route_can_ask_for_order() -> None:
     assert given.names() == [["two"], ["one", "two", "one"]]
 
 
-async def test_a_background_of_somebody_elses_making_stays_whole() -> None:
+async def test_a_custom_background_stays_whole() -> None:
     class Special(BackgroundTasks):
         async def __call__(self) -> None: ...
 
@@ -119,12 +119,12 @@ async def test_a_background_of_somebody_elses_making_stays_whole() -> None:
     assert (task.name, task.function, task.is_async) == ("Special", special, True)
 
 
-async def test_a_partial_is_named_after_its_function() -> None:
+async def test_a_partial_bears_its_functions_name() -> None:
     _, given = await answer_of(attaching(BackgroundTask(functools.partial(one, 2))))
     assert given.names() == [["one"]]
 
 
-async def test_the_handler_knows_the_id_of_its_first_task() -> None:
+async def test_the_handler_knows_its_tasks_id() -> None:
     async def handler(request: Request) -> Response:
         return JSONResponse(request.state.task_id, background=BackgroundTask(log_action, "a"))
 
@@ -132,7 +132,7 @@ async def test_the_handler_knows_the_id_of_its_first_task() -> None:
     assert response.json() == response.headers["task-id"]
 
 
-async def test_a_plain_function_may_be_a_handler_as_in_starlette() -> None:
+async def test_a_plain_function_may_handle_requests() -> None:
     def handler(request: Request) -> Response:
         return PlainTextResponse("ok", background=BackgroundTask(one))
 
@@ -148,7 +148,7 @@ async def test_a_plain_function_may_be_a_handler_as_in_starlette() -> None:
         (datetime(2026, 1, 1, tzinfo=UTC), one, "under @task"),
     ],
 )
-def test_what_cannot_be_kept_for_later_is_refused(
+def test_what_cannot_run_later_is_refused(
     run_at: datetime, function: Callable[..., None], why: str
 ) -> None:
     with pytest.raises(ValueError, match=why):
@@ -178,12 +178,12 @@ class Odd(BackgroundTask):
         InOrder([BackgroundTask(one), BackgroundTask(log_action, "a")]),
     ],
 )
-async def test_what_no_row_can_hold_is_refused(background: BackgroundTask) -> None:
+async def test_what_no_row_holds_is_refused(background: BackgroundTask) -> None:
     with pytest.raises(NotStorable):
         await answer_of(attaching(background))
 
 
-async def test_a_partial_of_a_task_function_is_stored() -> None:
+async def test_a_task_functions_partial_is_stored() -> None:
     background = BackgroundTask(functools.partial(log_action, "first"))
     response, given = await answer_of(attaching(background))
     [[task]] = given.sequences
@@ -194,7 +194,7 @@ async def test_a_partial_of_a_task_function_is_stored() -> None:
     )
 
 
-async def test_a_subclass_without_a_call_of_its_own_is_stored() -> None:
+async def test_a_subclass_without_call_is_stored() -> None:
     class Mine(BackgroundTasks):
         pass
 

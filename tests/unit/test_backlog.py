@@ -1,4 +1,4 @@
-"""The backlog: what is reserved, heard of and counted adds up, whatever happens at the same moment."""
+"""The backlog: what is reserved and counted adds up, whatever happens at the same moment."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ def test_a_failed_reservation_is_given_back() -> None:
     waiting.refuse_excess(10)
 
 
-def test_what_is_for_later_is_not_refused() -> None:
+def test_tasks_for_later_are_not_refused() -> None:
     waiting = backlog(most=0)
     with waiting.reserved(3):
         waiting.refuse_excess(0)
@@ -65,7 +65,7 @@ async def test_a_recount_forgets_no_reservation() -> None:
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(0.0, 30), (4.0, 3), (1000.0, 1), (0.001, 600)])
-def test_a_refusal_says_when_there_is_room(rate: float, seconds: int) -> None:
+def test_a_refusal_says_when_to_return(rate: float, seconds: int) -> None:
     waiting = backlog(rate=rate)
     with waiting.reserved(20), pytest.raises(Overloaded) as refused:
         waiting.refuse_excess(2)

@@ -24,7 +24,7 @@ def greet(name: str, times: int = 1, *, loudly: bool = False) -> None:
     pass
 
 
-def test_a_registered_function_stays_as_it_is_and_is_found_both_ways() -> None:
+def test_registered_functions_stay_unchanged_and_found() -> None:
     assert task(attempts=3, timeout=10)(greet) is greet
     entry = registry.of_function(greet)
     assert entry is registry.of_name("greet")
@@ -97,7 +97,7 @@ def test_the_first_attempt_gets_what_later_ones_get() -> None:
     assert arguments["many"] is not given
 
 
-def test_what_is_not_registered_is_not_found() -> None:
+def test_an_unregistered_function_is_not_found() -> None:
     assert registry.of_function(greet) is None
     assert registry.of_function([]) is None  # type: ignore[arg-type]
 
@@ -115,9 +115,7 @@ def test_arguments_survive_their_row() -> None:
     ("args", "kwargs"),
     [([], {}), ([1], {}), (["a", "b"], {}), (["a"], {"other": 1}), (["a", 1, True], {})],
 )
-def test_arguments_that_do_not_fit_are_refused_when_enqueued(
-    args: list[Any], kwargs: dict[str, Any]
-) -> None:
+def test_enqueueing_refuses_unfit_arguments(args: list[Any], kwargs: dict[str, Any]) -> None:
     task()(greet)
     with pytest.raises(ArgumentsRefused, match=r"^greet: "):
         registry.of_name("greet").dump(args, kwargs)
@@ -126,13 +124,13 @@ def test_arguments_that_do_not_fit_are_refused_when_enqueued(
 @pytest.mark.parametrize(
     "text", ["{}", '{"name": 1}', '{"name": "a", "gone": 1}', "[]", "not JSON"]
 )
-def test_arguments_that_no_longer_fit_are_refused_when_loaded(text: str) -> None:
+def test_loading_refuses_unfit_arguments(text: str) -> None:
     task()(greet)
     with pytest.raises(ArgumentsRefused, match=r"^greet: "):
         registry.of_name("greet").load(text)
 
 
-def test_an_argument_that_is_not_json_is_refused() -> None:
+def test_only_json_arguments_are_taken() -> None:
     @task()
     def anything(value: Any) -> None:
         pass
@@ -141,7 +139,7 @@ def test_an_argument_that_is_not_json_is_refused() -> None:
         registry.of_name("anything").dump([object()], {})
 
 
-def test_a_parameter_added_with_a_default_fits_old_rows() -> None:
+def test_an_added_default_fits_old_rows() -> None:
     task()(greet)
     assert registry.of_name("greet").load('{"name": "a"}') == {
         "name": "a",
@@ -150,7 +148,7 @@ def test_a_parameter_added_with_a_default_fits_old_rows() -> None:
     }
 
 
-def test_a_task_function_takes_no_star_parameters() -> None:
+def test_task_functions_take_no_star_parameters() -> None:
     def starry(*args: int) -> None:
         pass
 

@@ -23,7 +23,7 @@ def test_success_settles() -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CANCELLED])
-def test_a_failure_with_attempts_left_is_tried_again_and_says_why(outcome: Outcome) -> None:
+def test_a_failure_retries_and_says_why(outcome: Outcome) -> None:
     settled = settlement(ended(outcome, ValueError("no"), number=4), lambda: 1.0)
     assert (settled.state, settled.delay, settled.error_kind) == (State.RETRYING, 8.0, "ValueError")
 
@@ -33,16 +33,16 @@ def test_the_last_failure_is_the_end() -> None:
     assert settled == Settlement(State.DEAD, 0.0, "ValueError", "no")
 
 
-def test_a_task_that_gives_up_is_dead_at_once() -> None:
+def test_giving_up_is_dead_at_once() -> None:
     assert settlement(ended(Outcome.FAILED, GiveUp("no such user"))).state is State.DEAD
 
 
-def test_a_task_may_say_when_it_wants_to_be_tried_again() -> None:
+def test_a_task_may_time_its_retry() -> None:
     settled = settlement(ended(Outcome.FAILED, RetryAfter(42)))
     assert (settled.state, settled.delay) == (State.RETRYING, 42)
 
 
-def test_wanting_to_be_tried_again_uses_up_attempts_all_the_same() -> None:
+def test_a_wanted_retry_uses_an_attempt() -> None:
     assert settlement(ended(Outcome.FAILED, RetryAfter(42), number=5)).state is State.DEAD
 
 
@@ -58,7 +58,7 @@ def test_jitter_is_full() -> None:
     assert 0 <= pause(ended(Outcome.FAILED, number=5)) <= 16
 
 
-def test_an_error_that_cannot_be_stored_as_it_is_is_stored_all_the_same() -> None:
+def test_an_unstorable_error_is_still_stored() -> None:
     class UnspeakableError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -73,7 +73,7 @@ def test_an_error_that_cannot_be_stored_as_it_is_is_stored_all_the_same() -> Non
     )
 
 
-def test_every_state_is_in_the_transition_table() -> None:
+def test_the_transition_table_has_every_state() -> None:
     moved = {state for move in MOVES.values() for state in (*move.before, *move.after)}
     assert moved == set(State)
 
@@ -83,6 +83,6 @@ def test_nothing_follows_success() -> None:
     assert not onwards
 
 
-def test_what_has_settled_is_only_queued_again() -> None:
+def test_settled_tasks_are_only_queued_again() -> None:
     onwards = [move.after for move in MOVES.values() if {*move.before} & {*SETTLED} and move.after]
     assert onwards == [(State.QUEUED,)]

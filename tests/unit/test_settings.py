@@ -75,7 +75,7 @@ def test_a_database_in_memory_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"SQLite format 3\0 and so on"])
-def test_an_sqlite_file_may_be_empty_or_a_database(tmp_path: Path, content: bytes) -> None:
+def test_sqlite_files_are_empty_or_databases(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "service.db"
     path.write_bytes(content)
     assert read({"DATABASE_URL": f"sqlite:///{path}"}).database_url == f"sqlite:///{path}"
@@ -87,9 +87,7 @@ def test_an_sqlite_file_may_be_empty_or_a_database(tmp_path: Path, content: byte
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(
-    name: str, value: str
-) -> None:
+def test_a_refused_value_says_what_fits(name: str, value: str) -> None:
     with pytest.raises(WrongSetting) as refused:
         read({name: value})
     assert str(refused.value).startswith(f"{name}: got ")
@@ -100,7 +98,7 @@ def test_a_wrong_value_is_refused_in_one_line_that_says_what_it_takes(
 @pytest.mark.parametrize(
     "token", ["\xfcber" * 8, "tab\tin" * 8, " space before it", "line\n" * 8, "x" * 15]
 )
-def test_a_token_that_no_header_carries_is_refused(token: str) -> None:
+def test_a_token_must_fit_a_header(token: str) -> None:
     with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
         read({"ADMIN_TOKEN": token})
 
@@ -117,11 +115,11 @@ def test_a_secret_is_never_repeated(name: str) -> None:
     assert "hunter2" not in str(refused.value)
 
 
-def test_every_setting_is_either_refused_somewhere_above_or_free() -> None:
+def test_every_setting_is_refused_or_free() -> None:
     assert {name.upper() for name in Settings.model_fields} == WRONG.keys() | FREE
 
 
-def test_a_mailgun_key_without_its_domain_is_refused() -> None:
+def test_a_mailgun_key_needs_its_domain() -> None:
     with pytest.raises(WrongSetting, match="MAILGUN_DOMAIN: not set"):
         read({"MAILGUN_API_KEY": "key"})
     assert (
@@ -130,7 +128,7 @@ def test_a_mailgun_key_without_its_domain_is_refused() -> None:
     )
 
 
-def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
+def test_one_line_refuses_a_wrong_setting() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "uvicorn", "asgi_app:app", "--port", "0"],
         env={"PORT": "http"},
@@ -144,7 +142,7 @@ def test_a_wrong_setting_stops_the_start_with_one_line() -> None:
     assert ended.returncode == 3
 
 
-def test_a_broker_without_the_package_for_it_stops_the_start_with_one_line(tmp_path: Path) -> None:
+def test_one_line_refuses_a_packageless_broker(tmp_path: Path) -> None:
     missing = "import sys; sys.modules['celery'] = None"
     (tmp_path / "sitecustomize.py").write_text(missing)
     ended = subprocess.run(
@@ -161,7 +159,7 @@ def test_a_broker_without_the_package_for_it_stops_the_start_with_one_line(tmp_p
     assert ended.returncode == 3
 
 
-def test_a_worker_without_a_broker_stops_the_start_with_one_line() -> None:
+def test_one_line_refuses_a_brokerless_worker() -> None:
     pytest.importorskip("celery", reason="pip install -r requirements-celery.txt")
     ended = subprocess.run(
         [sys.executable, "-c", "import celery_app"],

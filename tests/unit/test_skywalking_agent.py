@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted({*ROOT.glob("afterwards/skywalking/*.py")} - {Path(str(agent.__file__))})
 
 
-def test_no_name_of_the_agent_has_moved() -> None:
+def test_no_agent_name_has_moved() -> None:
     """In a process of its own, because the agent patches what it finds."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.agent_names"],
@@ -32,7 +32,7 @@ def test_no_name_of_the_agent_has_moved() -> None:
     assert "moved:" in done.stdout.splitlines()[-1:], done.stdout + done.stderr
 
 
-def test_a_name_that_has_moved_is_told() -> None:
+def test_a_moved_name_is_told() -> None:
     context = SimpleNamespace(segment=1, primary_endpoint=2, _correlation=3, _sid=4, stop=5)
     assert missing(agent.Context, context) == ["Context._nspans"]
 
@@ -42,7 +42,7 @@ def test_each_private_name_is_listed(path: Path) -> None:
     assert {*_private_names(path.read_text())} <= set[str]().union(*map(names, protocols()))
 
 
-def test_a_private_name_that_is_not_listed_is_seen() -> None:
+def test_an_unlisted_private_name_is_seen() -> None:
     assert {*_private_names("self._ours\nspan.context._hidden = core._Agent__queue")} == {
         "_hidden",
         "_Agent__queue",

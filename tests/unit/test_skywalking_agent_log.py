@@ -16,7 +16,7 @@ def complaint(message: str, *args: object, level: int = logging.WARNING) -> logg
     return logging.LogRecord("skywalking", level, "", 0, message, args, None)
 
 
-def test_the_agents_complaint_is_told_once_and_another_one_too(
+def test_each_agent_complaint_is_told_once(
     monkeypatch: pytest.MonkeyPatch, agents_log: logging.Logger
 ) -> None:
     monkeypatch.setattr(agent_log, "_quiet_until", {})
@@ -32,13 +32,13 @@ def test_the_agents_complaint_is_told_once_and_another_one_too(
     ]
 
 
-def test_a_complaint_is_told_again_after_a_while(
+def test_a_complaint_is_told_again_later(
     monkeypatch: pytest.MonkeyPatch, agents_log: logging.Logger
 ) -> None:
     monkeypatch.setattr(agent_log, "_quiet_until", {"the queue is full": -1.0})
     assert agents_log.filter(complaint("the queue is full"))
 
 
-def test_what_the_agent_says_for_information_is_always_told(agents_log: logging.Logger) -> None:
+def test_the_agents_information_is_always_told(agents_log: logging.Logger) -> None:
     lines = [complaint("starting in pid-%d", 1, level=logging.INFO) for _ in range(3)]
     assert all(agents_log.filter(line) for line in lines)

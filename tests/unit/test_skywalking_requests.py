@@ -43,7 +43,7 @@ def scope(path: str, route: str = "", **told: Any) -> dict[str, Any]:
         *("an old Starlette", "its root", "an included router", "FastAPI's own route"),
     ],
 )
-def test_a_span_is_named_for_the_whole_route(scope: dict[str, Any], name: str) -> None:
+def test_a_span_bears_the_whole_route(scope: dict[str, Any], name: str) -> None:
     assert name_of(scope) == name
 
 
@@ -56,5 +56,5 @@ def test_a_span_is_named_for_the_whole_route(scope: dict[str, Any], name: str) -
     ],
     ids=["no route", "no route in a mount", "an id that is written otherwise"],
 )
-def test_what_has_no_known_route_shares_a_name(scope: dict[str, Any]) -> None:
+def test_unknown_routes_share_a_name(scope: dict[str, Any]) -> None:
     assert name_of(scope) == UNMATCHED

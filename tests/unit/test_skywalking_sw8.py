@@ -35,7 +35,7 @@ def test_a_good_sw8_is_read(first: str) -> None:
         sw8(address=""),
     ],
 )
-def test_the_largest_and_the_smallest_sw8_are_read(value: str) -> None:
+def test_largest_and_smallest_sw8_are_read(value: str) -> None:
     assert parent_of(value) is not None
 
 
@@ -79,7 +79,7 @@ def test_the_largest_and_the_smallest_sw8_are_read(value: str) -> None:
         sw8(address="a\tb"),
     ],
 )
-def test_a_bad_sw8_is_as_good_as_none(value: str) -> None:
+def test_a_bad_sw8_counts_as_none(value: str) -> None:
     assert parent_of(value) is None
 
 
@@ -106,7 +106,7 @@ def test_a_good_correlation_is_read() -> None:
         "a" * 5000,
     ],
 )
-def test_a_bad_correlation_is_as_good_as_none(header: str) -> None:
+def test_a_bad_correlation_counts_as_none(header: str) -> None:
     assert correlation_of(header, most=2, longest=6) == {}
 
 

@@ -27,19 +27,19 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 1e-5, 5e-5])
-async def test_steps_grow_as_far_as_the_time_allows(seconds: float) -> None:
+async def test_steps_grow_as_time_allows(seconds: float) -> None:
     rows = Rows(200_000, seconds)
     assert await steps.in_steps(rows.step) == 200_000
     assert max(rows.sizes) * seconds == pytest.approx(steps.STEP_SECONDS, rel=0.02)
 
 
-async def test_slow_steps_are_as_small_as_is_useful() -> None:
+async def test_slow_steps_are_the_smallest() -> None:
     rows = Rows(1000, 1.0)
     assert await steps.in_steps(rows.step) == 1000
     assert set(rows.sizes) == {steps.LEAST_STEP}
 
 
-async def test_a_step_that_found_less_was_the_last() -> None:
+async def test_a_partial_step_is_the_last() -> None:
     rows = Rows(steps.LEAST_STEP - 1, 0.0)
     assert await steps.in_steps(rows.step) == steps.LEAST_STEP - 1
     assert len(rows.sizes) == 1

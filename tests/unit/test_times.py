@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from afterwards.times import rfc3339
 
 
-def test_a_moment_has_six_digits_and_a_z() -> None:
+def test_moments_have_six_digits_and_z() -> None:
     moment = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
     assert rfc3339(moment) == "2026-01-31T12:00:00.000005Z"
     assert rfc3339(moment.replace(microsecond=0)) == "2026-01-31T12:00:00.000000Z"

@@ -80,13 +80,13 @@ def campaign(tmp_path: Path) -> Campaign:
     return Campaign(tmp_path)
 
 
-def test_nothing_is_found_where_all_is_well(campaign: Campaign) -> None:
+def test_a_good_run_finds_nothing(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.1, 2.2)
     assert campaign.found() == {}
 
 
-def test_what_was_accepted_and_not_done_is_lost(campaign: Campaign) -> None:
+def test_accepted_but_undone_work_is_lost(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.1, 2.2, how="failed")
     assert campaign.found() == {"lost": 1}
@@ -97,13 +97,13 @@ def test_what_nobody_answered_is_not_lost(campaign: Campaign) -> None:
     assert campaign.found() == {}
 
 
-def test_a_dead_task_is_lost_unless_planned(campaign: Campaign) -> None:
+def test_an_unplanned_death_is_a_loss(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.state("dead")
     assert campaign.found() == {"lost": 1, "wrongly dead": 1}
 
 
-def test_a_task_that_is_to_die_may_be_dead(campaign: Campaign) -> None:
+def test_a_planned_death_is_no_loss(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED, "doomed")
     campaign.run(2.1, 2.2, how="failed")
     campaign.state("dead")
@@ -116,7 +116,7 @@ def test_what_was_refused_must_not_run(campaign: Campaign) -> None:
     assert campaign.found() == {"refused, and yet run": 1}
 
 
-def test_what_was_refused_once_may_be_accepted_later(campaign: Campaign) -> None:
+def test_a_refusal_may_become_an_acceptance(campaign: Campaign) -> None:
     campaign.answer(REFUSED)
     campaign.answer(ACCEPTED)
     campaign.run(2.1, 2.2)
@@ -130,7 +130,7 @@ def test_two_runs_at_a_time_overlap(campaign: Campaign) -> None:
     assert campaign.found() == {"overlaps": 1}
 
 
-def test_a_killed_run_ends_with_its_process(campaign: Campaign) -> None:
+def test_killed_runs_end_with_their_process(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.0, None)
     campaign.end(FIRST, 2.5)
@@ -138,7 +138,7 @@ def test_a_killed_run_ends_with_its_process(campaign: Campaign) -> None:
     assert campaign.found() == {}
 
 
-def test_a_child_ends_where_its_life_does(campaign: Campaign) -> None:
+def test_a_child_ends_with_its_life(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.0, None, pid=CHILD)
     campaign.live(CHILD, 2.1, 2.2)
@@ -146,7 +146,7 @@ def test_a_child_ends_where_its_life_does(campaign: Campaign) -> None:
     assert campaign.found() == {}
 
 
-def test_a_child_that_outlives_its_parent_overlaps(campaign: Campaign) -> None:
+def test_a_child_outliving_its_parent_overlaps(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.end(FIRST, 2.5)
     campaign.run(2.0, None, pid=CHILD)
@@ -155,7 +155,7 @@ def test_a_child_that_outlives_its_parent_overlaps(campaign: Campaign) -> None:
     assert campaign.found() == {"overlaps": 1}
 
 
-def test_a_child_counts_as_its_frozen_parent(campaign: Campaign) -> None:
+def test_children_count_as_their_frozen_parent(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.freeze(FIRST, 2.5, 15.0)
     campaign.run(2.0, 16.0, pid=CHILD)
@@ -163,7 +163,7 @@ def test_a_child_counts_as_its_frozen_parent(campaign: Campaign) -> None:
     assert campaign.found() == {"overlaps with a process that was frozen": 1}
 
 
-def test_the_overlap_of_a_frozen_process_is_counted_apart(campaign: Campaign) -> None:
+def test_a_frozen_overlap_is_counted_apart(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.freeze(FIRST, 2.5, 15.0)
     campaign.run(2.0, 16.0)
@@ -181,7 +181,7 @@ def test_a_second_run_needs_a_kill(campaign: Campaign) -> None:
     }
 
 
-def test_a_second_run_after_a_kill_is_only_counted(campaign: Campaign) -> None:
+def test_a_rerun_is_only_counted(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED)
     campaign.run(2.0, 3.0)
     campaign.end(FIRST, 3.1)
@@ -189,7 +189,7 @@ def test_a_second_run_after_a_kill_is_only_counted(campaign: Campaign) -> None:
     assert campaign.found() == {"second runs": 1}
 
 
-def test_order_is_violated_by_an_early_start(campaign: Campaign) -> None:
+def test_an_early_start_violates_the_order(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED, "in_order")
     campaign.run(2.0, 3.0, part=0)
     campaign.run(2.9, 3.5, part=1)
@@ -211,7 +211,7 @@ def test_order_is_kept_behind_the_dead(campaign: Campaign) -> None:
     assert campaign.found() == {"wrongly dead": 1}
 
 
-def test_a_later_task_must_not_start_before_its_time(campaign: Campaign) -> None:
+def test_later_tasks_must_not_start_early(campaign: Campaign) -> None:
     campaign.answer(ACCEPTED, "later", seconds=4.0)
     campaign.run(4.9, 5.0)
     assert campaign.found() == {"before its time": 1}
@@ -224,20 +224,20 @@ def test_one_key_has_one_task(campaign: Campaign) -> None:
     assert campaign.found() == {"more than one task for a key": 1}
 
 
-def test_a_user_without_its_task_is_half_done(campaign: Campaign) -> None:
+def test_a_taskless_user_is_half_done(campaign: Campaign) -> None:
     campaign.answer(0, "within")
     campaign.user()
     assert campaign.found() == {"users and tasks torn apart": 1}
 
 
-def test_a_user_with_its_task_is_whole(campaign: Campaign) -> None:
+def test_users_with_their_task_are_whole(campaign: Campaign) -> None:
     campaign.answer(201, "within")
     campaign.user()
     campaign.run(2.1, 2.2)
     assert campaign.found() == {}
 
 
-def test_a_process_that_ends_by_itself_is_told_of(campaign: Campaign) -> None:
+def test_an_unasked_end_is_told_of(campaign: Campaign) -> None:
     campaign.end(FIRST, 3.0, asked=False)
     assert campaign.found() == {"processes that ended by themselves": 1}
 

@@ -28,13 +28,13 @@ def shared(waiting: dict[Queue, int], **free: int) -> dict[str, int]:
         ({"a": 9}, 0, {"a": 0}),
     ],
 )
-def test_each_gets_an_equal_part_of_what_is_left(
+def test_what_is_left_is_shared_equally(
     waiting: dict[str, int], slots: int, got: dict[str, int]
 ) -> None:
     assert shared({queue(name): count for name, count in waiting.items()}, slots=slots) == got
 
 
-def test_suspects_take_slots_but_no_more_than_may_run_at_a_time() -> None:
+def test_suspects_take_slots_within_their_limit() -> None:
     waiting = {queue("suspect", 1): 100, queue("fresh"): 100}
     assert shared(waiting, slots=20, suspects=4) == {"suspect": 4, "fresh": 16}
     assert shared(waiting, slots=4, suspects=4) == {"suspect": 2, "fresh": 2}
@@ -50,7 +50,7 @@ def test_what_runs_alone_takes_no_slot() -> None:
     ("crashes", "limit"),
     [(0, Limit.SLOTS), (1, Limit.SUSPECTS), (2, Limit.ALONE), (9, Limit.ALONE)],
 )
-def test_crashes_decide_what_a_task_takes_a_part_of(crashes: int, limit: Limit) -> None:
+def test_crashes_decide_a_tasks_limits(crashes: int, limit: Limit) -> None:
     assert limit in limits_of(crashes)
 
 

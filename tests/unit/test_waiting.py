@@ -48,9 +48,7 @@ async def woken(waiters: Waiters, id: str) -> bool:
         return end is not None
 
 
-async def test_who_waits_is_woken_by_an_end_here(
-    rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_local_end_wakes_who_waits(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "POLL_SECONDS", 3600)
     waiters = Waiters(rows.ended)
     a, b = asyncio.create_task(woken(waiters, "a")), asyncio.create_task(woken(waiters, "b"))
@@ -97,7 +95,7 @@ async def test_rows_are_read_together(rows: Rows) -> None:
     assert len(rows.asked) == 5
 
 
-async def test_a_reading_that_fails_fails_for_those_who_asked(rows: Rows) -> None:
+async def test_a_failed_reading_fails_its_askers(rows: Rows) -> None:
     together = ReadTogether(rows.read)
     rows.is_away = True
     failed = await asyncio.gather(together.row("a"), together.row("a"), return_exceptions=True)
@@ -106,7 +104,7 @@ async def test_a_reading_that_fails_fails_for_those_who_asked(rows: Rows) -> Non
     assert await together.row("a")
 
 
-async def test_who_leaves_takes_no_row_from_others(rows: Rows) -> None:
+async def test_who_leaves_takes_nobodys_row(rows: Rows) -> None:
     together = ReadTogether(rows.read)
     leaving, staying = (
         asyncio.create_task(together.row("a")),

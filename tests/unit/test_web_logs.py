@@ -13,12 +13,12 @@ def _record(text: str, *args: object, **fields: str) -> logging.LogRecord:
     return record
 
 
-def test_a_line_for_people_ends_with_the_ids_that_it_has() -> None:
+def test_peoples_lines_end_with_ids() -> None:
     line = logs.ForPeople().format(_record("%s sent", "mail", task_id="task-1", trace_id="abc"))
     assert line.endswith("Z INFO    tasks: mail sent  task=task-1  trace=abc")
 
 
-def test_a_line_outside_of_a_task_names_none() -> None:
+def test_lines_outside_tasks_name_none() -> None:
     assert (
         logs.ForPeople().format(_record("ready", task_id="", trace_id="")).endswith("tasks: ready")
     )
@@ -41,20 +41,20 @@ def test_a_line_outside_of_a_task_names_none() -> None:
         "\udc80",
     ],
 )
-def test_a_clients_text_cannot_forge_a_line_or_drive_a_terminal(control: str) -> None:
+def test_control_characters_never_reach_the_log(control: str) -> None:
     line = logs.ForPeople().format(_record("hello %s", f"you{control}2026-01-01 INFO all is well"))
     assert control[0] not in line
     assert len(line.splitlines()) == 1
 
 
-def test_what_follows_a_line_break_is_indented() -> None:
+def test_text_after_line_breaks_is_indented() -> None:
     line = logs.ForPeople().format(
         _record("hello %s", "you\n2026-01-01T00:00:00Z INFO all is well")
     )
     assert line.split("\n")[1] == "    2026-01-01T00:00:00Z INFO all is well"
 
 
-def test_a_traceback_is_indented_below_its_line() -> None:
+def test_tracebacks_are_indented_below_their_line() -> None:
     try:
         raise ValueError("first\nsecond")
     except ValueError as error:
@@ -66,7 +66,7 @@ def test_a_traceback_is_indented_below_its_line() -> None:
     assert all(line.startswith("    ") for line in rest)
 
 
-def test_a_line_for_machines_is_one_json_object() -> None:
+def test_machines_lines_are_one_json_object() -> None:
     record = _record("two\nlines", task_id="task-1", trace_id="")
     line = json.loads(logs.ForMachines().format(record))
     assert line.pop("time").endswith("Z")
@@ -76,7 +76,7 @@ def test_a_line_for_machines_is_one_json_object() -> None:
 @pytest.mark.parametrize(
     "text", ["J\xfcrgen", "\u05d3\u05d5\u05d3", "\u5f20\u4f1f", "\N{PILE OF POO}"]
 )
-def test_any_persons_name_stays_as_it_is(text: str) -> None:
+def test_any_persons_name_stays_unchanged(text: str) -> None:
     assert logs.ForPeople().format(_record("hello %s", text)).endswith(f"hello {text}")
 
 
@@ -95,7 +95,7 @@ def test_a_line_has_an_end(style: logging.Formatter) -> None:
 
 
 @pytest.mark.parametrize("style", [logs.ForPeople(), logs.ForMachines()])
-def test_a_line_and_its_traceback_tell_no_credentials(style: logging.Formatter) -> None:
+def test_lines_and_tracebacks_tell_no_credentials(style: logging.Formatter) -> None:
     record = _record("no answer from %s", "amqp://me:hunter2@broker")
     try:
         raise ValueError("amqp://me:hunter3@broker")
@@ -116,7 +116,7 @@ def made() -> Iterator[Callable[..., logging.LogRecord]]:
     logging.setLogRecordFactory(before)
 
 
-def test_a_query_does_not_reach_the_access_log(made: Callable[..., logging.LogRecord]) -> None:
+def test_the_access_log_holds_no_query(made: Callable[..., logging.LogRecord]) -> None:
     told = ("127.0.0.1:1", "GET", "/tasks?token=secret", "1.1", 200)
     record = made("uvicorn.access", logging.INFO, "", 1, '%s - "%s %s HTTP/%s" %d', told, None)
     assert record.getMessage() == '127.0.0.1:1 - "GET /tasks?... HTTP/1.1" 200'
