@@ -11,6 +11,8 @@ from datetime import datetime
 from importlib.util import find_spec
 from typing import Any, NoReturn, ParamSpec
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
@@ -68,12 +70,10 @@ class Afterwards:
         max_keyed_body: int = 1024 * 1024,
         tracing: Tracing = NO_TRACING,
     ) -> None:
-        _require(
-            "url", bool(URL.match(url)), "sqlite:///path or postgres://user:password@host/name"
-        )
-        _require(
-            "broker", broker is None or bool(BROKER.match(broker)), "amqp://, redis:// or sqs://"
-        )
+        _require("url", _is_url(url), "sqlite:///path or postgres://user:password@host/name")
+        is_broker = broker is None or (isinstance(broker, str) and bool(BROKER.match(broker)))
+        _require("broker", is_broker, "amqp://, redis:// or sqs://")
+        _require("table_prefix", isinstance(table_prefix, str), "text")
         has_driver = url.startswith("sqlite") or find_spec("asyncpg") is not None
         _require("url", has_driver, "the driver too: pip install 'afterwards[postgres]'")
         has_celery = broker is None or find_spec("celery") is not None
@@ -349,6 +349,13 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _is_url(url: object) -> bool:
+    try:
+        return isinstance(url, str) and URL.match(url) is not None and bool(make_url(url))
+    except (ValueError, ArgumentError):  # a port that is none
+        return False
 
 
 def _require(name: str, is_right: bool, takes: str) -> None:

@@ -95,14 +95,18 @@ class Entry:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         # After the application's own start and before its own end, whose resources tasks may use.
+        is_ours = False  # and no other application's, which has the same owner
+
         async def receive_late() -> Message:
             message = await receive()
-            if message["type"] == "lifespan.shutdown":
+            if message["type"] == "lifespan.shutdown" and is_ours:
                 await self.owner.stop()
             return message
 
         async def send_late(message: Message) -> None:
+            nonlocal is_ours
             if message["type"] == "lifespan.startup.complete":
+                is_ours = not self.owner.is_started
                 await self.owner.start()  # what it raises the application tells its server
             await send(message)
 
@@ -110,7 +114,8 @@ class Entry:
             await self.app(scope, receive_late, send_late)
         finally:
             # The server leaves without a word, or the application has enqueued outside of our life.
-            await self.owner.stop(0)
+            if is_ours or not self.owner.is_started:
+                await self.owner.stop(0)
 
 
 class Innermost:

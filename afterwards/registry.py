@@ -92,7 +92,8 @@ def task(
         entry = _entry(name or function.__name__, function, policy)
         known = _by_name.setdefault(entry.name, entry)
         if known is not entry and _where(known.function) != _where(function):
-            raise ValueError(f"two task functions are named {entry.name!r}")
+            places = " and ".join(_where(each)[0] for each in (known.function, function))
+            raise ValueError(f"two task functions are named {entry.name!r}, in {places}")
         _by_name[entry.name] = _by_function[function] = entry
         return function
 

@@ -39,4 +39,6 @@ async def _ask(
         answer.cancel()
         await life
     if answer.result()["type"] != f"lifespan.{what}.complete":
+        await asyncio.wait([life])
+        life.exception()  # is known by the message
         raise RuntimeError(answer.result()["message"])

@@ -162,6 +162,10 @@ async def test_install_after_the_start_is_refused(afterwards: Afterwards) -> Non
     "wrong",
     [
         {"url": "mysql://host/name"},
+        {"url": None},
+        {"url": "postgres://user:password@host:port/name"},
+        {"broker": 5},
+        {"table_prefix": None},
         {"broker": "kafka://host"},
         {"table_prefix": "Robert'); DROP"},
         {"max_running": 0},
@@ -561,6 +565,18 @@ async def test_within_commits_both_or_neither(database_url: str, is_session: boo
     await engine.dispose()
     await afterwards.stop()
     assert ran == ["kept"]
+
+
+async def test_one_of_two_applications_does_not_stop_the_other(afterwards: Afterwards) -> None:
+    first, second = [Starlette(routes=[Route("/", attaches)]) for _ in "ab"]
+    afterwards.install(first)
+    afterwards.install(second)
+    async with living(first), client_of(first) as client:
+        with pytest.raises(RuntimeError, match="make one for each"):
+            async with living(second):
+                pass
+        assert (await client.get("/")).status_code == 202
+        await until("attached")
 
 
 async def test_two_live_in_one_process(tmp_path: Path) -> None:

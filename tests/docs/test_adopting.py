@@ -32,7 +32,7 @@ ran: set[str] = set()
 ended = asyncio.Event()
 
 
-@task()
+@task("adopting.work")
 async def work(name: str) -> None:
     ran.add(name)
     ended.set()
