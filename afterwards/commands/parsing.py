@@ -29,7 +29,7 @@ CHECK = """Say what is set up well, and what to do about the rest.
 
 It looks at the settings, the database, its tables, the broker and the task functions, and changes
 nothing. Status 1: something is not well."""
-TASKS = """Look at tasks, and change them: list (which may be left out), show, retry, cancel, delete.
+TASKS = """Look at tasks, and change them: list (may be left out), show, retry, cancel, delete.
 Each has a --help of its own."""
 LIST = """List tasks, the newest first. Of a long error the beginning is shown; `show` tells all."""
 CHANGES = {

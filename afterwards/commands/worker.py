@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     if afterwards.broker is not None:
         raise Complaint(
             f"{arguments.path} has a broker, so its workers are Celery's: start one with "
-            "`celery -A celery_app worker`, where celery_app.py has `app = Afterwards(...).celery()`"
+            "`celery -A celery_app worker`, where celery_app.py says `app = afterwards.celery()`"
         )
     _configure_logging()
     afterwards.run_tasks = True  # whatever the web processes do

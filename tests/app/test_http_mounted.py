@@ -352,6 +352,6 @@ async def test_without_a_token_strangers_are_refused(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "short", "sixteen but \N{SNOWMAN} ice"])
-def test_a_token_that_guards_nothing_is_refused(token: str) -> None:
+def test_a_useless_token_is_refused(token: str) -> None:
     with pytest.raises(ValueError, match=r"^token: "):
         Afterwards().http(token=token)

@@ -210,7 +210,7 @@ async def test_an_application_may_live_twice(afterwards: Afterwards) -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_what_a_lifespan_enqueues_leaves_nothing_open(
+async def test_lifespans_may_enqueue_leaving_nothing_open(
     afterwards: Afterwards, fails: bool
 ) -> None:
     ids = []
@@ -317,7 +317,7 @@ async def test_clients_do_not_share_a_key(afterwards: Afterwards, header: str) -
     assert ids[0] == ids[2] != ids[1]
 
 
-async def test_one_key_with_another_query_is_another_request(afterwards: Afterwards) -> None:
+async def test_another_query_is_another_request(afterwards: Afterwards) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     async with living(app), client_of(app) as client:
@@ -329,7 +329,7 @@ async def test_one_key_with_another_query_is_another_request(afterwards: Afterwa
     assert ran == ["attached"]
 
 
-async def test_a_body_that_breaks_off_uses_no_key(afterwards: Afterwards) -> None:
+async def test_a_broken_body_uses_no_key(afterwards: Afterwards) -> None:
     app = Starlette(routes=[Route("/", attaches, methods=["POST"])])
     afterwards.install(app)
     asked: list[Message] = [
@@ -374,7 +374,7 @@ async def test_a_handlers_own_location_stays_alone(afterwards: Afterwards, is_ke
 
 
 @pytest.mark.parametrize("path", [None, "/elsewhere"])
-async def test_a_lost_answer_tells_where_the_task_is(
+async def test_lost_answers_tell_the_tasks_place(
     afterwards: Afterwards, path: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def loses(*args: object) -> None: ...
@@ -451,7 +451,7 @@ def test_threads_of_a_script_take_turns(afterwards: Afterwards) -> None:
     assert sorted(ids) == sorted(id for (id,) in stored)
 
 
-async def test_threads_of_a_script_share_its_loop(afterwards: Afterwards) -> None:
+async def test_a_scripts_threads_share_its_loop(afterwards: Afterwards) -> None:
     first = await afterwards.enqueue(note, "by the script")
     second = await asyncio.to_thread(afterwards.enqueue_sync, note, "by its thread")
     assert all([await afterwards.store.get(id) for id in (first, second)])
@@ -605,7 +605,7 @@ def url_for_alchemy(url: str) -> str:
 
 @pytest.mark.parametrize("to", ["the beginning", "a savepoint", "a savepoint before"])
 @pytest.mark.parametrize("key", ["", "k"])
-async def test_what_was_rolled_back_is_not_announced(database_url: str, to: str, key: str) -> None:
+async def test_rolled_back_tasks_are_not_announced(database_url: str, to: str, key: str) -> None:
     afterwards = Afterwards(database_url, drain_seconds=5)
     engine = create_async_engine(url_for_alchemy(database_url))
 
@@ -643,7 +643,7 @@ async def test_what_was_rolled_back_is_not_announced(database_url: str, to: str,
     assert "lost" not in ran
 
 
-async def test_an_open_transaction_holds_no_answer_up(afterwards: Afterwards) -> None:
+async def test_open_transactions_hold_up_no_answer(afterwards: Afterwards) -> None:
     engine = create_async_engine(url_for_alchemy(afterwards.url))
     let_it_commit = asyncio.Event()
 

@@ -177,7 +177,7 @@ def test_web_processes_start_without_their_broker(
     fleet.each_ran_once(accepted)
 
 
-def test_hanging_brokers_delay_no_answer_or_shutdown(fleet: Fleet) -> None:
+def test_hanging_brokers_delay_answers_nor_shutdown(fleet: Fleet) -> None:
     web = fleet.web()
     first = posted(web.url)  # over a connection that is about to fall silent
     fleet.broker.signal(signal.SIGSTOP)
@@ -193,7 +193,7 @@ def test_hanging_brokers_delay_no_answer_or_shutdown(fleet: Fleet) -> None:
     fleet.each_ran_once(accepted)
 
 
-def test_a_kill_between_commit_and_publishing_loses_nothing(fleet: Fleet) -> None:
+def test_a_kill_before_publishing_loses_nothing(fleet: Fleet) -> None:
     doomed = fleet.web(DIE_ONCE="before publishing", DIED=f"{fleet.diary}-died")
     fleet.worker()
     id = posted(doomed.url)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("anyio_backend")
 PATIENT = "60"
 
 
-def test_the_next_worker_runs_leftovers_at_once(fleet: Fleet) -> None:
+def test_next_workers_run_leftovers_at_once(fleet: Fleet) -> None:
     web = fleet.web(DEAD_SECONDS=PATIENT, PUBLISH_AGAIN_SECONDS=PATIENT)
     first = fleet.worker(DEAD_SECONDS=PATIENT, DRAIN_SECONDS="1")
     ids = [posted(web.url, 4, name) for name in ("keeps_a_diary", "keeps_a_diary_in_a_thread")]

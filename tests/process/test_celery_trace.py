@@ -92,9 +92,7 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
 
 
 @NO_SERVER
-def test_the_tasks_of_an_untraced_request_are_published_and_run_untraced(
-    traced: Fleet, collector: Collector
-) -> None:
+def test_an_untraced_requests_tasks_stay_untraced(traced: Fleet, collector: Collector) -> None:
     web, worker = traced.web(SW_AGENT_TRACE_IGNORE_PATH="/action"), traced.worker()
     id = httpx.post(f"{web.url}/action").headers["task-id"]
     traced.all_succeed([id], 20)
@@ -104,9 +102,7 @@ def test_the_tasks_of_an_untraced_request_are_published_and_run_untraced(
 
 
 @NO_SERVER
-def test_a_failed_attempt_is_red_and_its_retry_is_published_in_the_same_trace(
-    traced: Fleet, collector: Collector
-) -> None:
+def test_a_retry_is_in_the_trace(traced: Fleet, collector: Collector) -> None:
     web, _ = traced.web(), traced.worker()
     id = httpx.post(f"{web.url}/do/raises_until_the_third", json={}).headers["task-id"]
     traced.all_succeed([id], 30)

@@ -31,7 +31,7 @@ def test_migrate_says_from_which_version(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("words", [("migrate",), ("tasks",)])
-def test_a_database_that_is_away_is_one_line(words: tuple[str, ...]) -> None:
+def test_an_absent_database_is_one_line(words: tuple[str, ...]) -> None:
     said = command(*words, "--database", AWAY)
     assert said.returncode == 1
     assert "the database is unavailable" in said.stderr
@@ -53,7 +53,7 @@ def test_check_finds_all_well(database_url: str) -> None:
     assert "notes" in lines["tasks"]
 
 
-def test_check_of_an_url_looks_at_its_database(database_url: str) -> None:
+def test_checking_an_url_looks_at_it(database_url: str) -> None:
     command("migrate", "--database", database_url)
     said = command("check", "--database", database_url)
     assert [line.split()[:2] for line in said.stdout.splitlines()] == [
@@ -129,7 +129,7 @@ def test_check_finds_wrong_settings(path: str, variables: dict[str, str]) -> Non
         ("tests.process.cli_app:notes", "is no Afterwards, but of the type function"),
     ],
 )
-def test_a_wrong_path_says_what_to_write(path: str, why: str) -> None:
+def test_wrong_paths_say_what_to_write(path: str, why: str) -> None:
     said = command("worker", path)
     assert said.returncode == 2
     assert why in said.stderr

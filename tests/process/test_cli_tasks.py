@@ -85,14 +85,14 @@ def test_a_filter_leaves_out_others(
     assert ("no task matches" in said.stderr) == (is_dead_one is None)
 
 
-def test_a_list_says_that_there_are_more(tasks: Tasks) -> None:
+def test_lists_say_there_are_more(tasks: Tasks) -> None:
     for _ in range(3):
         tasks.add()
     assert "there are more" in command("tasks", "--limit", "2", *tasks.where).stderr
     assert "there are more" not in command("tasks", "--limit", "3", *tasks.where).stderr
 
 
-def test_json_is_one_object_to_a_line(tasks: Tasks) -> None:
+def test_json_is_one_object_per_line(tasks: Tasks) -> None:
     id = tasks.add("dead", EVIL)
     [line] = command("tasks", "list", "--json", *tasks.where).stdout.splitlines()
     assert line.isascii()

@@ -98,7 +98,7 @@ def test_sigterm_again_changes_nothing(house: House) -> None:
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_ctrl_c_leaves_at_once(house: House, first: signal.Signals) -> None:
+def test_second_ctrl_c_leaves_at_once(house: House, first: signal.Signals) -> None:
     id = house.accept(cli_app.ends_the_second_time)
     worker = house.worker()
     house.until_noted("start")
@@ -112,7 +112,7 @@ def test_a_second_ctrl_c_leaves_at_once(house: House, first: signal.Signals) -> 
     assert (house.row(id).attempt, house.row(id).crashes) == (1, 0)
 
 
-def test_what_does_not_end_in_time_is_given_back(house: House) -> None:
+def test_late_tasks_are_given_back(house: House) -> None:
     id = house.accept(cli_app.ends_the_second_time)
     worker = house.worker(DRAIN_SECONDS="0.5")
     house.until_noted("start")

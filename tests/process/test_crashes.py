@@ -98,7 +98,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_kills_at_any_step_lose_nothing_accepted(
+def test_kills_at_any_step_lose_nothing(
     serve: Serve, tmp_path: Path, database_url: str, step: str
 ) -> None:
     is_answered, begun, done, crashes = STEPS[step]
@@ -262,7 +262,7 @@ def test_frozen_plain_functions_end_in_vain(
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 @pytest.mark.parametrize("is_cut", [False, True], ids=["and goes on", "and is cut off"])
-def test_two_workers_whose_database_freezes_forget_neither_and_run_nothing_twice(
+def test_a_frozen_database_buries_no_worker(
     serve: Serve, tmp_path: Path, database_url: str, is_cut: bool
 ) -> None:
     def is_up(server: Server) -> bool:

@@ -354,7 +354,7 @@ async def test_one_of_many_claims_one_task(store: Store) -> None:
     assert len(won) == 1
 
 
-async def test_a_new_task_is_published_once_until_it_is_given_back(store: Store) -> None:
+async def test_new_tasks_are_published_once(store: Store) -> None:
     [id] = await enqueued(store, carrier="a trace")
     [row] = await store.due_to_publish(100)
     assert (row.id, row.name, row.carrier) == (id, "nothing", "a trace")
@@ -366,20 +366,18 @@ async def test_a_new_task_is_published_once_until_it_is_given_back(store: Store)
     assert await due_to_publish(store) == []
 
 
-async def test_what_its_process_publishes_itself_is_not_due(store: Store) -> None:
+async def test_self_published_tasks_are_not_due(store: Store) -> None:
     await enqueued(store, publish_after_us=30_000_000)
     assert await due_to_publish(store) == []
     assert len(await claimed(store)) == 1  # which a worker of this process does not mind
 
 
-async def test_a_delayed_task_is_published_when_it_is_due(store: Store) -> None:
+async def test_delayed_tasks_are_published_when_due(store: Store) -> None:
     await enqueued(store, delay_us=3_600_000_000)
     assert await due_to_publish(store) == []
 
 
-async def test_the_older_the_backlog_the_rarer_it_is_published(
-    store: Store, database: Database
-) -> None:
+async def test_older_backlogs_are_published_more_rarely(store: Store, database: Database) -> None:
     young, old = await enqueued(store, 2)
     hour = 3_600_000_000
     await database.change(
@@ -395,7 +393,7 @@ async def test_the_older_the_backlog_the_rarer_it_is_published(
 @pytest.mark.parametrize(
     "how", ["retried", "released", "rescued", "given back", "retried by a person"]
 )
-async def test_what_goes_back_is_due_to_be_published_again(store: Store, how: str) -> None:
+async def test_returned_tasks_are_due_for_publishing(store: Store, how: str) -> None:
     [id] = await enqueued(store, publish_after_us=3_600_000_000)
     await claimed(store)
     match how:

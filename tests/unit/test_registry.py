@@ -84,7 +84,7 @@ def test_a_parameter_may_have_any_name(name: str) -> None:
         entry.dump(["one"], {})
 
 
-def test_the_first_attempt_gets_what_later_ones_get() -> None:
+def test_every_attempt_gets_the_same_arguments() -> None:
     @task()
     def loose(when, many) -> None: ...  # type: ignore[no-untyped-def]  # nor by anybody in a hurry
 
