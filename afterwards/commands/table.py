@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from afterwards.redaction import escaped, in_a_line
-from afterwards.times import rfc3339
+from afterwards.telling import told_to_operators
 
 HEADER = ("ID", "STATE", "TRY", "AGE", "NAME", "ERROR")
 GAP, INDENT = "  ", "    "
 NAME_LEAST, ERROR_LEAST = 8, 24  # characters; where there is no room the error has its own line
-MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 MICROSECONDS = 1_000_000
 
 
@@ -49,16 +48,7 @@ def age_in_words(seconds: float) -> str:
 
 def told(row: Any) -> dict[str, Any]:
     """Return all that is known of a task, as JSON has it."""
-    names = ("id", "name", "state", "attempt", "max_attempts", "crashes", "worker")
-    moments = {name: getattr(row, name) for name in MOMENTS}
-    kind = row.error_kind
-    return {
-        **{name: getattr(row, name) for name in names},
-        **{name: None if moment is None else rfc3339(moment) for name, moment in moments.items()},
-        "arguments": _json(row, "arguments"),
-        "result": _json(row, "result"),
-        "error": None if kind is None else {"kind": kind, "message": row.error_message},
-    }
+    return {**told_to_operators(row), "worker": row.worker}
 
 
 def as_json(what: Mapping[str, Any]) -> str:
@@ -78,14 +68,6 @@ def page(row: Any) -> Iterator[str]:
         if value is not None:
             text = escaped(str(value)).replace("\n", "\n" + " " * (wide + len(GAP)))
             yield f"{name:<{wide}}{GAP}{text}"
-
-
-def _json(row: Any, column: str) -> Any:
-    text = getattr(row, column)
-    if text is None:
-        return None
-    left_out = getattr(row, f"{column}_length", len(text)) - len(text)
-    return f"{text} [... {left_out} characters]" if left_out else json.loads(text)
 
 
 def _padded(text: str, wide: int) -> str:

@@ -1,7 +1,6 @@
 """What can be asked about stored tasks, and what an operator can do to them."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import quote, urlencode
@@ -13,15 +12,13 @@ from starlette.responses import JSONResponse, Response
 from afterwards.http import checking, operators
 from afterwards.http.operators import admit
 from afterwards.problems import Problem
-from afterwards.skywalking.sw8 import parent_of
 from afterwards.store import Filter
 from afterwards.store.tasks import Store
-from afterwards.times import rfc3339
+from afterwards.telling import told, told_to_operators
 
 # Characters of arguments, results and errors in one list: it is made on the event loop.
 LIST_LENGTH = 256 * 1024
 LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
-MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 
 Text = Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")]
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
@@ -78,7 +75,7 @@ class Tasks:
         if len(shown) < len(rows) or len(rows) == asked.limit:
             again = asked.model_dump(mode="json", exclude_none=True) | {"after": shown[-1].id}
             following = f"{quote(request.scope['path'])}?{urlencode(again)}"
-        tasks = [{**_shown(row), "arguments": _json(row, "arguments")} for row in shown]
+        tasks = [told_to_operators(row) for row in shown]
         return JSONResponse({"tasks": tasks, "next": following})
 
     async def one(self, request: Request) -> Response:
@@ -87,7 +84,7 @@ class Tasks:
             return await self._cancel(request)
         wait = min(LONGEST_WAIT, checking.query(request, _Wait).wait)
         return JSONResponse(
-            _shown(await (self._row_at_end(request, wait) if wait else self._row(request)))
+            told(await (self._row_at_end(request, wait) if wait else self._row(request)))
         )
 
     async def arguments(self, request: Request) -> Response:
@@ -104,7 +101,7 @@ class Tasks:
             raise Problem(409, detail)
         self.owner.process.wake()
         location = quote(request.scope["path"].rstrip("/").removesuffix("/retry"))
-        return JSONResponse(_shown(await self._row(request)), 202, {"Location": location})
+        return JSONResponse(told(await self._row(request)), 202, {"Location": location})
 
     async def _cancel(self, request: Request) -> Response:
         admit(request, self.token)
@@ -113,7 +110,7 @@ class Tasks:
             raise Problem(409, f"The task has settled: it is {(await self._row(request)).state}.")
         self.owner.process.cancel(row.id)
         self.owner.store.waiters.tell(row.id)
-        return JSONResponse(_shown(await self._row(request)))
+        return JSONResponse(told(await self._row(request)))
 
     async def _page(self, asked: _Page) -> Sequence[Any]:
         wanted = Filter(asked.state, asked.name, asked.error, asked.before)
@@ -159,27 +156,3 @@ def _fitting(rows: Sequence[Any]) -> Sequence[Any]:
         if left < 0:
             return rows[:count]
     return rows
-
-
-def _shown(row: Any) -> dict[str, Any]:
-    names = ("id", "name", "state", "attempt", "max_attempts", "crashes")
-    moments = {name: getattr(row, name) for name in MOMENTS}
-    parent = parent_of(row.carrier)
-    return {
-        **{name: getattr(row, name) for name in names},
-        **{name: None if moment is None else rfc3339(moment) for name, moment in moments.items()},
-        "trace_id": parent.trace_id if parent else None,
-        "result": _json(row, "result"),
-        "error": None
-        if row.error_kind is None
-        else {"kind": row.error_kind, "message": row.error_message},
-    }
-
-
-def _json(row: Any, column: str) -> Any:
-    """Read the column; where a list has only its beginning, give that as text, and its rest."""
-    text = getattr(row, column)
-    if text is None:
-        return None
-    left_out = getattr(row, f"{column}_length", len(text)) - len(text)
-    return f"{text} [... {left_out} characters]" if left_out else json.loads(text)
