@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.applications import Starlette
 from starlette.background import BackgroundTasks
 
+from afterwards import registry
 from tests import pages, serving
 from tests.lifespan import living
 
@@ -24,6 +25,8 @@ TOKEN = {"Authorization": "Bearer a secret of sixteen characters or more"}
 @pytest.fixture(autouse=True)
 def _in_an_empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    # Each page is an application of its own, and names its tasks as it likes.
+    monkeypatch.setattr(registry, "_by_name", {**registry._by_name})
 
 
 @asynccontextmanager
