@@ -161,7 +161,7 @@ class Afterwards:
             )
             await self._enqueue_within(connection, task, request)
             if request is not None:
-                request.unstarted.append(task)
+                request.enqueued_within = True
             return task.id
         if request is not None and request.key is not None:
             async with self.database.transaction() as connection:

@@ -38,13 +38,13 @@ class RequestTasks:
     __slots__ = (
         "_enqueued",
         "_unkept",
+        "enqueued_within",
         "first_id",
         "is_inside",
         "key",
         "owner",
         "root_path",
         "scope",
-        "unstarted",
         "was_sent",
     )
 
@@ -56,7 +56,7 @@ class RequestTasks:
         self.key: Key | None = None
         # By the handler itself, before there was a response.
         self._enqueued: list[tuple[Task, Fate]] = []
-        self.unstarted: list[Task] = []  # of those, what waits for the handler's own commit
+        self.enqueued_within = False  # some of those wait for the handler's own commit
         self._unkept: tuple[Response, Key] | None = None
         self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
@@ -103,8 +103,7 @@ class RequestTasks:
         if not stored and not (in_memory and self.owner.is_started):
             return response
         headers = self._announce(response, stored)
-        due = [*self.unstarted, *new]
-        response.background = Started(self, response.background, due, in_memory, headers)
+        response.background = Started(self, response.background, new, in_memory, headers)
         if key is not None and stored:
             return await self._store_once(response, key, new)
         if new:
@@ -208,7 +207,10 @@ class Started(BackgroundTask):
         self._in_memory = in_memory
 
     async def __call__(self) -> None:
-        self.request.owner.start_tasks(self._stored, self._in_memory)
+        owner = self.request.owner
+        owner.start_tasks(self._stored, self._in_memory)
+        if self.request.enqueued_within:
+            owner.process.wake()
 
 
 def _renewed(response: Response, started: Started) -> Response:

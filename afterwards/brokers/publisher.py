@@ -41,7 +41,7 @@ class Publisher:
         self._refused = refused
         self._fresh: deque[Message] = deque(maxlen=MOST_FRESH)  # answered, not published yet
         # For so many seconds from its commit the loop leaves a new task to `publish`.
-        self.publish_after = stores.PUBLISH_AGAIN_SECONDS
+        self.publish_after = 0.0
         self._asked_at = 0.0  # when the database was last asked for what is due
         # When the broker was last asked whether it has lost its queue.
         self._checked_at = time.monotonic()
@@ -52,7 +52,9 @@ class Publisher:
 
     def begin(self) -> None:
         """Start to publish what is due."""
-        self._publishing.begin()
+        if not self._publishing.is_running():
+            self._publishing.begin()
+            self.publish_after = stores.PUBLISH_AGAIN_SECONDS
 
     def wake(self) -> None:
         """Publish at once: somebody knows of a task."""

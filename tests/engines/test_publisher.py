@@ -58,11 +58,16 @@ class TalkedAt(Told):
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite:///{tmp_path}/service.db")
     await database.make_tables()
-    yield Store(database)
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
 
 
 def publishing(store: Store, broker: Told) -> Process:
@@ -99,4 +104,21 @@ async def test_steady_load_delays_no_due_task(store: Store) -> None:
     await store.not_published([due.id])
     await until(lambda: due.id in broker.ids)
     broker.worker = None
+    await worker.drain(0)
+
+
+async def test_a_script_leaves_publishing_to_others(store: Store) -> None:
+    new = new_task()
+    await publishing(store, Told()).accept([new])
+    assert [row.id for row in await store.due_to_publish(10)] == [new.id]
+
+
+async def test_a_callers_commit_is_published_soon(database: Database, store: Store) -> None:
+    broker = Told()
+    worker = publishing(store, broker)
+    await worker.begin()
+    new = new_task()
+    async with database.transaction() as connection:
+        await worker.accept_within(connection, [new])
+    await until(lambda: new.id in broker.ids)
     await worker.drain(0)
