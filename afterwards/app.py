@@ -3,39 +3,30 @@
 import asyncio
 import functools
 import os
-import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime
-from importlib.util import find_spec
 from typing import Any, NoReturn, ParamSpec
 
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
 from afterwards import http, installation, registry, server
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
-from afterwards.brokers import Broker
+from afterwards.brokers import Broker, check_broker
 from afterwards.errors import NotStarted, UnknownTask
 from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
 from afterwards.process import Process
 from afterwards.request_tasks import RequestTasks, current_request
 from afterwards.store.database import Connection, Database
-from afterwards.store.sql import Sql
+from afterwards.store.engines import check_url
+from afterwards.store.sql import check_prefix
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
 
 P = ParamSpec("P")
-
-NOT_STARTED = (
-    "this Afterwards was never started, so nothing was accepted: its application's lifespan did "
-    "not run. Serve it with its lifespan (uvicorn does; TestClient in a with block), or await "
-    "start() and stop() yourself"
-)
 
 
 class Afterwards:
@@ -70,15 +61,10 @@ class Afterwards:
         max_keyed_body: int = 1024 * 1024,
         tracing: Tracing = NO_TRACING,
     ) -> None:
-        _require("url", _is_url(url), "sqlite:///path or postgres://user:password@host/name")
-        is_broker = broker is None or (isinstance(broker, str) and bool(BROKER.match(broker)))
-        _require("broker", is_broker, "amqp://, redis:// or sqs://")
-        _require("table_prefix", isinstance(table_prefix, str), "text")
-        has_driver = url.startswith("sqlite") or find_spec("asyncpg") is not None
-        _require("url", has_driver, "the driver too: pip install 'afterwards[postgres]'")
-        has_celery = broker is None or find_spec("celery") is not None
-        _require("broker", has_celery, "the package too: pip install 'afterwards[celery]'")
-        Sql("sqlite", table_prefix)  # raises for a wrong one
+        check_url(url)
+        check_prefix(table_prefix)
+        if broker is not None:
+            check_broker(broker)
         check("drain_seconds", drain_seconds)
         check("max_keyed_body", max_keyed_body, is_whole=True)
         self.limits = Limits(
@@ -227,7 +213,7 @@ class Afterwards:
     def opened(self) -> Database:
         """Return the database; raise `NotStarted` where nothing runs."""
         if not self.is_started:
-            raise NotStarted(NOT_STARTED)
+            raise NotStarted
         return self.database
 
     def accept(self, tasks: Sequence[Task]) -> Awaitable[None]:
@@ -336,12 +322,8 @@ class Afterwards:
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in ("database", "store", "process"):
-            raise NotStarted(NOT_STARTED)
+            raise NotStarted
         raise AttributeError(f"an Afterwards has no {name}")
-
-
-URL = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
-BROKER = re.compile(r"(amqps?|rediss?)://[^/]|sqs://")
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -349,15 +331,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _is_url(url: object) -> bool:
-    try:
-        return isinstance(url, str) and URL.match(url) is not None and bool(make_url(url))
-    except (ValueError, ArgumentError):  # a port that is none
-        return False
-
-
-def _require(name: str, is_right: bool, takes: str) -> None:
-    if not is_right:
-        raise ValueError(f"{name}: takes {takes}")

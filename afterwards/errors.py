@@ -38,7 +38,14 @@ class NotStorable(AfterwardsError, TypeError):
 
 
 class NotStarted(AfterwardsError, RuntimeError):
-    """Nothing runs that could accept tasks; the text says what is missing."""
+    """Nothing runs that could accept tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Afterwards was never started, so nothing was accepted: its application's "
+            "lifespan did not run. Serve it with its lifespan (uvicorn does; TestClient in a with "
+            "block), or await start() and stop() yourself"
+        )
 
 
 class Refused(AfterwardsError, HTTPException):

@@ -1,7 +1,11 @@
 """Workers elsewhere, as the processes see it that publish tasks for them."""
 
+import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import NamedTuple, Protocol
+
+KINDS = re.compile(r"(amqps?|rediss?)://[^/]|sqs://")
 
 
 class Message(NamedTuple):
@@ -29,3 +33,11 @@ class Broker(Protocol):
 
     def is_empty(self) -> bool:
         """Return whether no message waits there; raise `BrokerUnavailable`."""
+
+
+def check_broker(url: object) -> None:
+    """Raise a ValueError that says what is wrong with a broker's URL, if anything is."""
+    if not isinstance(url, str) or not KINDS.match(url):
+        raise ValueError("broker: takes amqp://, redis:// or sqs://")
+    if find_spec("celery") is None:
+        raise ValueError("broker: takes the package too: pip install 'afterwards[celery]'")

@@ -1,9 +1,12 @@
 """SQLAlchemy's engines: how long they wait, and what each connection is told."""
 
+import re
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
@@ -11,6 +14,21 @@ from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
 CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
 CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
+
+
+KINDS = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
+
+
+def check_url(url: object) -> None:
+    """Raise a ValueError that says what is wrong with a database's URL, if anything is."""
+    try:
+        is_right = isinstance(url, str) and KINDS.match(url) is not None and bool(make_url(url))
+    except (ValueError, ArgumentError):  # a port that is none
+        is_right = False
+    if not is_right:
+        raise ValueError("url: takes sqlite:///path or postgres://user:password@host/name")
+    if not str(url).startswith("sqlite") and find_spec("asyncpg") is None:
+        raise ValueError("url: takes the driver too: pip install 'afterwards[postgres]'")
 
 
 def with_driver(url: URL) -> URL:

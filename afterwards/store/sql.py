@@ -108,15 +108,23 @@ def listed(texts: Iterable[str]) -> str:
     return json.dumps(list(texts), ensure_ascii=False)
 
 
+def check_prefix(prefix: object) -> None:
+    """Raise a ValueError for a prefix that no table can have."""
+    is_right = (
+        isinstance(prefix, str) and PREFIX.fullmatch(prefix) and len(prefix) <= LONGEST_PREFIX
+    )
+    if not is_right:
+        raise ValueError(
+            f"table_prefix: {prefix!r} takes lower-case letters, digits and underscores, no"
+            f" digit first, {LONGEST_PREFIX} characters at most"
+        )
+
+
 class Sql:
     """What makes statements of one dialect, on tables with this prefix, of their text."""
 
     def __init__(self, dialect: str, prefix: str) -> None:
-        if not PREFIX.fullmatch(prefix) or len(prefix) > LONGEST_PREFIX:
-            raise ValueError(
-                f"table_prefix: {prefix!r} takes lower-case letters, digits and underscores, no"
-                f" digit first, {LONGEST_PREFIX} characters at most"
-            )
+        check_prefix(prefix)
         self.prefix = prefix
         self._fragments = {
             **MADE[dialect],
