@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("Starlette, one in-memory task", "benchmarks.apps:in_memory"),
+    Row("Starlette, one in-memory task", "benchmarks.plain:in_memory"),
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
     Row("ours in memory, traced", "benchmarks.apps:ours", is_traced=True),
     Row("ours durable (SQLite), untraced", "benchmarks.apps:durable"),

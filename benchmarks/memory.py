@@ -29,8 +29,8 @@ HOLDING = "Starlette's in-memory task, which holds its request open"
 ROWS = (
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
     DURABLE,
-    Row("a bare asyncio task", "benchmarks.apps:bare"),
-    Row(HOLDING, "benchmarks.apps:in_memory", holds=True),
+    Row("a bare asyncio task", "benchmarks.plain:bare"),
+    Row(HOLDING, "benchmarks.plain:in_memory", holds=True),
 )
 
 

@@ -43,7 +43,7 @@ FLEET_WORKER = ("celery", "--app", "benchmarks.fleet_worker", "worker")
 CELERY_WORKER = ("celery", "--app", f"{OTHERS}.celery_app:queue", "worker")
 PROCRASTINATE_WORKER = ("procrastinate", "--app", f"{OTHERS}.procrastinate_app.queue", "worker")
 
-REFERENCE = Row("Starlette, one in-memory task", "benchmarks.apps:in_memory")
+REFERENCE = Row("Starlette, one in-memory task", "benchmarks.plain:in_memory")
 DURABLE = Row("ours durable (SQLite), untraced", "benchmarks.apps:durable", PER_COMMIT)
 TRACED = DURABLE._replace(name="ours durable (SQLite), traced", segments=2)
 POSTGRES = (servers.POSTGRES,)
@@ -89,8 +89,8 @@ QUEUES = (
     *CELERY,
 )
 ROWS = (
-    Row("raw ASGI, no task", "benchmarks.apps:raw", ""),
-    Row("Starlette, no task", "benchmarks.apps:bare", ""),
+    Row("raw ASGI, no task", "benchmarks.plain:raw", ""),
+    Row("Starlette, no task", "benchmarks.plain:bare", ""),
     Row("FastAPI, one in-memory task", "benchmarks.others.fastapi_app:app"),
     Row("ours in memory, untraced", "benchmarks.apps:ours"),
     Row("ours in memory, traced", "benchmarks.apps:ours", segments=2),

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.apps import ANSWER, nothing
+from benchmarks.plain import ANSWER, nothing
 
 REDIS = RedisSettings.from_dsn(os.environ["REDIS_URL"])
 QUIET = {"version": 1, "disable_existing_loggers": False}  # it would print two lines for each task

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.apps import ANSWER
+from benchmarks.plain import ANSWER
 
 queue = Celery(broker=os.environ["AMQP_URL"])
 # As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it.

@@ -2,7 +2,7 @@
 
 from fastapi import BackgroundTasks, FastAPI
 
-from benchmarks.apps import ANSWER, nothing
+from benchmarks.plain import ANSWER, nothing
 
 
 async def accept(background: BackgroundTasks) -> dict[str, str]:

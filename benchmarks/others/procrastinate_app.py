@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.apps import ANSWER, nothing
+from benchmarks.plain import ANSWER, nothing
 from settings import settings
 
 queue = App(connector=PsycopgConnector(conninfo=settings.database_url))

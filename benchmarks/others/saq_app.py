@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from benchmarks.apps import ANSWER, nothing
+from benchmarks.plain import ANSWER, nothing
 
 queue = Queue.from_url(os.environ["REDIS_URL"])
 
