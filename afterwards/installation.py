@@ -23,6 +23,7 @@ from afterwards import idempotency, problems, server
 from afterwards.background import task_names
 from afterwards.errors import CutOff, Refused
 from afterwards.problems import Problem
+from afterwards.request_bodies import announced, counted, in_time, too_large
 from afterwards.request_tasks import RequestTasks, Started
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("tasks")
 
 OWNER, REQUEST = "afterwards", "afterwards.request"  # the keys of a scope
-READING_SECONDS = 10.0  # for such a body
 
 Call = Callable[[Any, Scope, Receive, Send], Awaitable[None]]
 
@@ -81,7 +81,9 @@ class Entry:
         if scope["type"] == "lifespan":
             await self._live(scope, receive, send)
             return
-        around = {key: scope[key] for key in (OWNER, REQUEST) if key in scope}
+        around: Scope = {}  # what is mounted in another application shares its scope
+        if OWNER in scope:
+            around = {key: scope[key] for key in (OWNER, REQUEST) if key in scope}
         scope[OWNER] = self.owner
         request = None
         if scope["type"] == "http":
@@ -89,9 +91,9 @@ class Entry:
         try:
             await self.app(scope, receive, send)
         finally:
-            scope.update(around)  # what is mounted in another application shares its scope
-        if request is not None:
-            await request.end()
+            scope.update(around)
+        if request is not None and request.unkept is not None:
+            await request.keep(*request.unkept)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         # After the application's own start and before its own end, whose resources tasks may use.
@@ -246,15 +248,10 @@ _warned: set[str] = set()
 
 async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Receive]:
     """Read a body of at most so many bytes, and return it with what gives it once more."""
-    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced.lstrip(b"0")[:20] or b"0") > most:
-        raise _too_large(most)
-    try:
-        async with asyncio.timeout(READING_SECONDS):
-            body = await _received(receive, most)
-    except TimeoutError:
-        detail = f"The body was not there after {READING_SECONDS:g} s."
-        raise Problem(408, detail, headers={"Connection": "close"}) from None
+    if (announced(scope) or 0) > most:
+        raise too_large(most)
+    async with in_time():
+        body = await _received(counted(receive, most))
     unread: list[Message] = [{"type": "http.request", "body": body}]
 
     async def again() -> Message:
@@ -263,17 +260,10 @@ async def _read(scope: Scope, receive: Receive, most: int) -> tuple[bytes, Recei
     return body, again
 
 
-async def _received(receive: Receive, most: int) -> bytes:
+async def _received(receive: Receive) -> bytes:
     body = bytearray()
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
-        if len(body) > most:
-            raise _too_large(most)
         if not message.get("more_body"):
             return bytes(body)
     raise Problem(400, "The connection ended before the body did.")  # for the log
-
-
-def _too_large(most: int) -> Problem:
-    detail = f"A body may have {most} bytes at most here."
-    return Problem(413, detail, headers={"Connection": "close"})

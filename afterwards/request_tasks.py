@@ -37,7 +37,6 @@ class RequestTasks:
 
     __slots__ = (
         "_enqueued",
-        "_unkept",
         "enqueued_within",
         "first_id",
         "is_inside",
@@ -45,6 +44,7 @@ class RequestTasks:
         "owner",
         "root_path",
         "scope",
+        "unkept",
         "was_sent",
     )
 
@@ -57,7 +57,8 @@ class RequestTasks:
         # By the handler itself, before there was a response.
         self._enqueued: list[tuple[Task, Fate]] = []
         self.enqueued_within = False  # some of those wait for the handler's own commit
-        self._unkept: tuple[Response, Key] | None = None
+        # An answer that was sent before the handler's transaction was committed.
+        self.unkept: tuple[Response, Key] | None = None
         self.is_inside = False  # of the exception handlers
         self.was_sent = False  # the answer, or its beginning
         # What request.state.task_id would do, without making the object behind it.
@@ -110,12 +111,6 @@ class RequestTasks:
             await self.owner.accept(new)
         return response
 
-    async def end(self) -> None:
-        """Keep an answer that was sent before the handler's transaction was committed."""
-        unkept, self._unkept = self._unkept, None
-        if unkept is not None:
-            await self._remember(*unkept)
-
     async def enqueue_within(
         self, connection: Connection, task: Task, insert: Callable[[], Awaitable[None]]
     ) -> None:
@@ -127,7 +122,7 @@ class RequestTasks:
 
     async def _store_once(self, response: Response, key: Key, new: list[Task]) -> Response:
         if not new:
-            await self._remember(response, key)
+            await self.keep(response, key)
             return response
         try:
             # Not with others' in one commit: a key that another has would fail theirs as well.
@@ -152,10 +147,11 @@ class RequestTasks:
         database = self.owner.database
         await idempotency.reserve(database, connection, key, ids, is_known=is_known)
 
-    async def _remember(self, response: Response, key: Key) -> None:
+    async def keep(self, response: Response, key: Key) -> None:
+        """Keep an answer beside its key, now or as `unkept` until the request has ended."""
         if any(fate.is_open for _, fate in self._enqueued):
             # Its key's row cannot be seen yet, and SQLite would wait for it in vain.
-            self._unkept = response, key
+            self.unkept = response, key
             return
         try:
             async with self.owner.database.transaction() as connection:

@@ -1,6 +1,5 @@
 """What a request's body may hold: read, checked, and refused with a pointer to each bad field."""
 
-import asyncio
 import email.message
 import json
 import unicodedata
@@ -13,13 +12,12 @@ from starlette.requests import Request
 
 from afterwards.http.checking import checked
 from afterwards.problems import Problem
+from afterwards.request_bodies import in_time
 
 # Characters: `email.message` takes the square of its length for one of many semicolons.
 MAX_CONTENT_TYPE = 200
 # Characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square.
 MAX_ADDRESS = 254
-# For a whole body: uvicorn's shutdown waits for a client that never sends the rest.
-READING_SECONDS = 10.0
 
 
 def _address(text: str) -> str:
@@ -107,23 +105,8 @@ async def read(request: Request, model: type[Model]) -> Model:
 
 async def whole(request: Request) -> bytes:
     """Read the body within ten seconds; raise a `Problem`, 408, if it is not there by then."""
-    if not hasattr(request.state, "body"):
-        try:
-            async with asyncio.timeout(READING_SECONDS):
-                # In `_body` too: there a handler finds it that reads it in Starlette's own way.
-                request.state.body = request._body = await _received(request)
-        except TimeoutError:
-            detail = f"The body was not there after {READING_SECONDS:g} s."
-            raise Problem(408, detail, headers={"Connection": "close"}) from None
-    body: bytes = request.state.body
-    return body
-
-
-async def _received(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-    return bytes(body)
+    async with in_time():
+        return await request.body()
 
 
 def _refuse_other_types(content_type: str) -> None:

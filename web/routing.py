@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from afterwards.http.mounting import Route as SlashedRoute
-from afterwards.problems import Problem
+from afterwards.request_bodies import announced, counted, too_large
 from settings import MAX_BODY
 
 
@@ -25,29 +25,9 @@ class _Bounded:
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lengths = (value for name, value in scope["headers"] if name == b"content-length")
-        announced = next(lengths, b"")
-        if not announced.isdigit():
-            receive = _counted(receive, self._most)
-        elif int(announced.lstrip(b"0")[:20] or b"0") > self._most:
-            raise _too_large(self._most)
+        length = announced(scope)
+        if length is None:
+            receive = counted(receive, self._most)
+        elif length > self._most:
+            raise too_large(self._most)
         await self._app(scope, receive, send)
-
-
-def _counted(receive: Receive, most: int) -> Receive:
-    left = most
-
-    async def counted() -> Message:
-        nonlocal left
-        message = await receive()
-        left -= len(message.get("body", b""))
-        if left < 0:
-            raise _too_large(most)
-        return message
-
-    return counted
-
-
-def _too_large(most: int) -> Problem:
-    detail = f"A body may have {most} bytes at most here."
-    return Problem(413, detail, headers={"Connection": "close"})

@@ -39,7 +39,7 @@ DOORS = {
         *("asgi_app", "web", "tracing", "afterwards.skywalking", "afterwards.http"),
         *("afterwards.app", "afterwards.installation", "afterwards.request_tasks"),
         *("afterwards.background", "afterwards.idempotency", "afterwards.tracing"),
-        *("afterwards.errors", "afterwards.problems"),
+        *("afterwards.errors", "afterwards.problems", "afterwards.request_bodies"),
     },
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
