@@ -28,15 +28,13 @@ from afterwards import Afterwards, current_task_id, http, problems
 from afterwards.errors import DatabaseUnavailable
 from afterwards.http import checking
 from afterwards.times import rfc3339
-from afterwards.watchdog import ending_within
+from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
 from settings import Settings, for_afterwards, read_or_exit, settings
 from web import answers, bodies, connections, logs
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
-
-UNWINDING_SECONDS = 4.0  # for what drains after the tasks: the last words to the database
 
 log = logging.getLogger("service")
 

@@ -20,7 +20,7 @@ from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
 from afterwards.process import Process
 from afterwards.request_tasks import RequestTasks, current_request
-from afterwards.store.database import Connection, Database
+from afterwards.store.database import Connection, Database, connection_of
 from afterwards.store.engines import check_url
 from afterwards.store.sql import check_prefix
 from afterwards.store.tasks import Store
@@ -142,10 +142,7 @@ class Afterwards:
         task = self._task(function, args, kwargs, run_at, request)
         await self._ready()
         if within is not None:
-            connection = (
-                within if isinstance(within, AsyncConnection) else await within.connection()
-            )
-            await self._enqueue_within(connection, task, request)
+            await self._enqueue_within(await connection_of(within), task, request)
             if request is not None:
                 request.enqueued_within = True
             return task.id

@@ -41,7 +41,6 @@ MOVES: dict[str, Move] = {
     "delete": Move((State.SUCCEEDED, State.DEAD, State.CANCELLED)),
 }
 
-WAITING = MOVES["claim"].before
 SETTLED = MOVES["delete"].before
 
 

@@ -64,11 +64,11 @@ class Process:
         self._refused = Refused(store)
         self._withdrawing = Loop(self._withdraw_refused, POLL_SECONDS)
         self.publisher = Publisher(store, broker, self._refused) if broker else None
-        self.worker: Worker | None = None
-        if run_tasks and not broker:
-            self.worker = Worker(
-                store, self.slots, self._maintenance.heartbeat, self.backlog, self._refused
-            )
+        claims = run_tasks and not broker
+        beats = self._maintenance.heartbeat
+        self.worker = (
+            Worker(store, self.slots, beats, self.backlog, self._refused) if claims else None
+        )
         self._intake = intake = Intake(
             store, self.backlog, self._refused, worker=self.worker, publisher=self.publisher
         )

@@ -2,9 +2,8 @@
 
 import re
 
-LINE_LENGTH = (
-    16 * 1024
-)  # characters of a message, and of a traceback: a stranger chooses how long some are
+# Characters of a message, and of a traceback: a stranger chooses how long some are.
+LINE_LENGTH = 16 * 1024
 
 # From a word's first :// up to its last @: a password may hold an @ or a slash. One try for each
 # word, and no second one within it (which `(?>` forbids), or a word of many :// would take the

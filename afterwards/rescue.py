@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
+from afterwards.store.beats import Seen, seen_now
 from afterwards.store.sql import MICROSECONDS
 from afterwards.store.tasks import Store
 
@@ -23,8 +24,7 @@ class Rescue:
         self._store = store
         self._held = held
         self._found = found
-        # Every worker's beats, and when they last changed.
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: Seen = {}
         self._watched_at = 0.0
         self._strays: set[str] = set()  # held in the database, unknown here, at the last beat
         self._clock_ahead = 0  # of this process's monotonic clock, in microseconds
@@ -46,10 +46,7 @@ class Rescue:
             self._seen = {}  # the database was away: nobody could beat
         elif late > 0:  # while this worker could not watch it has heard no silence
             self._seen = {id: (count, since + late) for id, (count, since) in self._seen.items()}
-        self._seen = {
-            id: self._seen[id] if self._seen.get(id, (-1,))[0] == count else (count, now)
-            for id, count in beats.items()
-        }
+        self._seen = seen_now(self._seen, beats, now)
         silent = [id for id, (_, since) in self._seen.items() if now - since > DEAD_SECONDS]
         if dead := [id for id in silent if id != identity]:
             log.warning("silent for %g s, and so dead: %s", DEAD_SECONDS, ", ".join(dead))

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 log = logging.getLogger("tasks")
 
+UNWINDING_SECONDS = 4.0  # after a drain, for what it cuts off and for its last words
+
 
 @contextmanager
 def ending_within(seconds: float) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from afterwards.app import Afterwards
 from afterwards.commands import Complaint
 from afterwards.commands.importing import WRONG_USAGE, named
-from afterwards.commands.listing import filter_of, ids_of, tell_of_missing
+from afterwards.commands.listing import filter_of, ids_of, rows_of, tell_of_missing
 from afterwards.commands.opening import with_tables
 from afterwards.commands.table import as_json
 from afterwards.model import MOVES
@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
 
 async def _change_ids(afterwards: Afterwards, ids: Sequence[str], arguments: Namespace) -> int:
     async with with_tables(afterwards) as store:
-        rows = {id: row for id in ids if (row := await store.get(id)) is not None}
+        rows = await rows_of(store, ids)
         status = tell_of_missing(ids, rows)
         may = [id for id, row in rows.items() if row.state in MOVES[arguments.verb].before]
         for id in sorted(rows.keys() - {*may}):

@@ -15,6 +15,7 @@ from afterwards.commands.importing import WRONG_USAGE, named
 from afterwards.commands.opening import with_tables
 from afterwards.commands.table import as_json, cells, page, table, told
 from afterwards.store import Filter
+from afterwards.store.tasks import Store
 
 PAGE = 500  # rows that are asked for at once
 ID = re.compile(r"task-[0-9a-f-]{1,60}")
@@ -61,6 +62,12 @@ def ids_of(arguments: Namespace) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
+async def rows_of(store: Store, ids: Sequence[str]) -> dict[str, Any]:
+    """Return the rows of those tasks that are there."""
+    rows = await asyncio.gather(*map(store.get, ids))
+    return {id: row for id, row in zip(ids, rows, strict=True) if row is not None}
+
+
 def filter_of(arguments: Namespace) -> Filter:
     """Return the filter that was written."""
     return Filter(arguments.state, arguments.name, arguments.error, arguments.before)
@@ -89,5 +96,4 @@ async def _found(afterwards: Afterwards, filter: Filter, limit: int) -> list[Any
 
 async def _rows(afterwards: Afterwards, ids: Sequence[str]) -> dict[str, Any]:
     async with with_tables(afterwards) as store:
-        rows = {id: await store.get(id) for id in ids}
-    return {id: row for id, row in rows.items() if row is not None}
+        return await rows_of(store, ids)

@@ -15,10 +15,9 @@ from afterwards import registry
 from afterwards.app import Afterwards
 from afterwards.commands import Complaint
 from afterwards.commands.importing import find
-from afterwards.watchdog import ending_within
+from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 
 LINES = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-UNWINDING_SECONDS = 4.0  # after the drain, for what it cuts off and for its last words
 
 log = logging.getLogger("tasks")
 

@@ -39,6 +39,11 @@ LOST = (
 )
 
 
+async def connection_of(within: AsyncConnection | AsyncSession) -> AsyncConnection:
+    """Return the connection that a caller's transaction is on."""
+    return within if isinstance(within, AsyncConnection) else await within.connection()
+
+
 class Database:
     """A pool of connections to the database at `url`, in any spelling that is common for one.
 
@@ -111,7 +116,7 @@ class Database:
 
         Raises `WrongConnection` where that is one to another database.
         """
-        connection = within if isinstance(within, AsyncConnection) else await within.connection()
+        connection = await connection_of(within)
         if connection.dialect.name != self._engine.dialect.name:
             raise self._wrong(connection)
         try:

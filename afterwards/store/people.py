@@ -16,11 +16,11 @@ UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
 WHERE id IN ({each:ids}) AND state || '' {may:cancel} RETURNING id
 """
 # One that ended its process runs alone again.
-RETRY = """
-UPDATE {tasks} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
-    error_message = NULL, finished_at = NULL, run_at = {now}, publish_at = {now},
-    crashes = CASE WHEN crashes > :alone_from THEN :alone_from ELSE crashes END
-WHERE id IN ({each:ids}) AND state || '' {may:retry} RETURNING id
+RETRY = f"""
+UPDATE {{tasks}} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
+    error_message = NULL, finished_at = NULL, run_at = {{now}}, publish_at = {{now}},
+    crashes = CASE WHEN crashes > {ALONE_FROM} THEN {ALONE_FROM} ELSE crashes END
+WHERE id IN ({{each:ids}}) AND state || '' {{may:retry}} RETURNING id
 """
 DELETE = """
 DELETE FROM {tasks} WHERE id IN ({each:ids}) AND state || '' {may:delete} RETURNING id
@@ -132,10 +132,7 @@ class ForPeople:
         return (await self._write(statement, ids))[0]
 
     async def _write(self, statement: str, ids: Collection[str]) -> tuple[Sequence[str], float]:
-        values: dict[str, Any] = {"ids": listed(ids)}
-        if statement is RETRY:
-            values["alone_from"] = ALONE_FROM
-        return await self._database.write_timed(statement, values)
+        return await self._database.write_timed(statement, {"ids": listed(ids)})
 
     async def _ended(self, ids: Collection[str]) -> set[str]:
         return {row.id for row in await self._given(statements.ENDED, ids)}

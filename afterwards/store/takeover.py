@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from afterwards.store.beats import Seen, seen_now
 from afterwards.store.failures import DatabaseUnavailable, SchemaRefused
 from afterwards.store.sql import DEFAULT_PREFIX, Sql
 
@@ -50,7 +51,7 @@ class Earlier:
     """What is known of earlier versions' processes, from one attempt to take over to the next."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}  # their beats, and when these last changed
+        self._seen: Seen = {}
         self._looked_at = 0.0
 
     async def take_over(self, connection: AsyncConnection, sql: Sql, columns: Columns) -> None:
@@ -84,12 +85,7 @@ class Earlier:
         if now - self._looked_at > BLIND_SECONDS:
             self._seen = {}
         self._looked_at = now
-        self._seen = {
-            row.id: self._seen[row.id]
-            if self._seen.get(row.id, (-1,))[0] == row.beats
-            else (row.beats, now)
-            for row in rows
-        }
+        self._seen = seen_now(self._seen, {row.id: row.beats for row in rows}, now)
         living = [id for id, (_, since) in self._seen.items() if now - since <= SILENT_SECONDS]
         if living:
             raise DatabaseUnavailable(

@@ -40,7 +40,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.CANCELLED_UNDER, {"worker": "w1"}, {"pruned"}),
     (statements.SETTLED_LATELY, {"lately_us": 1}, {"pruned"}),
     (people.CANCEL, IDS, {"pkey"}),
-    (people.RETRY, {**IDS, "alone_from": 2}, {"pkey"}),
+    (people.RETRY, IDS, {"pkey"}),
     (people.DELETE, IDS, {"pkey"}),
     (statements.PRUNE_TASKS, PRUNING, {"pruned", "pkey"}),
 ]
