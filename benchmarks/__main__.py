@@ -20,6 +20,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
         f"Requests with a task that does nothing ({load.CONNECTIONS} connections, one process)",
         lambda options: table.measure(options.rounds, options.seconds),
     ),
+    "queues": (
+        "The same, over other queues",
+        lambda options: table.measure_queues(options.rounds, options.seconds),
+    ),
     "inside": ("What a request costs inside the application", lambda _: inside.measure()),
     "latency": ("One connection", lambda _: latency.measure()),
     "backlog": (
@@ -36,8 +40,8 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
 }
 
 NUMBERS = (
-    ("--rounds", 3, "how often each row of the table is measured"),
-    ("--seconds", 4, "how long each measurement under load takes"),
+    ("--rounds", 2, "how often each row of the tables is measured"),
+    ("--seconds", 3, "how long each measurement under load takes"),
     ("--tasks", 10_000, "how many tasks sleep at a time"),
     ("--backlog-rows", 1_000_000, "how many rows wait in the backlog's table"),
 )

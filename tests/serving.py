@@ -112,9 +112,10 @@ def start(
     app: str = "asgi_app:app",
     command: Sequence[str] = ("uvicorn",),
     args: Sequence[str] = (),
+    kind: Callable[[Sequence[str], dict[str, str]], Server] = Server,
     **variables: str,
 ) -> Server:
-    """Start `command app --port 0 args` with these environment variables.
+    """Start `command app --port 0 args` with these environment variables, as a server of this kind.
 
     Its database and images are in `directory`; the first word of `command` is a program beside this
     interpreter. The server may not be listening yet: `url` waits.
@@ -126,7 +127,7 @@ def start(
     environ["IMAGES_DIR"] = f"{directory}/images"
     environ.update(variables)
     where = [app, "--port", "0"] if app else []
-    return Server([str(BIN / command[0]), *command[1:], *where, *args], environ)
+    return kind([str(BIN / command[0]), *command[1:], *where, *args], environ)
 
 
 def until(condition: Callable[[], T], seconds: float) -> T:
