@@ -9,7 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import asleep, backlog, crash, demo, fleet, inside, latency, load, memory, table
+from benchmarks import (
+    asleep,
+    backlog,
+    crash,
+    demo,
+    fleet,
+    inside,
+    latency,
+    load,
+    memory,
+    sharded,
+    table,
+)
 
 Options = argparse.Namespace
 
@@ -33,6 +45,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
     "fleet": (
         "A fleet: Celery's workers beside the web process",
         lambda options: fleet.measure(options.rounds, options.seconds),
+    ),
+    "sharded": (
+        "Two databases, by key",
+        lambda options: sharded.measure(options.rounds, options.seconds),
     ),
     "crash": ("A kill -9 in the middle of the work", lambda _: crash.measure()),
     "asleep": ("Answers beside a thousand sleeping tasks", lambda _: asleep.measure()),

@@ -112,4 +112,6 @@ durable = _ours(
         "/doze": with_stored_doze,
     }
 )
-afterwards: Afterwards = durable.state.afterwards  # what `python -m afterwards worker` is told to run
+afterwards: Afterwards = (
+    durable.state.afterwards
+)  # what `python -m afterwards worker` is told to run

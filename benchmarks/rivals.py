@@ -14,7 +14,7 @@ CONFIRMS = "before each confirm"
 TASKFLOW = Row(
     "fastapi-taskflow over SQLite", f"{OTHERS}.taskflow_app:app", "none, memory; when it has run"
 )
-# With four threads it did as much as with one, the default; in a trial.
+# With its one thread, the default, it kept up in a trial.
 HUEY = Row(
     "Huey over SQLite",
     f"{OTHERS}.huey_app:app",

@@ -45,19 +45,13 @@ class Row(NamedTuple):
 
     def start(self, directory: Path, **variables: str) -> serving.Server:
         """Start the application, not its servers and its worker."""
-        quiet = ["--no-access-log"]
-        if self.logs:
-            variables[LOGS] = "1"
         if self.processes > 1:
             variables["WEB_CONCURRENCY"] = f"{self.processes}"
-        return serving.start(
-            directory,
-            app=self.app,
-            command=self.command,
-            args=[] if self.logs else quiet,
-            kind=servers.ToFile if self.logs else serving.Server,
-            **variables,
-        )
+        if self.logs:
+            environ = serving.environment(directory, {**variables, LOGS: "1"})
+            return servers.ToFile(["uvicorn", self.app, "--port", "0"], environ)
+        quiet = ["--no-access-log"]
+        return serving.start(directory, app=self.app, command=self.command, args=quiet, **variables)
 
 
 PER_COMMIT = "at each commit"
@@ -125,7 +119,7 @@ def serving_row(
         variables |= stack.enter_context(servers.running(row.needs))
         app = row.start(directory, **variables)
         stack.callback(app.kill)
-        # A port is told before each process listens; and a worker may need the application's tables.
+        # Not all listen when the port is told, and a worker may need the application's tables.
         app.wait_for_log("(?s)" + ".*".join(["startup complete"] * row.processes))
         if row.worker:
             # Not every command line looks for modules where it was started.

@@ -26,7 +26,7 @@ class ToFile(serving.Server):
     """A server that writes its log to a file, as a deployed one does, and not to its watcher."""
 
     def __init__(self, command: Sequence[str], environ: Variables) -> None:
-        self._file = tempfile.NamedTemporaryFile("r", suffix=".log")
+        self._file = tempfile.NamedTemporaryFile("r", suffix=".log")  # noqa: SIM115  # until it is killed
         redirected = 'exec "$0" "$@" >"$LOG_FILE" 2>&1'
         shell = ["/bin/sh", "-c", redirected, *command]
         super().__init__(shell, {**environ, "LOG_FILE": self._file.name})
@@ -80,9 +80,7 @@ def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Ser
 
 
 @contextmanager
-def _redis(
-    directory: Path, *, fsync: str, variable: str = "REDIS_URL"
-) -> Iterator[Variables]:
+def _redis(directory: Path, *, fsync: str, variable: str = "REDIS_URL") -> Iterator[Variables]:
     port = _free_port()
     words = f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync"
     with _process("redis-server", *words.split(), fsync, ready="Ready to accept connections"):

@@ -1,4 +1,4 @@
-"""Celery over RabbitMQ or Redis: `delay()` in a plain `def` route, as it blocks, and Celery's worker."""
+"""Celery over RabbitMQ or Redis: `delay()` in a plain `def` route, as it blocks, and its worker."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Dramatiq over RabbitMQ or Redis: `send()` in a plain `def` route, as it blocks, and its worker."""
+"""Dramatiq over RabbitMQ or Redis: `send()` in a plain `def` route, as it blocks; a worker."""
 
 import os
 
