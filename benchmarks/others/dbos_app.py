@@ -1,4 +1,4 @@
-"""DBOS over SQLite or Postgres: the route starts a workflow, which the same process runs."""
+"""DBOS over SQLite or Postgres: the route starts or queues a workflow; the same process runs it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,4 +40,5 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
     DBOS.destroy()
 
 
-app = Starlette(routes=[Route("/", accept), Route("/queued", accept_queued)], lifespan=lifespan)
+app = Starlette(routes=[Route("/", accept)], lifespan=lifespan)
+queued_app = Starlette(routes=[Route("/", accept_queued)], lifespan=lifespan)
