@@ -69,8 +69,9 @@ def measure(rounds: int, seconds: int) -> Iterator[str]:
 
 
 def measure_queues(rounds: int, seconds: int) -> Iterator[str]:
-    """Measure the other queues beside our durable row, and yield the same."""
-    pairs = yield from compared(REFERENCE, (DURABLE, TASKFLOW, *QUEUES), rounds, seconds)
+    """Measure the other queues beside our durable row, one round less, and yield the same."""
+    queues = (DURABLE, TASKFLOW, *QUEUES)
+    pairs = yield from compared(REFERENCE, queues, max(1, rounds - 1), seconds)
     if pairs:
         yield from goals.compare(_seen_of_queues(pairs))
 
@@ -127,23 +128,26 @@ def _result(row: Row, seconds: int) -> Result:
         runs = Path(name)
         if not row.segments:
             with serving_row(row, runs=runs) as server:
-                _warm_up(server, runs)
-                return _loaded(server, seconds, runs if row.runs else None)
+                if not row.runs:
+                    load.run(server.url, WARM_UP_SECONDS)
+                    return _loaded(server, seconds, None)
+                return _loaded(server, seconds, runs, _warm_up(server, runs))
         with Collector() as collector, serving_row(row, collector, runs) as server:
-            _warm_up(server, runs)
+            waiting = _warm_up(server, runs)
             before = _all_received(collector)
-            result = _loaded(server, seconds, runs)
+            result = _loaded(server, seconds, runs, waiting)
             made = row.segments * result.requests
             # The collector may count what was under way when wrk stopped counting.
             return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
 
 
-def _warm_up(server: serving.Server, runs: Path) -> None:
-    reading = load.run(server.url, WARM_UP_SECONDS)
-    _until_run(runs, reading.accepted)
+def _warm_up(server: serving.Server, runs: Path) -> int:
+    """Load it for the first time; return how many of its tasks wait even after that."""
+    accepted = load.run(server.url, WARM_UP_SECONDS).accepted
+    return max(0, accepted - _until_run(runs, accepted))
 
 
-def _loaded(server: serving.Server, seconds: int, runs: Path | None) -> Result:
+def _loaded(server: serving.Server, seconds: int, runs: Path | None, waiting: int = 0) -> Result:
     cpu, said = _cpu_seconds(server.pid), len(server.log())
     ran = counting.total(runs) if runs else 0
     began = time.monotonic() + load.CONNECTING_SECONDS
@@ -153,13 +157,11 @@ def _loaded(server: serving.Server, seconds: int, runs: Path | None) -> Result:
     result = Result(*reading, cpu, complaints=complaints)
     if runs is None:
         return result
-    now = counting.total(runs) - ran
-    if now < reading.accepted:
-        now = _until_run(runs, ran + reading.accepted) - ran
-        rate = min(now, reading.accepted) / (time.monotonic() - began)
-    else:
-        rate = reading.rate
-    return result._replace(done=rate, left=max(0, reading.accepted - now))
+    due = waiting + reading.accepted
+    if counting.total(runs) - ran >= due:  # all while it was loaded
+        return result._replace(done=reading.rate)
+    done = min(due, _until_run(runs, ran + due) - ran)
+    return result._replace(done=done / (time.monotonic() - began), left=due - done)
 
 
 def _until_run(runs: Path, count: int) -> int:
