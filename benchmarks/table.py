@@ -1,16 +1,15 @@
 """Requests a second and latencies, as ratios to Starlette with a no-op task in memory."""
 
-import os
 import re
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
-from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from benchmarks import counting, goals, load, rows
+from benchmarks.clients import cpu_seconds
 from benchmarks.rivals import CELERY, QUEUES, TASKFLOW
 from benchmarks.rows import DURABLE, REFERENCE, Row, serving_row
 from tests import serving
@@ -20,7 +19,6 @@ WARM_UP_SECONDS = 1
 # The collector has received all when nothing came for the first of these.
 QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 15.0
 WORK_OFF_SECONDS, POLL_SECONDS = 10.0, 0.01  # for what waits when the load has ended
-TICKS = os.sysconf("SC_CLK_TCK")
 COMPLAINT = re.compile(r"^.*(?:\b(?:WARNING|ERROR|CRITICAL)\b|^Traceback).*$", re.MULTILINE)
 
 
@@ -148,11 +146,11 @@ def _warm_up(server: serving.Server, runs: Path) -> int:
 
 
 def _loaded(server: serving.Server, seconds: int, runs: Path | None, waiting: int = 0) -> Result:
-    cpu, said = _cpu_seconds(server.pid), len(server.log())
+    cpu, said = cpu_seconds(server.pid), len(server.log())
     ran = counting.total(runs) if runs else 0
     began = time.monotonic() + load.CONNECTING_SECONDS
     reading = load.run(server.url, seconds)
-    cpu = (_cpu_seconds(server.pid) - cpu) / max(1, reading.requests) * 1e6
+    cpu = (cpu_seconds(server.pid) - cpu) / max(1, reading.requests) * 1e6
     complaints = tuple(COMPLAINT.findall(server.log()[said:]))
     result = Result(*reading, cpu, complaints=complaints)
     if runs is None:
@@ -170,20 +168,6 @@ def _until_run(runs: Path, count: int) -> int:
     while (ran := counting.total(runs)) < count and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return ran
-
-
-def _cpu_seconds(leader: int) -> float:
-    """Add up what the process and its children have used: they are a group of their own."""
-    return sum(map(_ticks_in, Path("/proc").glob("[0-9]*/stat"), repeat(leader))) / TICKS
-
-
-def _ticks_in(stat: Path, group: int) -> int:
-    try:
-        # After the name, which may hold anything, in its brackets.
-        fields = stat.read_text().rpartition(")")[2].split()
-    except OSError:  # it has ended
-        return 0
-    return int(fields[11]) + int(fields[12]) if int(fields[2]) == group else 0
 
 
 def _all_received(collector: Collector) -> int:
