@@ -55,9 +55,9 @@ Mark = Callable[[int], str]  # what stands for the parameter of this number, fro
 KINDS: dict[str, type[Row]] = {each.__name__: each for each in (NewRow, SettledRow, PoisonRow)}
 SQL_TYPES = {bool: "BOOLEAN", int: "BIGINT"}  # TEXT is any other
 
-# Rows that one statement of SQLite's binds. It binds a power of two of them, the last ones of NULLs,
-# so that a few statements serve all batches, each prepared once: at each statement the thread that
-# writes waits for the interpreter's lock.
+# Rows that one statement of SQLite's binds: always a power of two, the last ones of NULLs. So a few
+# statements serve all batches, each prepared once, and each batch takes one: at the end of each the
+# thread that writes waits for the interpreter's lock.
 MOST_ROWS = 256
 
 

@@ -336,6 +336,14 @@ async def test_successors_of_cut_tasks_never_start(slots: Slots, ended: Ended) -
     assert await ended.wait_for(1) == [Outcome.RELEASED]
 
 
+async def test_a_sequence_is_cut_before_its_begin(slots: Slots) -> None:
+    slots.start([[task(hangs), task(hangs)], [task(hangs), task(hangs)], [task(hangs)]])
+    told: list[Task] = []
+    await slots.drain(0, told.append)
+    assert len(told) == 5
+    assert slots.load() == {"running": 0, "waiting": 0}
+
+
 async def test_idle_slots_have_nothing_to_drain(
     slots: Slots, caplog: pytest.LogCaptureFixture
 ) -> None:
