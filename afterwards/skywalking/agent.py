@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from afterwards.skywalking.root_span import RootSpan
-    from afterwards.skywalking.segment_queue import SegmentQueue
+    from afterwards.skywalking.sending import SegmentQueue
 
 log = logging.getLogger("tracing")
 
@@ -96,19 +96,28 @@ class Contexts(Protocol):
     def ignore_check(self, op: str) -> Span | None: ...
 
 
-class Stub(Protocol):
-    def collectInSync(self, batch: object, *, timeout: float) -> object: ...
+class Sent(Protocol):
+    """One of the protocol's own messages."""
+
+    def SerializeToString(self) -> bytes: ...
+
+
+class Channel(Protocol):
+    def unary_unary(self, method: str) -> Callable[..., object]: ...
 
 
 class Reporter(Protocol):
-    report_stub: Stub
-    report: Callable[[Iterator[object]], None]
+    report: Callable[[Iterable[Sent]], None]
 
 
 class Wire(Protocol):
     """The agent's own protocol, when it is gRPC."""
 
+    channel: Channel
     traces_reporter: Reporter
+    report_segment: Callable[..., None]
+
+    def on_error(self) -> None: ...
 
 
 class Core(Protocol):
@@ -178,11 +187,12 @@ class SentSegment(Segment, Protocol):
 
 
 class Shape(NamedTuple):
-    """What kind of span it is, and how SkyWalking's pages show it."""
+    """What kind of span it is, and how SkyWalking's pages show it; also as it is sent."""
 
     kind: Kind
     layer: object
     component: object
+    written: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +210,7 @@ class Agent:
     publication: Shape
     new_entry: Callable[..., Entry]
     new_item: Callable[[str, str], Item]
-    new_batch: Callable[..., object]
+    new_batch: Callable[..., Sent]
     new_primary_endpoint: Callable[["RootSpan"], object]
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
@@ -213,6 +223,7 @@ class Agent:
 
         With an id, or "", it stands for a task or request that is not traced; so are its tasks.
         """
+        self.set_spans([])
         span = self.new_noop_span(self.new_noop_context())
         if task_id is not None:
             span.context.task_id = task_id
@@ -232,9 +243,13 @@ def load() -> Agent:
     from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
-    from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection
+    from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection, SpanObject
     from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
+
+    def shape(kind: Any, layer: Any, component: Any) -> Shape:
+        sent = SpanObject(spanType=kind.name, spanLayer=layer.name, componentId=component.value)
+        return Shape(kind, layer, component, sent.SerializeToString())
 
     return Agent(
         core=agent,
@@ -242,10 +257,10 @@ def load() -> Agent:
         sampling=sampling,
         ids=trace,
         log_reporter=sw_logging,
-        request=Shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
-        attempt=Shape(Kind.Local, Layer.Unknown, Component.General),
-        consumption=Shape(Kind.Entry, Layer.MQ, Component.Celery),
-        publication=Shape(Kind.Exit, Layer.MQ, Component.Celery),
+        request=shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
+        attempt=shape(Kind.Local, Layer.Unknown, Component.General),
+        consumption=shape(Kind.Entry, Layer.MQ, Component.Celery),
+        publication=shape(Kind.Exit, Layer.MQ, Component.Celery),
         new_entry=Log,
         new_item=LogItem,
         new_batch=SegmentCollection,
