@@ -60,7 +60,12 @@ _kept_text = _kept(_text)
 
 
 def _message(field: int, written: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(written)) + written
+    return _head(field, len(written)) + written
+
+
+@_kept
+def _head(field: int, length: int) -> bytes:
+    return _varint(field << 3 | 2) + _varint(length)
 
 
 @_kept
@@ -68,7 +73,6 @@ def _number(field: int, value: int) -> bytes:
     return _varint(field << 3) + _varint(value) if value else b""
 
 
-@_kept
 def _varint(value: int) -> bytes:
     value &= 2**64 - 1  # a negative one takes all ten bytes
     written = bytearray()

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from afterwards.redaction import encodable, shortened, without_secrets
-from afterwards.skywalking.agent import Agent, Context, SentSegment, Span
+from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.names import Context, SentSegment, Span
 from afterwards.skywalking.root_span import RootSpan, new_id
 from afterwards.skywalking.sending import send_in_batches
 

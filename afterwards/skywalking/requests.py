@@ -5,8 +5,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards.skywalking.agent import Agent, Span
+from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.names import Span
 from afterwards.skywalking.root_span import RootSpan
 from afterwards.skywalking.sw8 import correlation_of, parent_of
 
@@ -137,5 +138,10 @@ def _url(scope: Scope) -> str:
 
 def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     """Give the header's value if there is exactly one of this name, else ""."""
-    values = [value for key, value in headers if key == name]
-    return values[0].decode("latin-1") if len(values) == 1 else ""
+    only: bytes | None = None
+    for key, value in headers:
+        if key == name:
+            if only is not None:
+                return ""
+            only = value
+    return only.decode("latin-1") if only else ""

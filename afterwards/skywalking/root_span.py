@@ -15,8 +15,9 @@ from typing import NamedTuple
 from starlette.types import Scope
 
 from afterwards.redaction import encodable
-from afterwards.skywalking.agent import Agent, Entry, Item, Kind, MarkedContext, Segment, Shape
+from afterwards.skywalking.agent import Agent, Shape
 from afterwards.skywalking.failure import kind_of, message_of, stack_of
+from afterwards.skywalking.names import Entry, Item, Kind, MarkedContext, Segment
 from afterwards.skywalking.sw8 import Parent, parent_of, written
 
 

@@ -82,7 +82,8 @@ def send_in_batches(agent: Agent) -> None:
                     raise
 
     wire.report_segment = report
-    queue = SegmentQueue(agent.config.agent_trace_reporter_max_buffer_size)
-    core._SkyWalkingAgent__segment_queue = queue
+    core._SkyWalkingAgent__segment_queue = SegmentQueue(
+        agent.config.agent_trace_reporter_max_buffer_size
+    )
     while not waiting.empty():
         core.archive_segment(waiting.get())

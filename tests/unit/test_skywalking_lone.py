@@ -93,7 +93,8 @@ def test_lone_spans_are_the_agents_bytes(agent: agents.Agent) -> None:
 def test_another_span_is_other_bytes(agent: agents.Agent) -> None:
     span = RootSpan(agent, "name", agent.request, "", {"key": "value"})
     before = by_the_agent(agent, span)
-    for change in ({"op": "names"}, {"end_time": 1}, {"tags": {}}, {"error_occurred": True}):
+    changes: list[dict[str, Any]] = [{"op": "names"}, {"end_time": 1}, {"tags": {}}]
+    for change in [*changes, {"error_occurred": True}]:
         vars(span).update(change)
         after = segment_of(span)
         assert after != before
