@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from afterwards.redaction import escaped, shortened, without_credentials
+from web.stdout import Gathering
 
 UVICORN = ("uvicorn", "uvicorn.access")
 # httpx logs whole URLs, a webhook's secret with them.
@@ -22,7 +24,11 @@ class ForPeople(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_time(record)} {record.levelname:<7} {record.name}: {_told(record.getMessage())}"
-        line += "".join(f"  {key}={value}" for key, value in _ids(record).items())
+        task_id, trace_id = _ids(record)
+        if task_id:
+            line += f"  task={task_id}"
+        if trace_id:
+            line += f"  trace={trace_id}"
         if record.exc_info:
             line += "\n" + _told(self.formatException(record.exc_info))
         return escaped(line).replace("\n", "\n    ")
@@ -37,8 +43,12 @@ class ForMachines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": _told(record.getMessage()),
-            **_ids(record),
         }
+        task_id, trace_id = _ids(record)
+        if task_id:
+            line["task"] = task_id
+        if trace_id:
+            line["trace"] = trace_id
         if record.exc_info:
             line["exception"] = _told(self.formatException(record.exc_info))
         return json.dumps(line)
@@ -52,7 +62,7 @@ def configure(
     `task_id` and `trace_id` are asked at each line, in its own context.
     """
     _put_ids_on_records(task_id, trace_id)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Gathering(sys.stdout)
     handler.set_name("service")
     handler.setFormatter(ForMachines() if style == "json" else ForPeople())
     root = logging.getLogger()
@@ -75,7 +85,7 @@ def _put_ids_on_records(task_id: Callable[[], str], trace_id: Callable[[], str])
         record.task_id, record.trace_id = task_id(), trace_id()
         # Nameless is what logging.makeLogRecord begins with, for a child's line.
         if str(record.name).startswith("uvicorn.") and isinstance(record.args, tuple):
-            record.args = tuple(map(_without_query, record.args))
+            record.args = tuple([_without_query(arg) for arg in record.args])
         return record
 
     logging.setLogRecordFactory(make)
@@ -83,20 +93,23 @@ def _put_ids_on_records(task_id: Callable[[], str], trace_id: Callable[[], str])
 
 def _without_query(told: object) -> object:
     # Of a path, as uvicorn tells it; people put tokens into queries.
-    if not isinstance(told, str) or not told.startswith("/") or "?" not in told:
-        return told
-    return told.partition("?")[0] + "?..."
+    if isinstance(told, str) and "?" in told and told.startswith("/"):
+        return told.partition("?")[0] + "?..."
+    return told
 
 
 def _told(text: str) -> str:
     return without_credentials(shortened(text))
 
 
-def _ids(record: logging.LogRecord) -> dict[str, str]:
-    ids = {"task": getattr(record, "task_id", ""), "trace": getattr(record, "trace_id", "")}
-    return {key: value for key, value in ids.items() if value}
+def _ids(record: logging.LogRecord) -> tuple[str, str]:
+    return getattr(record, "task_id", ""), getattr(record, "trace_id", "")
 
 
 def _time(record: logging.LogRecord) -> str:
-    moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-    return moment.replace("+00:00", "Z")
+    return f"{_second(int(record.created))}.{int(record.created % 1 * 1000):03}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
