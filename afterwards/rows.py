@@ -9,6 +9,8 @@ from typing import Any
 
 from afterwards import registry
 from afterwards.model import Attempt, Task
+from afterwards.retries import Poison, Settlement
+from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.sql import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -23,42 +25,23 @@ def check(task: Task) -> tuple[dict[str, Any], str]:
     return entry.dump(task.args, task.kwargs)
 
 
-def row_of(
-    task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0
-) -> dict[str, Any]:
+def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0) -> NewRow:
     """Return the row of a new task: claimed at once by the `worker`, if one is given.
 
     `publish_after` (s) is how long the loop that publishes leaves it to whoever enqueued it.
     """
     delay = max(0.0, (task.run_at - datetime.now(UTC)).total_seconds()) if task.run_at else 0.0
-    return {
-        "id": task.id,
-        "name": task.name,
-        "arguments": arguments,
-        "in_thread": not task.is_async,
-        "carrier": task.carrier,
-        "max_attempts": task.policy.attempts,
-        "worker": worker or None,
-        "follows": task.follows or None,
-        "delay_us": int(delay * MICROSECONDS),
-        "publish_after_us": 0 if delay else int(publish_after * MICROSECONDS),
-    }
-
-
-def claimed(task: Task, kwargs: dict[str, Any], worker: str) -> Task:
-    """Return a new task as `task_of` would make it of its row."""
-    return Task(
+    return NewRow(
         task.id,
         task.name,
-        task.function,
-        task.is_async,
-        kwargs=kwargs,
-        carrier=task.carrier,
-        created_at=task.created_at,
-        policy=task.policy,
-        is_followed=task.is_followed,
-        stored=True,
-        worker=worker,
+        arguments,
+        not task.is_async,
+        task.carrier,
+        task.policy.attempts,
+        worker or None,
+        task.follows or None,
+        int(delay * MICROSECONDS),
+        0 if delay else int(publish_after * MICROSECONDS),
     )
 
 
@@ -83,6 +66,18 @@ def task_of(row: Any) -> Task:
         is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
+    )
+
+
+def settled_row(attempt: Attempt, outcome: Settlement) -> SettledRow | PoisonRow:
+    """Return how the attempt has ended, and what becomes of its task by that, as a row."""
+    task, kind, message = attempt.task, outcome.error_kind, outcome.error_message
+    if isinstance(attempt.error, Poison):
+        crashes = attempt.error.crashes
+        return PoisonRow(task.id, task.worker, task.attempt, crashes, kind or "", message or "")
+    delay_us, result = int(outcome.delay * MICROSECONDS), result_of(attempt)
+    return SettledRow(
+        task.id, task.worker, task.attempt, outcome.state, delay_us, result, kind, message
     )
 
 

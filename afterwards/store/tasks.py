@@ -4,15 +4,15 @@ A settle is fenced by worker and attempt: what a worker that was thought dead wr
 nothing.
 """
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Connection, Database
 from afterwards.store.fleet import ForWorkers
+from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.group_commit import GroupCommit
 from afterwards.store.people import ForPeople
 from afterwards.store.sql import MICROSECONDS, listed
@@ -44,12 +44,12 @@ class Store(ForPeople, ForWorkers):
 
     # --- enqueue ---
 
-    def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
+    def enqueue(self, rows: Sequence[NewRow]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
         return self._commits.write(statements.ENQUEUE, rows)
 
     async def enqueue_within(
-        self, within: AsyncConnection | AsyncSession, rows: Sequence[dict[str, Any]]
+        self, within: AsyncConnection | AsyncSession, rows: Sequence[NewRow]
     ) -> None:
         """Insert the rows in the caller's transaction, on a connection of whatever engine.
 
@@ -57,17 +57,17 @@ class Store(ForPeople, ForWorkers):
         """
         await self._database.insert(within, statements.ENQUEUE, rows)
 
-    async def withdraw(self, rows: Sequence[dict[str, Any]], worker: str) -> Sequence[str]:
+    async def withdraw(self, rows: Sequence[NewRow], worker: str) -> Sequence[str]:
         """Delete the rows of a commit whose outcome was not known, and see that they never come.
 
         Returns the ids of those that remain, because another than this worker has begun them.
         """
         if not await self._database.has_committed(statements.ENQUEUE, rows):
             return []
-        own = {worker, *(row["worker"] for row in rows if row["worker"])}
-        values = {"ids": listed(row["id"] for row in rows), "own": listed(own)}
+        own = {worker, *(row.worker for row in rows if row.worker)}
+        values = {"ids": listed(row.id for row in rows), "own": listed(own)}
         await self._database.change(statements.WITHDRAW, values)
-        return [row.id for row in await self._given(statements.STORED, [row["id"] for row in rows])]
+        return [row.id for row in await self._given(statements.STORED, [row.id for row in rows])]
 
     # --- claim ---
 
@@ -114,29 +114,13 @@ class Store(ForPeople, ForWorkers):
 
     # --- settle ---
 
-    def settle(
-        self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None
-    ) -> Awaitable[None]:
-        """Record how the attempt ended, unless it is not the worker's any more."""
-        row = {
-            "id": id,
-            "worker": worker,
-            "attempt": attempt,
-            "state": settlement.state,
-            "delay_us": int(settlement.delay * MICROSECONDS),
-            "result": result,
-            "error_kind": settlement.error_kind,
-            "error_message": settlement.error_message,
-        }
-        return self._commits.write(statements.SETTLE, [row], patience=self._settle_patience)
+    def settle(self, row: SettledRow | PoisonRow, settled: Callable[[], None]) -> None:
+        """Record how the attempt ended, unless it is not the worker's any more; then call back.
 
-    async def settle_poison(
-        self, id: str, worker: str, attempt: int, settlement: Settlement, crashes: int
-    ) -> None:
-        """Record that the task is dead of so many crashes, unless it is not the worker's."""
-        held = {"poison": id, "holder": worker, "number": attempt}
-        why = {"kind": settlement.error_kind, "message": settlement.error_message}
-        await self._database.change(statements.POISON, {**held, **why, "crashed": crashes})
+        It is recorded however long the database is away.
+        """
+        statement = statements.SETTLE if isinstance(row, SettledRow) else statements.POISON
+        self._commits.record(statement, row, settled, patience=self._settle_patience)
 
     # --- publish ---
 
