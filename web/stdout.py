@@ -5,7 +5,6 @@ import os
 import select
 import threading
 import time
-from contextlib import suppress
 from io import UnsupportedOperation
 from typing import TextIO
 
@@ -75,7 +74,7 @@ class Gathering(logging.Handler):
         second, count = self._at_once_in
         if second != (now := int(record.created)):
             second, count = now, 0
-        if count < AT_ONCE:
+        if count < AT_ONCE and not self._is_waiting.is_set():
             self._at_once_in = second, count + 1
             return False
         return self._gathers and len(self._lines) < MOST_WAITING
@@ -89,13 +88,15 @@ class Gathering(logging.Handler):
     def _write_on(self) -> None:
         while self._is_waiting.wait():
             time.sleep(GATHERING_SECONDS)
-            self._is_waiting.clear()
             try:
                 # Once the interpreter ends, a thread can stop with the lock in its hands.
                 if self._lines:
                     self.flush()
             except Exception:
                 self.handleError(logging.makeLogRecord({"name": "log"}))
+            self._is_waiting.clear()
+            if self._lines:  # come since
+                self._is_waiting.set()
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -105,8 +106,7 @@ def _write(stream: TextIO, text: str) -> None:
     except UnsupportedOperation:  # a test's
         stream.write(text)
         return
-    with suppress(AttributeError):
-        stream.flush()  # what others have printed
+    stream.flush()  # what others have printed
     rest = memoryview(text.encode(stream.encoding, "backslashreplace"))
     while rest:
         try:
