@@ -21,7 +21,7 @@ from afterwards.store.failures import (
     is_missing_table,
     translated,
 )
-from afterwards.store.given import Rows, bound, chunks
+from afterwards.store.given import Rows, bound, chunks, size
 from afterwards.store.sql import DEFAULT_PREFIX, Sql
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
@@ -239,7 +239,7 @@ class Database:
             with self._translated():
                 await self._sqlite.write(
                     [
-                        (self.sql.text(statement, len(chunk)), bound(chunk))
+                        (self.sql.text(statement, size(chunk)), bound(chunk))
                         for statement, rows in batch.items()
                         for chunk in chunks(rows)
                     ]

@@ -129,7 +129,7 @@ class Sql:
         for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
             values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
             named = {f"given{at}": value for at, value in enumerate(values)}
-            yield self(statement, len(chunk) if self._is_sqlite else 1), named
+            yield self(statement, given.size(chunk) if self._is_sqlite else 1), named
 
     def _put_in(self, statement: str, count: int, mark: Mark) -> str:
         table = given.sqlite_table if self._is_sqlite else given.postgresql_table
