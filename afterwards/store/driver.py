@@ -42,11 +42,11 @@ def connect(dialect: Dialect, record: object, args: Any, parameters: dict[str, A
 
 
 def leave_silent(context: ExceptionContext) -> None:
-    """Give up a connection that says nothing, and with it all that are as old."""
+    """Give up, with a connection that says nothing, all that are as old: SQLAlchemy keeps them."""
     if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
         driver: Any = context.connection.connection.driver_connection
         driver.terminate()
-        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = True
 
 
 def leave_closed(connection: Any, record: object, proxy: object) -> None:
