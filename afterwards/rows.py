@@ -9,7 +9,8 @@ from typing import Any
 
 from afterwards import registry
 from afterwards.model import Attempt, Task
-from afterwards.store.given import NewRow
+from afterwards.retries import Poison, Settlement
+from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.sql import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -44,23 +45,6 @@ def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float
     )
 
 
-def claimed(task: Task, kwargs: dict[str, Any], worker: str) -> Task:
-    """Return a new task as `task_of` would make it of its row."""
-    return Task(
-        task.id,
-        task.name,
-        task.function,
-        task.is_async,
-        kwargs=kwargs,
-        carrier=task.carrier,
-        created_at=task.created_at,
-        policy=task.policy,
-        is_followed=task.is_followed,
-        stored=True,
-        worker=worker,
-    )
-
-
 def task_of(row: Any) -> Task:
     """Make the claimed row a task.
 
@@ -82,6 +66,18 @@ def task_of(row: Any) -> Task:
         is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
+    )
+
+
+def settled_row(attempt: Attempt, outcome: Settlement) -> SettledRow | PoisonRow:
+    """Return how the attempt has ended, and what becomes of its task by that, as a row."""
+    task, kind, message = attempt.task, outcome.error_kind, outcome.error_message
+    if isinstance(attempt.error, Poison):
+        crashes = attempt.error.crashes
+        return PoisonRow(task.id, task.worker, task.attempt, crashes, kind or "", message or "")
+    delay_us, result = int(outcome.delay * MICROSECONDS), result_of(attempt)
+    return SettledRow(
+        task.id, task.worker, task.attempt, outcome.state, delay_us, result, kind, message
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -73,7 +73,7 @@ class Consumer:
         try:
             task = task_of(row)
         except Exception as error:  # a type of an argument may raise anything
-            await refuse(self._store, row, error)
+            refuse(self._store, row, error)
             return "unfit"
         return await self._settled(replace(task, carrier=carrier or task.carrier))
 
@@ -99,12 +99,15 @@ class Consumer:
     async def _settled(self, task: Task) -> str:
         word: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        async def ended(attempt: Attempt) -> None:
-            await settle(self._store, attempt)
-            if not word.done():
-                word.set_result(str(attempt.outcome))
+        def end(attempt: Attempt, leave: Callable[[], None]) -> None:
+            def settled() -> None:
+                leave()
+                if not word.done():
+                    word.set_result(str(attempt.outcome))
 
-        self._slots.start([[task]], ended)
+            settle(self._store, attempt, settled)
+
+        self._slots.start([[task]], end)
         return await word
 
 
