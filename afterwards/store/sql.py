@@ -41,7 +41,8 @@ SQLITE = {
 POSTGRESQL = {
     # Not clock_timestamp(), which changes within a statement: no index can be searched for what is
     # due by that.
-    "now": "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)",
+    # date_part gives a double, which holds a microsecond; extract a numeric, which is slow.
+    "now": "CAST(date_part('epoch', statement_timestamp()) * 1000000 AS BIGINT)",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
     "position": "strpos",
     "bytes": "BYTEA",
