@@ -135,7 +135,7 @@ class Sql:
         filled = {statement: rows for statement, rows in batch.items() if rows}
         if self._is_sqlite:
             return [
-                (self.text(statement, len(chunk)), given.bound(chunk))
+                (self.text(statement, given.size(chunk)), given.bound(chunk))
                 for statement, rows in filled.items()
                 for chunk in given.chunks(rows)
             ]
@@ -147,7 +147,7 @@ class Sql:
         for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
             values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
             named = {f"given{at}": value for at, value in enumerate(values)}
-            yield self(statement, len(chunk) if self._is_sqlite else 1), named
+            yield self(statement, given.size(chunk) if self._is_sqlite else 1), named
 
     def _in_one(self, statements: tuple[str, ...]) -> str:
         if (made := self._in_ones.get(statements)) is None:
