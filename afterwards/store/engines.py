@@ -14,6 +14,9 @@ from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
 CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
 CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
+# For each connection to Postgres: rows are found by their keys, whatever its statistics say, or do
+# not say yet.
+PLANNING = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 
 KINDS = re.compile(r"sqlite:///[^:]|postgres(ql)?(\+asyncpg)?://.")
@@ -51,7 +54,6 @@ def writing(url: URL) -> AsyncEngine:
         return sqlite(url, is_reading=False)
     return postgres(
         url,
-        pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
         pool_size=CONNECTIONS,
         max_overflow=0,  # to open and close a connection costs more than to wait for one
@@ -71,6 +73,8 @@ def postgres(url: URL, **pool: Any) -> AsyncEngine:
         url, **pool, connect_args=waits | {"connection_class": driver.HastyConnection}
     )
     event.listen(engine.sync_engine, "do_connect", driver.connect)
+    event.listen(engine.sync_engine, "checkout", driver.leave_closed)
+    event.listen(engine.sync_engine, "handle_error", driver.leave_silent)
     return engine
 
 
