@@ -115,12 +115,14 @@ async def test_what_is_only_accepted_runs_elsewhere(store: Store, database_url: 
     await elsewhere.close()
 
 
-async def test_accepted_tasks_stay_as_they_were(store: Store) -> None:
+async def test_first_attempts_run_as_later_ones(store: Store) -> None:
     process = Process(store, Limits())
     await process.begin()
     new = a_task("asked")
     await process.accept([new])
-    assert (new.args, new.kwargs, new.worker) == (("asked",), {}, "")
+    row = await store.get(new.id)
+    assert row is not None
+    assert (new.args, new.kwargs, new.worker) == ((), {"word": "asked"}, row.worker)
     process.start([new])
     assert await settled(store, [new]) == [State.SUCCEEDED]
     await process.drain(5)
