@@ -56,7 +56,6 @@ def make_app(url: str, *, longest: float) -> Any:
         worker_proc_alive_timeout=30.0,
         worker_hijack_root_logger=False,  # the service's log lines, with task and trace ids
         worker_redirect_stdouts=False,
-        worker_send_task_events=True,  # Flower shows tasks without further ado
         broker_transport_options=_transport_options(url, longest),
     )
     return app

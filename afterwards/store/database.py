@@ -102,6 +102,11 @@ class Database:
         async with self.reading() as connection:
             return (await connection.execute(self.sql(statement), values)).all()
 
+    async def returned(self, statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
+        """Execute the statement in a transaction of its own; give the rows that it returns."""
+        async with self.transaction() as connection:
+            return (await connection.execute(self.sql(statement), values)).all()
+
     async def change(self, statement: str, values: Mapping[str, Any] | None = None) -> int:
         """Execute the statement in a transaction of its own; return how many rows it changed."""
         async with self.transaction() as connection:

@@ -33,7 +33,8 @@ Rows = Sequence[Mapping[str, Any]]
 # machines whose clocks differ agree on what is due. Delays can be added to it in either dialect.
 SQLITE = {
     "now": "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)",
-    "skip_locked": "",  # there is one writer at a time
+    "lock": "",  # there is one writer at a time
+    "skip_locked": "",
     "position": "instr",
     "bytes": "BLOB",
 }
@@ -41,6 +42,7 @@ POSTGRESQL = {
     # Not clock_timestamp(), which changes within a statement: no index can be searched for what is
     # due by that.
     "now": "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)",
+    "lock": "FOR UPDATE",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
     "position": "strpos",
     "bytes": "BYTEA",

@@ -101,12 +101,18 @@ WITH due AS (
 UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *, {IS_FOLLOWED}
 """
 
-# Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when
+# Concatenated, so that Postgres finds the rows by their ids: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
-# whole backlog for one row.
-CLAIM_ONE = f"""
+# whole backlog for one row. Locked in one order, because a message may be there twice: two workers
+# that claim the same rows would wait for each other.
+CLAIM_GIVEN = f"""
 UPDATE {{tasks}} SET {CLAIMED}
-WHERE id = :wanted AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
+WHERE id IN (
+    SELECT id FROM {{tasks}}
+    WHERE id IN ({{each:wanted}})
+        AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
+    ORDER BY id {{lock}}
+)
 RETURNING *, {IS_FOLLOWED}
 """
 

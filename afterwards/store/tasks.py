@@ -13,6 +13,7 @@ from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Connection, Database
 from afterwards.store.fleet import ForWorkers
+from afterwards.store.group_claim import GroupClaim
 from afterwards.store.group_commit import GroupCommit
 from afterwards.store.people import ForPeople
 from afterwards.store.sql import MICROSECONDS, listed
@@ -36,6 +37,7 @@ class Store(ForPeople, ForWorkers):
         super().__init__(database)
         self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
+        self._claims = GroupClaim(self._claim_given)
         self._turns = Turns()
 
     def is_refused(self, seconds: float) -> bool:
@@ -106,11 +108,16 @@ class Store(ForPeople, ForWorkers):
         rows.extend(taken)
         return 0 < most == len(taken)
 
-    async def claim_one(self, worker: str, id: str) -> Any:
-        """Take this task, if it waits and is due; None if not, whatever the reason."""
-        claim, values = statements.CLAIM_ONE, {"claimer": worker, "wanted": id}
-        async with self._database.transaction() as connection:
-            return (await connection.execute(self._database.sql(claim), values)).one_or_none()
+    def claim_one(self, worker: str, id: str) -> Awaitable[Any]:
+        """Take this task, if it waits and is due; None if not, whatever the reason.
+
+        It is claimed in one statement with what others claim at the same moment.
+        """
+        return self._claims.claim(worker, id)
+
+    async def _claim_given(self, worker: str, ids: Collection[str]) -> Sequence[Any]:
+        values = {"claimer": worker, "wanted": listed(ids)}
+        return await self._database.returned(statements.CLAIM_GIVEN, values)
 
     # --- settle ---
 

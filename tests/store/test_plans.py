@@ -29,7 +29,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.ENDED, IDS, {"pkey"}),
     (statements.QUEUES, LANE, {"next", "pkey"}),
     (statements.CLAIM, QUEUE, {"next", "following", "pkey"}),
-    (statements.CLAIM_ONE, {"wanted": "queued7", "claimer": "w"}, {"following", "pkey"}),
+    (statements.CLAIM_GIVEN, {"wanted": IDS["ids"], "claimer": "w"}, {"following", "pkey"}),
     (statements.WAITED, LANE, {"next", "pkey"}),
     (statements.COUNT_DUE, {**LANE, "most": 10}, {"next", "pkey"}),
     (statements.FOLLOW, {}, {"following", "pkey"}),
