@@ -14,6 +14,7 @@ from afterwards.refused import Refused
 from afterwards.rows import check, claimed, row_of
 from afterwards.store.database import Connection
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+from afterwards.store.given import NewRow
 from afterwards.store.tasks import Store
 from afterwards.worker import Worker
 
@@ -56,7 +57,7 @@ class Intake:
             self._row(task, text, self._reserve(task, kwargs)) for task, kwargs, text in checked
         ]
         waiting = sum(
-            not row["worker"] and not task.waits for task, row in zip(tasks, rows, strict=True)
+            not row.worker and not task.waits for task, row in zip(tasks, rows, strict=True)
         )
         with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(rows)
@@ -99,7 +100,7 @@ class Intake:
         """List the tasks that this process is about to start, or that are never to run."""
         return {*self._reserved, *self._refused.ids}
 
-    def _row(self, task: Task, arguments: str, worker: str) -> dict[str, Any]:
+    def _row(self, task: Task, arguments: str, worker: str) -> NewRow:
         after = self._publisher.publish_after if self._publisher else 0.0
         return row_of(task, arguments, worker=worker, publish_after=after)
 
@@ -119,12 +120,12 @@ class Intake:
         else:
             self._worker.wake()
 
-    async def _commit(self, rows: list[dict[str, Any]]) -> None:
+    async def _commit(self, rows: Sequence[NewRow]) -> None:
         try:
             await self._store.enqueue(rows)
         except BaseException as error:
             for row in rows:
-                self.cancel(row["id"])
+                self.cancel(row.id)
             if isinstance(error, OutcomeUnknown):  # what is withdrawn was never done
                 self._refused.add(error, rows)
                 raise DatabaseUnavailable(str(error)) from error
@@ -133,9 +134,9 @@ class Intake:
             raise
         now = time.monotonic()
         for row in rows:
-            if found := self._reserved.get(row["id"]):
-                self._reserved[row["id"]] = found[0], now
+            if found := self._reserved.get(row.id):
+                self._reserved[row.id] = found[0], now
 
-    def _refuse_after_commit(self, rows: list[dict[str, Any]]) -> None:
+    def _refuse_after_commit(self, rows: Sequence[NewRow]) -> None:
         after = asyncio.ensure_future(self._store.enqueue([]))  # done when what was cut off is
         after.add_done_callback(lambda after: self._refused.add(after.exception() or after, rows))

@@ -1,8 +1,9 @@
 """What was refused while nobody knew whether it is stored: it never runs, and is withdrawn."""
 
 import logging
-from typing import Any
+from collections.abc import Sequence
 
+from afterwards.store.given import NewRow
 from afterwards.store.tasks import Store
 
 log = logging.getLogger("tasks")
@@ -14,20 +15,20 @@ class Refused:
     def __init__(self, store: Store) -> None:
         self._store = store
         # Of one commit all rows are there, or none.
-        self._commits: dict[object, list[dict[str, Any]]] = {}
+        self._commits: dict[object, list[NewRow]] = {}
         self.ids: set[str] = set()
 
-    def add(self, commit: object, rows: list[dict[str, Any]]) -> None:
+    def add(self, commit: object, rows: Sequence[NewRow]) -> None:
         """Remember the rows, which this commit may have stored."""
         self._commits.setdefault(commit, []).extend(rows)
-        self.ids.update(row["id"] for row in rows)
+        self.ids.update(row.id for row in rows)
 
     async def withdraw(self, worker: str) -> None:
         """Delete what was stored; raise `DatabaseUnavailable`."""
         for commit, rows in list(self._commits.items()):
             begun = await self._store.withdraw(rows, worker)
             del self._commits[commit]
-            self.ids.difference_update(row["id"] for row in rows)
+            self.ids.difference_update(row.id for row in rows)
             log.warning(
                 "%d tasks were refused while the database was away, and are not stored",
                 len(rows) - len(begun),

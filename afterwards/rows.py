@@ -9,6 +9,7 @@ from typing import Any
 
 from afterwards import registry
 from afterwards.model import Attempt, Task
+from afterwards.store.given import NewRow
 from afterwards.store.sql import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -23,26 +24,24 @@ def check(task: Task) -> tuple[dict[str, Any], str]:
     return entry.dump(task.args, task.kwargs)
 
 
-def row_of(
-    task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0
-) -> dict[str, Any]:
+def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0) -> NewRow:
     """Return the row of a new task: claimed at once by the `worker`, if one is given.
 
     `publish_after` (s) is how long the loop that publishes leaves it to whoever enqueued it.
     """
     delay = max(0.0, (task.run_at - datetime.now(UTC)).total_seconds()) if task.run_at else 0.0
-    return {
-        "id": task.id,
-        "name": task.name,
-        "arguments": arguments,
-        "in_thread": not task.is_async,
-        "carrier": task.carrier,
-        "max_attempts": task.policy.attempts,
-        "worker": worker or None,
-        "follows": task.follows or None,
-        "delay_us": int(delay * MICROSECONDS),
-        "publish_after_us": 0 if delay else int(publish_after * MICROSECONDS),
-    }
+    return NewRow(
+        task.id,
+        task.name,
+        arguments,
+        not task.is_async,
+        task.carrier,
+        task.policy.attempts,
+        worker or None,
+        task.follows or None,
+        int(delay * MICROSECONDS),
+        0 if delay else int(publish_after * MICROSECONDS),
+    )
 
 
 def claimed(task: Task, kwargs: dict[str, Any], worker: str) -> Task:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import exc
+from sqlalchemy import TextClause, exc
 from sqlalchemy.engine import CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import NullPool
@@ -21,7 +21,8 @@ from afterwards.store.failures import (
     is_missing_table,
     translated,
 )
-from afterwards.store.sql import DEFAULT_PREFIX, Rows, Sql, parameters
+from afterwards.store.given import Rows, bound, chunks
+from afterwards.store.sql import DEFAULT_PREFIX, Sql
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
 from afterwards.store.steps import in_steps
@@ -121,11 +122,19 @@ class Database:
 
         Raises `WrongConnection` where that is one to another database.
         """
+        return await self._execute_within(within, self.sql(statement), values)
+
+    async def _execute_within(
+        self,
+        within: AsyncConnection | AsyncSession,
+        statement: TextClause,
+        values: Mapping[str, Any],
+    ) -> AsyncConnection:
         connection = await connection_of(within)
         if connection.dialect.name != self._engine.dialect.name:
             raise self._wrong(connection)
         try:
-            await connection.execute(self.sql(statement), values)
+            await connection.execute(statement, values)
         except exc.DBAPIError as error:
             if connection.engine is self._engine or not is_missing_table(error):
                 raise
@@ -136,8 +145,9 @@ class Database:
         self, within: AsyncConnection | AsyncSession, statement: str, rows: Rows
     ) -> None:
         """Insert the given rows as above, by a statement that cannot succeed twice."""
-        connection = await self.execute_within(within, statement, parameters(rows))
-        await connection.execution_options(witness=(statement, rows))
+        for made, values in self.sql.for_rows(statement, rows):
+            connection = await self._execute_within(within, made, values)
+            await connection.execution_options(witness=(statement, rows))
 
     async def has_committed(self, insert: str, rows: Rows) -> bool:
         """Tell whether this insert of given rows was committed; if not, it never will be.
@@ -146,9 +156,8 @@ class Database:
         """
         try:
             with self._translated():
-                return await lost_commit.has_committed(
-                    self._asking, self.sql(insert), parameters(rows)
-                )
+                made = next(self.sql.for_rows(insert, rows))  # all of them are there, or none
+                return await lost_commit.has_committed(self._asking, *made)
         except DatabaseUnavailable as error:
             raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
 
@@ -231,18 +240,22 @@ class Database:
                 await asyncio.to_thread(self._file.open)
 
     async def _write(self, batch: Mapping[str, Rows]) -> None:
-        ready = {statement: parameters(rows) for statement, rows in batch.items()}
         if self._sqlite is not None:
             with self._translated():
                 await self._sqlite.write(
-                    [(self.sql.text(statement), values) for statement, values in ready.items()]
+                    [
+                        (self.sql.text(statement, len(chunk)), bound(chunk))
+                        for statement, rows in batch.items()
+                        for chunk in chunks(rows)
+                    ]
                 )
             return
         async with self.transaction() as connection:
-            for statement, rows in ready.items():
-                await connection.execute(self.sql(statement), rows)
+            for statement, rows in batch.items():
+                for made, values in self.sql.for_rows(statement, rows):
+                    await connection.execute(made, values)
                 if statement.lstrip().startswith("INSERT"):
-                    await connection.execution_options(witness=(statement, batch[statement]))
+                    await connection.execution_options(witness=(statement, rows))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

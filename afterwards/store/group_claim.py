@@ -39,7 +39,7 @@ class GroupClaim:
     async def _claim(self, worker: str, wanted: list[Wanted]) -> None:
         try:
             rows = await self._claim_given(worker, {id for _, id, _ in wanted})
-        except Exception as error:
+        except Exception:
             _tell(wanted, lambda future, id: future.set_exception(error))
         else:
             claimed = {row.id: row for row in rows}

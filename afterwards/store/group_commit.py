@@ -1,12 +1,11 @@
 """Many writes in one commit: what comes while one is under way is written by the next."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
-from afterwards.store.sql import Rows
+from afterwards.store.given import Row, Rows
 
 Write = tuple[str, Rows, asyncio.Future[None]]
 
@@ -66,7 +65,7 @@ class GroupCommit:
                 _tell(unwritten, DatabaseUnavailable(str(error)))
 
     async def _commit(self, batch: Sequence[Write]) -> Exception | None:
-        by_statement: dict[str, list[Mapping[str, Any]]] = {}
+        by_statement: dict[str, list[Row]] = {}
         for statement, rows, _ in batch:
             by_statement.setdefault(statement, []).extend(rows)
         try:

@@ -5,18 +5,20 @@
 
 `{tasks}`, `{workers}`, `{answers}` and `{version}` are the tables under their prefix. `{now}` is
 the database's clock. `state {may:verb}` holds where the verb may move the task on. `{each:x}`
-selects the texts of the parameter `x`, a JSON array. `{given:a, b bigint}` is a table of the rows
-that a statement is executed for, with these columns; text, unless a type is given.
+selects the texts of the parameter `x`, a JSON array. `{given:NewRow}` is the table `given` of the
+rows that a statement is executed for, all of this kind.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
 from afterwards.model import MOVES
+from afterwards.store import given
+from afterwards.store.given import Mark, Rows
 
 MICROSECONDS = 1_000_000
 
@@ -26,8 +28,6 @@ PREFIX = re.compile(r"([a-z_][a-z0-9_]*)?")
 LONGEST_PREFIX = 63 - len("answers_created_at")
 
 TABLES = ("tasks", "workers", "answers", "version")
-
-Rows = Sequence[Mapping[str, Any]]
 
 # A time is a count of microseconds since 1970 in UTC, by the clock of the database, so that
 # machines whose clocks differ agree on what is due. Delays can be added to it in either dialect.
@@ -65,44 +65,18 @@ def _may(verb: str) -> str:
     return f"= {states[0]}" if len(states) == 1 else f"IN ({', '.join(states)})"
 
 
-# Many rows travel as one JSON array, which the database takes apart. So the interpreter's lock is
-# let go of once for all rows, not at each of them, and they are written while the event loop goes
-# on; and Postgres is asked once.
-def _sqlite_given(columns: str) -> str:
-    members = ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name, _ in _typed(columns))
-    return f"(SELECT {members} FROM json_each(:rows)) AS given"
-
-
-def _postgresql_given(columns: str) -> str:
-    typed = ", ".join(f"{name} {type_ or 'TEXT'}" for name, type_ in _typed(columns))
-    return f"json_to_recordset(CAST(CAST(:rows AS TEXT) AS JSON)) AS given({typed})"
-
-
-def _typed(columns: str) -> Iterable[tuple[str, str]]:
-    for each in columns.split(","):
-        name, _, type_ = each.strip().partition(" ")
-        yield name, type_
-
-
 MADE = {
     "sqlite": SQLITE
     | {
-        "given": _Made(_sqlite_given),
         "each": _Made(lambda name: f"SELECT value FROM json_each(:{name})"),
     },
     "postgresql": POSTGRESQL
     | {
-        "given": _Made(_postgresql_given),
         "each": _Made(
             lambda name: f"SELECT json_array_elements_text(CAST(CAST(:{name} AS TEXT) AS JSON))"
         ),
     },
 }
-
-
-def parameters(rows: Rows) -> dict[str, str]:
-    """Make of the rows what `{given:...}` takes; raise ValueError where one is no JSON."""
-    return {"rows": json.dumps(rows, ensure_ascii=False, allow_nan=False)}
 
 
 def listed(texts: Iterable[str]) -> str:
@@ -128,21 +102,38 @@ class Sql:
     def __init__(self, dialect: str, prefix: str) -> None:
         check_prefix(prefix)
         self.prefix = prefix
+        self._is_sqlite = dialect == "sqlite"
         self._fragments = {
             **MADE[dialect],
             **{name: prefix + name for name in TABLES},
             "prefix": prefix,
             "may": _Made(_may),
         }
-        self._made: dict[str, TextClause] = {}
+        self._made: dict[tuple[str, int], TextClause] = {}
+        self._texts: dict[tuple[str, int], str] = {}
 
-    def text(self, statement: str) -> str:
-        """Give the statement with its fragments put in, as a driver takes it."""
-        return self(statement).text
-
-    def __call__(self, statement: str) -> TextClause:
-        """Give the statement with its fragments put in, as SQLAlchemy takes it."""
-        if (made := self._made.get(statement)) is None:
-            made = text(statement.strip().format_map(self._fragments))
-            self._made[statement] = made
+    def __call__(self, statement: str, count: int = 0) -> TextClause:
+        """Give the statement, for so many given rows, as SQLAlchemy takes it."""
+        if (made := self._made.get((statement, count))) is None:
+            made = text(self._put_in(statement, count, ":given{}".format))
+            self._made[statement, count] = made
         return made
+
+    def text(self, statement: str, count: int = 0) -> str:
+        """Give the statement, for so many given rows, as a driver takes it."""
+        if (made := self._texts.get((statement, count))) is None:
+            mark = "?".format if self._is_sqlite else (lambda at: f"${at + 1}")
+            made = self._texts[statement, count] = self._put_in(statement, count, mark)
+        return made
+
+    def for_rows(self, statement: str, rows: Rows) -> Iterator[tuple[TextClause, dict[str, Any]]]:
+        """Give the statements, with their parameters, that are this one for all these rows."""
+        for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
+            values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
+            named = {f"given{at}": value for at, value in enumerate(values)}
+            yield self(statement, len(chunk) if self._is_sqlite else 1), named
+
+    def _put_in(self, statement: str, count: int, mark: Mark) -> str:
+        table = given.sqlite_table if self._is_sqlite else given.postgresql_table
+        made = _Made(lambda kind: table(kind, count, mark))
+        return statement.strip().format_map({**self._fragments, "given": made})

@@ -24,7 +24,7 @@ LAST_FRAMES = 1000  # pages that a checkpoint may copy while it holds writers up
 POLL_SECONDS = 0.03
 CHECKPOINT_SECONDS = 0.02  # for which a checkpoint waits for readers, and writers wait for it
 
-Batch = Sequence[tuple[str, Mapping[str, Any]]]  # statements with their parameters
+Batch = Sequence[tuple[str, Sequence[Any]]]  # statements with their parameters
 
 
 class SQLiteWriter:

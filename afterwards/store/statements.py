@@ -16,8 +16,7 @@ SELECT id, name, arguments, in_thread, carrier, max_attempts, worker, follows,
     {now} + delay_us,
     {now} + delay_us + publish_after_us,
     CASE WHEN worker IS NOT NULL THEN {now} END
-FROM {given:id, name, arguments, in_thread BOOLEAN, carrier, max_attempts INTEGER, worker, follows,
-    delay_us BIGINT, publish_after_us BIGINT}
+FROM {given:NewRow}
 """
 
 # What the `own` workers hold here was never started: the request that stored it was refused.
@@ -39,7 +38,7 @@ UPDATE {tasks} AS tasks SET
     result = given.result,
     error_kind = given.error_kind,
     error_message = given.error_message
-FROM {given:id, worker, attempt BIGINT, state, delay_us BIGINT, result, error_kind, error_message}
+FROM {given:SettledRow}
 WHERE tasks.id = given.id
     AND tasks.worker = given.worker AND tasks.attempt = given.attempt
     AND tasks.state || '' {may:settle}

@@ -13,6 +13,7 @@ from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Connection, Database
 from afterwards.store.fleet import ForWorkers
+from afterwards.store.given import NewRow, SettledRow
 from afterwards.store.group_claim import GroupClaim
 from afterwards.store.group_commit import GroupCommit
 from afterwards.store.people import ForPeople
@@ -46,12 +47,12 @@ class Store(ForPeople, ForWorkers):
 
     # --- enqueue ---
 
-    def enqueue(self, rows: Sequence[dict[str, Any]]) -> Awaitable[None]:
+    def enqueue(self, rows: Sequence[NewRow]) -> Awaitable[None]:
         """Insert the rows in one commit, along with what others enqueue at the same moment."""
         return self._commits.write(statements.ENQUEUE, rows)
 
     async def enqueue_within(
-        self, within: AsyncConnection | AsyncSession, rows: Sequence[dict[str, Any]]
+        self, within: AsyncConnection | AsyncSession, rows: Sequence[NewRow]
     ) -> None:
         """Insert the rows in the caller's transaction, on a connection of whatever engine.
 
@@ -59,17 +60,17 @@ class Store(ForPeople, ForWorkers):
         """
         await self._database.insert(within, statements.ENQUEUE, rows)
 
-    async def withdraw(self, rows: Sequence[dict[str, Any]], worker: str) -> Sequence[str]:
+    async def withdraw(self, rows: Sequence[NewRow], worker: str) -> Sequence[str]:
         """Delete the rows of a commit whose outcome was not known, and see that they never come.
 
         Returns the ids of those that remain, because another than this worker has begun them.
         """
         if not await self._database.has_committed(statements.ENQUEUE, rows):
             return []
-        own = {worker, *(row["worker"] for row in rows if row["worker"])}
-        values = {"ids": listed(row["id"] for row in rows), "own": listed(own)}
+        own = {worker, *(row.worker for row in rows if row.worker)}
+        values = {"ids": listed(row.id for row in rows), "own": listed(own)}
         await self._database.change(statements.WITHDRAW, values)
-        return [row.id for row in await self._given(statements.STORED, [row["id"] for row in rows])]
+        return [row.id for row in await self._given(statements.STORED, [row.id for row in rows])]
 
     # --- claim ---
 
@@ -125,16 +126,16 @@ class Store(ForPeople, ForWorkers):
         self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None
     ) -> Awaitable[None]:
         """Record how the attempt ended, unless it is not the worker's any more."""
-        row = {
-            "id": id,
-            "worker": worker,
-            "attempt": attempt,
-            "state": settlement.state,
-            "delay_us": int(settlement.delay * MICROSECONDS),
-            "result": result,
-            "error_kind": settlement.error_kind,
-            "error_message": settlement.error_message,
-        }
+        row = SettledRow(
+            id,
+            worker,
+            attempt,
+            settlement.state,
+            int(settlement.delay * MICROSECONDS),
+            result,
+            settlement.error_kind,
+            settlement.error_message,
+        )
         return self._commits.write(statements.SETTLE, [row], patience=self._settle_patience)
 
     async def settle_poison(

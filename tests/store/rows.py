@@ -3,19 +3,10 @@
 from typing import Any
 
 from afterwards.model import new_task_id
+from afterwards.store.given import NewRow
 
 
-def row(**changed: Any) -> dict[str, Any]:
+def row(**changed: Any) -> NewRow:
     """Make a row of a task that is due at once, but for what is given."""
-    return {
-        "id": new_task_id(),
-        "name": "nothing",
-        "arguments": "{}",
-        "in_thread": False,
-        "carrier": "",
-        "max_attempts": 5,
-        "worker": None,
-        "follows": None,
-        "delay_us": 0,
-        "publish_after_us": 0,
-    } | changed
+    due = NewRow(new_task_id(), "nothing", "{}", False, "", 5, None, None, 0, 0)
+    return due._replace(**changed)

@@ -31,7 +31,7 @@ async def store(database: Database) -> AsyncIterator[Store]:
 async def enqueued(store: Store, count: int = 1, **changed: Any) -> list[str]:
     rows = [row(**changed) for _ in range(count)]
     await store.enqueue(rows)
-    return [each["id"] for each in rows]
+    return [each.id for each in rows]
 
 
 async def claimed(

@@ -63,8 +63,8 @@ async def test_a_connection_commits_both(database: Database, engine: AsyncEngine
     async with engine.begin() as connection:
         await connection.execute(text("INSERT INTO orders VALUES ('1')"))
         await Store(database).enqueue_within(connection, rows)
-    assert await stored(database) == ({"1"}, {each["id"] for each in rows})
-    kept = await Store(database).get(rows[1]["id"])
+    assert await stored(database) == ({"1"}, {each.id for each in rows})
+    kept = await Store(database).get(rows[1].id)
     assert (kept.arguments, kept.follows, bool(kept.in_thread)) == ('{"a": "\xfc:b"}', "x", True)
 
 
@@ -83,7 +83,7 @@ async def test_a_session_commits_both(database: Database, engine: AsyncEngine) -
         await Store(database).enqueue_within(session, [new])
         assert (await stored(database)) == (set(), set())  # not before
         await session.commit()
-    assert await stored(database) == ({"1"}, {new["id"]})
+    assert await stored(database) == ({"1"}, {new.id})
 
 
 async def test_a_session_rolls_both_back(database: Database, engine: AsyncEngine) -> None:
@@ -103,7 +103,7 @@ async def test_a_savepoint_takes_its_task_along(database: Database, engine: Asyn
         await Store(database).enqueue_within(session, [row()])
         await nested.rollback()
         await session.commit()
-    assert await stored(database) == ({"1"}, {new["id"]})
+    assert await stored(database) == ({"1"}, {new.id})
 
 
 async def test_another_database_is_named(

@@ -60,7 +60,7 @@ async def in_a_transaction(database: Database) -> None:
 
 
 async def together(database: Database) -> None:
-    await database.write_together({WRITE: [{}]})
+    await database.write_together({WRITE: [()]})
 
 
 @pytest.mark.parametrize("write", [in_a_transaction, together])

@@ -1,0 +1,90 @@
+"""The rows that a statement is executed for, and the table that each dialect makes of them.
+
+Many rows travel in one statement. So the interpreter's lock is let go of once for all rows, not at
+each of them, and they are written while the event loop goes on; and Postgres is asked once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, get_type_hints
+
+
+class NewRow(NamedTuple):
+    """A task as it is inserted: claimed at once by the `worker`, if there is one."""
+
+    id: str
+    name: str
+    arguments: str
+    in_thread: bool
+    carrier: str
+    max_attempts: int
+    worker: str | None
+    follows: str | None
+    delay_us: int
+    publish_after_us: int
+
+
+class SettledRow(NamedTuple):
+    """How an attempt has ended, fenced by its worker and its number."""
+
+    id: str
+    worker: str
+    attempt: int
+    state: str
+    delay_us: int = 0
+    result: str | None = None
+    error_kind: str | None = None
+    error_message: str | None = None
+
+
+Row = tuple[Any, ...]
+Rows = Sequence[Row]
+Mark = Callable[[int], str]  # what stands for the parameter of this number, from 0 on
+
+KINDS: dict[str, type[Row]] = {each.__name__: each for each in (NewRow, SettledRow)}
+SQL_TYPES = {bool: "BOOLEAN", int: "BIGINT"}  # TEXT is any other
+
+# Rows that one statement of SQLite's binds: some take 999 values at most. A batch is cut into the
+# powers of two that it is the sum of, so that few statements serve all, each prepared once.
+MOST_ROWS = 64
+
+
+def columns(kind: str) -> dict[str, str]:
+    """Give the columns of this kind of row, and their types in SQL."""
+    types = get_type_hints(KINDS[kind])
+    return {name: SQL_TYPES.get(type_, "TEXT") for name, type_ in types.items()}
+
+
+def chunks(rows: Rows) -> Iterator[Rows]:
+    """Cut the rows into as few chunks as SQLite has statements for."""
+    at = 0
+    while left := len(rows) - at:
+        size = min(MOST_ROWS, 1 << left.bit_length() - 1)
+        yield rows[at : at + size]
+        at += size
+
+
+def bound(rows: Rows) -> Sequence[Any]:
+    """Give the parameters of SQLite's statement for these rows: one for each of their values."""
+    return [*chain.from_iterable(rows)]
+
+
+def arrays(rows: Rows) -> Sequence[Any]:
+    """Give the parameters of Postgres' statement for these rows: an array for each column."""
+    return [[*column] for column in zip(*rows, strict=True)]
+
+
+def sqlite_table(kind: str, count: int, mark: Mark) -> str:
+    """Make the table of so many rows of this kind."""
+    names = columns(kind)
+    members = ", ".join(f"column{number} AS {name}" for number, name in enumerate(names, 1))
+    marks = [mark(number) for number in range(count * len(names))]
+    rows = (", ".join(marks[at : at + len(names)]) for at in range(0, len(marks), len(names)))
+    return f"(SELECT {members} FROM (VALUES ({'), ('.join(rows)}))) AS given"
+
+
+def postgresql_table(kind: str, count: int, mark: Mark) -> str:
+    """Make the table of rows of this kind, however many."""
+    typed = columns(kind)
+    members = ", ".join(f"CAST({mark(at)} AS {type_}[])" for at, type_ in enumerate(typed.values()))
+    return f"unnest({members}) AS given({', '.join(typed)})"
