@@ -37,17 +37,13 @@ class GroupClaim:
                 await self._claim(worker, list(wanted))
 
     async def _claim(self, worker: str, wanted: list[Wanted]) -> None:
+        claimed, error = dict[str, Any](), None
         try:
             rows = await self._claim_given(worker, {id for _, id, _ in wanted})
-        except Exception:
-            _tell(wanted, lambda future, id: future.set_exception(error))
-        else:
             claimed = {row.id: row for row in rows}
-            # Whoever asks for the same a second time is refused.
-            _tell(wanted, lambda future, id: future.set_result(claimed.pop(id, None)))
-
-
-def _tell(wanted: list[Wanted], say: Callable[[asyncio.Future[Any], str], None]) -> None:
-    for _, id, future in wanted:
-        if not future.done():  # its caller may have been cancelled
-            say(future, id)
+        except Exception as failure:
+            error = failure
+        for _, id, future in wanted:
+            if not future.done():  # its caller may have been cancelled
+                # Whoever asks for the same a second time is refused.
+                future.set_exception(error) if error else future.set_result(claimed.pop(id, None))
