@@ -9,7 +9,8 @@ from typing import Any
 
 from afterwards import registry
 from afterwards.model import Attempt, Task
-from afterwards.store.given import NewRow
+from afterwards.retries import Poison, Settlement
+from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.sql import MICROSECONDS
 
 log = logging.getLogger("tasks")
@@ -82,6 +83,18 @@ def task_of(row: Any) -> Task:
         is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
+    )
+
+
+def settled_row(attempt: Attempt, outcome: Settlement) -> SettledRow | PoisonRow:
+    """Return how the attempt has ended, and what becomes of its task by that, as a row."""
+    task, kind, message = attempt.task, outcome.error_kind, outcome.error_message
+    if isinstance(attempt.error, Poison):
+        crashes = attempt.error.crashes
+        return PoisonRow(task.id, task.worker, task.attempt, crashes, kind or "", message or "")
+    delay_us, result = int(outcome.delay * MICROSECONDS), result_of(attempt)
+    return SettledRow(
+        task.id, task.worker, task.attempt, outcome.state, delay_us, result, kind, message
     )
 
 

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from afterwards.model import Attempt, Outcome, State, Task
-from afterwards.retries import Poison, Settlement, settlement
-from afterwards.rows import result_of
+from afterwards.retries import Settlement, message_of, settlement
+from afterwards.rows import settled_row
 from afterwards.store.failures import DatabaseUnavailable
+from afterwards.store.given import SettledRow
+from afterwards.store.group_commit import FIRST_PAUSE, LONGEST_PAUSE
 from afterwards.store.tasks import Store
 
 log = logging.getLogger("tasks")
 
 T = TypeVar("T")
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach the database
 
 
 async def until_available(ask: Callable[[], Awaitable[T]]) -> T:
@@ -29,35 +30,34 @@ async def until_available(ask: Callable[[], Awaitable[T]]) -> T:
             pause = min(LONGEST_PAUSE, pause * 2)
 
 
-async def settle(store: Store, attempt: Attempt) -> bool:
-    """Record the outcome and return True.
+def settle(store: Store, attempt: Attempt, settled: Callable[[], None]) -> None:
+    """Record the outcome, and call back when it is on disk.
 
-    A released attempt is left alone, for whoever releases or rescues its row: that is False.
+    A released attempt is left alone, for whoever releases or rescues its row.
     """
     if attempt.outcome is Outcome.RELEASED:
-        return False
-    task, outcome, result = attempt.task, settlement(attempt), result_of(attempt)
-    if isinstance(poison := attempt.error, Poison):
-        crashes = poison.crashes
-        await until_available(
-            lambda: store.settle_poison(task.id, task.worker, task.attempt, outcome, crashes)
-        )
-    else:
-        await until_available(
-            lambda: store.settle(task.id, task.worker, task.attempt, outcome, result)
-        )
-    if outcome.state is not State.RETRYING:
-        store.waiters.tell(task.id)
-    _tell(task, outcome)
-    return True
+        settled()
+        return
+    outcome = settlement(attempt)
+    # A failure's log line belongs to the attempt, whose context says which task it is.
+    context = None if attempt.error is None else copy_context()
+
+    def recorded() -> None:
+        if outcome.state is not State.RETRYING:
+            store.waiters.tell(attempt.task.id)
+        if context is not None:
+            context.run(_tell, attempt.task, outcome)
+        settled()
+
+    store.settle(settled_row(attempt, outcome), recorded)
 
 
-async def refuse(store: Store, row: Any, error: Exception) -> None:
+def refuse(store: Store, row: Any, error: Exception) -> None:
     """Mark a claimed row that does not fit the code as dead, with the reason."""
     log.error("%s %s is dead: %s", row.name, row.id, error)
-    dead = Settlement(State.DEAD, error_kind=type(error).__name__, error_message=str(error))
-    await store.settle(row.id, row.worker, row.attempt, dead, None)
-    store.waiters.tell(row.id)
+    kind, message = type(error).__name__, message_of(error)
+    dead = SettledRow(row.id, row.worker, row.attempt, State.DEAD, 0, None, kind, message)
+    store.settle(dead, lambda: store.waiters.tell(row.id))
 
 
 def _tell(task: Task, outcome: Settlement) -> None:

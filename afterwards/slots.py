@@ -1,15 +1,20 @@
 """Runs attempts in this process, so many at a time, and drains before the process ends."""
 
 import asyncio
+import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from typing import Any
 
 from afterwards import attempt as attempts
 from afterwards import isolation, server
 from afterwards.model import Attempt, Lane, Outcome, Task
+from afterwards.time_limits import TimeLimits
 from afterwards.tracing import Tracing
 from afterwards.turns import ALONE_FROM, Free, Limit
 
@@ -20,11 +25,14 @@ LOOK_SECONDS = 0.1  # between two looks whether somebody wants the end at once
 TELL_SECONDS = 5.0  # between two lines that say how long the end may take
 UNWINDING_SECONDS = 0.5  # for the `finally` blocks of a cancelled attempt
 
-Ended = Callable[[Attempt], Awaitable[None]]
+_Running = asyncio.Task[None]
+# Called with an attempt that has ended; it keeps its slot until what comes with it is called.
+Settle = Callable[[Attempt, Callable[[], None]], None]
 
 
-async def forgotten(attempt: Attempt) -> None:
+def forget(attempt: Attempt, leave: Callable[[], None]) -> None:
     """Keep nothing of an attempt that has ended: its task lives in memory only."""
+    leave()
 
 
 def tell_of_cut_off(task: Task) -> None:
@@ -38,12 +46,12 @@ class _Pool:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.taken = 0  # held, or waited for
+        self.held = 0
         self.reserved = 0  # for what will start soon
-        self.semaphore = asyncio.Semaphore(total)
+        self.waiting: deque[Task] = deque()  # the first of their sequences
 
     def free(self) -> int:
-        return max(0, self.total - self.taken - self.reserved)
+        return max(0, self.total - self.held - len(self.waiting) - self.reserved)
 
 
 class Slots:
@@ -66,27 +74,24 @@ class Slots:
     ) -> None:
         self._coroutines, self._threads = _Pool(max_running), _Pool(threads)
         self._alone = _Pool(1)
+        self._pools = (self._coroutines, self._threads, self._alone)
         self._suspects, self._most_suspects = 0, SUSPECTS_AT_FIRST
         self._timeout = timeout
         self._span = partial(tracing.attempt, is_consumed=True) if is_consumed else tracing.attempt
         self._isolation = isolation.Isolation()
-        # What is started and has not ended, with what runs the sequence that it is in.
-        self._unfinished: dict[Task, asyncio.Task[None]] = {}
+        self._limits = TimeLimits()
+        # What was started and has not left, with what runs it, if it does not wait, and with what
+        # of its sequence is left.
+        self._unfinished: dict[Task, tuple[_Running | None, Sequence[Task], Settle]] = {}
+        self._is_idle = asyncio.Event()  # for the drain
 
-    def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
-        """Start the sequences side by side, and the tasks of one sequence one after another.
-
-        `ended` is awaited with each attempt, while it still has its slot.
-        """
-        loop = asyncio.get_running_loop()
+    def start(self, sequences: Sequence[Sequence[Task]], settle: Settle = forget) -> None:
+        """Start the sequences side by side, and the tasks of one sequence one after another."""
         for sequence in sequences:
-            # An empty context: what leaks from request to request, such as a span, must not leak
-            # into a task.
-            running = loop.create_task(self._run_in_order(sequence, ended), context=Context())
             for task in sequence:
-                self._unfinished[task] = running
-                self._pool(task).taken += 1
+                self._unfinished[task] = None, sequence, settle
                 self._suspects += _is_suspect(task)
+            self._enter(sequence[0])
 
     def reserve(self, lane: Lane) -> bool:
         """Keep a slot free, if there is a free one, until it is unreserved."""
@@ -114,8 +119,8 @@ class Slots:
 
     def cancel(self, id: str) -> None:
         """Cut off the task, if it runs here and can be."""
-        for running in [running for task, running in self._unfinished.items() if task.id == id]:
-            running.cancel()
+        for task in [task for task in self._unfinished if task.id == id]:
+            self._cut_off(task)
 
     async def drain(self, seconds: float, tell: Callable[[Task], None] = tell_of_cut_off) -> None:
         """Give what was started so many seconds to end, then `tell` of the rest and cut it off."""
@@ -126,10 +131,12 @@ class Slots:
             await self._wait_for_ends(seconds)
         for task in self._unfinished:
             tell(task)
-        if sequences := {*self._unfinished.values()}:
-            for sequence in sequences:
-                sequence.cancel()
-            await asyncio.wait(sequences, timeout=UNWINDING_SECONDS)
+        for pool in self._pools:
+            while pool.waiting:
+                self._give_up(pool.waiting.popleft())
+        for task in list(self._unfinished):
+            self._cut_off(task)
+        await self._until_idle(UNWINDING_SECONDS)
         self._isolation.end()
 
     async def _wait_for_ends(self, seconds: float) -> None:
@@ -139,70 +146,99 @@ class Slots:
         while self._unfinished and (left := deadline - clock()) > 0:
             if server.is_forced_to_stop():
                 return
-            await asyncio.wait({*self._unfinished.values()}, timeout=min(left, LOOK_SECONDS))
+            await self._until_idle(min(left, LOOK_SECONDS))
             if self._unfinished and told - (left := deadline - clock()) >= TELL_SECONDS:
                 told = left
                 log.info("draining: %d tasks have %.0f s left", len(self._unfinished), left)
 
+    async def _until_idle(self, seconds: float) -> None:
+        if self._unfinished:
+            self._is_idle.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._is_idle.wait()
+
     def load(self) -> dict[str, int]:
         """Count the tasks that are `running` and those that are `waiting` for a free slot."""
-        pools = (self._coroutines, self._threads, self._alone)
-        running = sum(min(pool.taken, pool.total) for pool in pools)
-        return {"running": running, "waiting": sum(pool.taken for pool in pools) - running}
+        running = sum(pool.held for pool in self._pools)
+        return {"running": running, "waiting": sum(len(pool.waiting) for pool in self._pools)}
 
-    async def _run_in_order(self, sequence: Sequence[Task], ended: Ended) -> None:
-        for task in sequence:
-            attempt = await self._run(task, ended)
-            if attempt.outcome is Outcome.RELEASED:
-                return
+    def _enter(self, task: Task) -> None:
+        pool = self._pool(task)
+        pool.waiting.append(task)
+        self._fill(pool)
 
-    async def _run(self, task: Task, ended: Ended) -> Attempt:
+    def _fill(self, pool: _Pool) -> None:
+        while pool.waiting and pool.held < pool.total:
+            pool.held += 1
+            task = pool.waiting.popleft()
+            _, sequence, settle = self._unfinished[task]
+            # An empty context: what leaks from request to request, such as a span, must not leak
+            # into a task.
+            loop = asyncio.get_running_loop()
+            running = loop.create_task(self._run(task, settle), context=Context())
+            self._unfinished[task] = running, sequence, settle
+
+    async def _run(self, task: Task, settle: Settle) -> None:
         attempt = Attempt(task)
-        try:
-            await self._pool(task).semaphore.acquire()
-        except asyncio.CancelledError:
-            self._forget(task)
-            attempt.outcome = Outcome.RELEASED
-            await ended(attempt)
-            raise
-        try:
-            await self._attempt(attempt)
-            await ended(attempt)
-        finally:
-            self._leave(attempt)
-        return attempt
-
-    async def _attempt(self, attempt: Attempt) -> None:
-        timeout = attempt.task.policy.timeout or self._timeout
-        call = attempts.call
-        if attempt.task.crashes >= ALONE_FROM:
+        timeout, call = task.policy.timeout or self._timeout, attempts.call
+        if task.crashes >= ALONE_FROM:
             call = partial(self._isolation.call, timeout=timeout)
             timeout += isolation.START_SECONDS
-        await attempts.run(attempt, timeout=timeout, span=self._span(attempt), call=call)
+        span = self._span(attempt)
+        await attempts.run(attempt, timeout=timeout, limits=self._limits, span=span, call=call)
+        settle(attempt, partial(self._leave, attempt))
 
     def _leave(self, attempt: Attempt) -> None:
-        if attempt.thread is None or attempt.thread.done():
-            self._release(attempt.task)
-            return
-        # What the thread still does is nobody's attempt any more, but the slot is the thread's.
-        self._unfinished.pop(attempt.task, None)
-        loop = asyncio.get_running_loop()
+        task, thread = attempt.task, attempt.thread
+        _, sequence, settle = self._unfinished.pop(task)
+        if thread is None or thread.done():
+            self._free(task)
+        else:
+            # What it still does is nobody's attempt any more, but the slot is the thread's.
+            thread.add_done_callback(
+                partial(_on_loop, asyncio.get_running_loop(), self._free, task)
+            )
+        if rest := sequence[1:]:
+            if attempt.outcome is Outcome.RELEASED:
+                self._forget(rest)
+            else:
+                self._unfinished |= dict.fromkeys(rest, (None, rest, settle))
+                self._enter(rest[0])
+        if not self._unfinished:
+            self._is_idle.set()
 
-        def release(_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(self._release, attempt.task)
-
-        attempt.thread.add_done_callback(release)
-
-    def _release(self, task: Task) -> None:
-        self._pool(task).semaphore.release()
-        self._most_suspects += _is_suspect(task)
-        self._forget(task)
-
-    def _forget(self, task: Task) -> None:
-        self._unfinished.pop(task, None)
-        self._pool(task).taken -= 1
+    def _free(self, task: Task) -> None:
+        pool = self._pool(task)
+        pool.held -= 1
         self._suspects -= _is_suspect(task)
+        self._most_suspects += _is_suspect(task)
+        self._fill(pool)
+
+    def _cut_off(self, task: Task) -> None:
+        running, _, settle = self._unfinished[task]
+        if running is None:
+            with suppress(ValueError):  # it comes after another, which takes it along
+                self._pool(task).waiting.remove(task)
+                self._give_up(task)
+            return
+        running.cancel()
+        if not _has_begun(running):
+            attempt = Attempt(task, outcome=Outcome.RELEASED)  # it never will begin
+            settle(attempt, partial(self._leave, attempt))
+
+    def _give_up(self, task: Task) -> None:
+        """Release a task that has not begun, and what comes after it."""
+        _, sequence, settle = self._unfinished[task]
+        self._forget(sequence)
+        settle(Attempt(task, outcome=Outcome.RELEASED), lambda: None)
+
+    def _forget(self, sequence: Sequence[Task]) -> None:
+        for task in sequence:
+            del self._unfinished[task]
+            self._suspects -= _is_suspect(task)
+        if not self._unfinished:
+            self._is_idle.set()
 
     def _of_lane(self, lane: Lane) -> _Pool:
         return self._coroutines if lane is Lane.COROUTINE else self._threads
@@ -212,6 +248,18 @@ class Slots:
         if task.crashes >= ALONE_FROM:
             return self._alone
         return self._coroutines if task.is_async else self._threads
+
+
+def _has_begun(running: _Running) -> bool:
+    coroutine: Any = running.get_coro()
+    return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+
+
+def _on_loop(
+    loop: asyncio.AbstractEventLoop, free: Callable[[Task], None], task: Task, _: object
+) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(free, task)
 
 
 def _is_suspect(task: Task) -> bool:

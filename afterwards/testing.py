@@ -21,7 +21,7 @@ from afterwards.limits import Limits
 from afterwards.model import Attempt, Lane, Outcome, Task, new_task_id
 from afterwards.process import Process
 from afterwards.retries import settlement
-from afterwards.slots import Ended, Slots, forgotten
+from afterwards.slots import Settle, Slots, forget
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
@@ -56,10 +56,10 @@ class _ByHand(Slots):
 
     def __init__(self, timeout: float, tracing: Tracing) -> None:
         super().__init__(max_running=1, threads=1, timeout=timeout, tracing=tracing)
-        self._started: deque[tuple[Task, Ended]] = deque()
+        self._started: deque[tuple[Task, Settle]] = deque()
 
-    def start(self, sequences: Sequence[Sequence[Task]], ended: Ended = forgotten) -> None:
-        self._started.extend((task, ended) for sequence in sequences for task in sequence)
+    def start(self, sequences: Sequence[Sequence[Task]], settle: Settle = forget) -> None:
+        self._started.extend((task, settle) for sequence in sequences for task in sequence)
 
     def free(self, lane: Lane) -> Free:
         return dict.fromkeys(super().free(lane), 0) if self._started else super().free(lane)
@@ -71,16 +71,21 @@ class _ByHand(Slots):
             ran.append(await self._run_one(*self._started.popleft()))
         return ran
 
-    async def _run_one(self, task: Task, ended: Ended) -> Attempt:
-        finished: list[Attempt] = []
+    async def _run_one(self, task: Task, settle: Settle) -> Attempt:
+        settled: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
-        async def end(attempt: Attempt) -> None:
-            finished.append(attempt)
-            await ended(attempt)
+        def end(attempt: Attempt, leave: Callable[[], None]) -> None:
+            def left() -> None:
+                leave()
+                settled.set_result(attempt)
+
+            settle(attempt, left)
 
         super().start([[task]], end)
-        await self._unfinished[task]
-        [attempt] = finished
+        running, *_ = self._unfinished[task]
+        assert running is not None
+        await running
+        attempt = await settled
         this = asyncio.current_task()
         if attempt.outcome is Outcome.RELEASED and this is not None and this.cancelling():
             raise asyncio.CancelledError  # it was meant for the caller

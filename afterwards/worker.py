@@ -3,13 +3,14 @@
 What a worker knows in memory is a hint; the rows are the truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from afterwards.backlog import Backlog
 from afterwards.heartbeat import Heartbeat
 from afterwards.loop import Loop
-from afterwards.model import Attempt, Lane, Task
+from afterwards.model import Attempt, Lane, Outcome, Task
 from afterwards.rate import Rate
 from afterwards.refused import Refused
 from afterwards.rows import task_of
@@ -72,7 +73,7 @@ class Worker:
             self._backlog.claimed(len(rows))
             self._is_backlog |= len(rows) >= free[Limit.SLOTS]
             for row, error in self._start(rows):
-                await refuse(self._store, row, error)
+                refuse(self._store, row, error)
         return self._is_backlog
 
     async def _claim(self, claimer: str, lane: Lane) -> tuple[Sequence[Any], Free]:
@@ -97,8 +98,12 @@ class Worker:
                 unfit.append((row, error))
         return unfit
 
-    async def _settle(self, attempt: Attempt) -> None:
-        if await settle(self._store, attempt):
+    def _settle(self, attempt: Attempt, leave: Callable[[], None]) -> None:
+        settle(self._store, attempt, partial(self._settled, attempt, leave))
+
+    def _settled(self, attempt: Attempt, leave: Callable[[], None]) -> None:
+        if attempt.outcome is not Outcome.RELEASED:
             self.rate.count()
+        leave()
         if self._is_backlog or attempt.task.is_followed or attempt.task.crashes:
             self.wake()

@@ -8,9 +8,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 from afterwards.model import Task, new_task_id
-from afterwards.retries import SUCCEEDED
 from afterwards.rows import check, row_of
 from afterwards.store.database import Database
+from afterwards.store.given import SettledRow
 from afterwards.store.tasks import PUBLISH_AGAIN_SECONDS, Store
 from benchmarks import apps
 
@@ -50,4 +50,6 @@ async def _pass(database: Database, web: Store, count: int) -> None:
         task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
         await web.enqueue([row_of(task, check(task)[1], publish_after=PUBLISH_AGAIN_SECONDS)])
         assert await own.claim_one(worker, task.id)
-        await own.settle(task.id, worker, 1, SUCCEEDED, None)
+        done = asyncio.Event()
+        own.settle(SettledRow(task.id, worker, 1, "succeeded"), done.set)
+        await done.wait()

@@ -25,6 +25,7 @@ from afterwards.attempt import current_task_id, outcome_of
 from afterwards.model import Attempt, Task
 from afterwards.retries import GiveUp, RetryAfter, message_of
 from afterwards.rows import result_of
+from afterwards.time_limits import TimeLimits
 
 # A platform sends them to every process of the service: the parent says what they mean for this
 # one.
@@ -100,7 +101,7 @@ async def _answer(
         return
     parent.say(begun=True)
     current_task_id.set(attempt.task.id)
-    attempt.outcome, attempt.error = await outcome_of(attempt, timeout)
+    attempt.outcome, attempt.error = await outcome_of(attempt, timeout, TimeLimits())
     sys.stdout.flush()
     parent.say(outcome=attempt.outcome, result=result_of(attempt), error=_told(attempt.error))
 

@@ -37,11 +37,22 @@ class SettledRow(NamedTuple):
     error_message: str | None = None
 
 
+class PoisonRow(NamedTuple):
+    """How the last attempt at a task that ends its processes has ended, fenced likewise."""
+
+    id: str
+    worker: str
+    attempt: int
+    crashes: int
+    error_kind: str
+    error_message: str
+
+
 Row = tuple[Any, ...]
 Rows = Sequence[Row]
 Mark = Callable[[int], str]  # what stands for the parameter of this number, from 0 on
 
-KINDS: dict[str, type[Row]] = {each.__name__: each for each in (NewRow, SettledRow)}
+KINDS: dict[str, type[Row]] = {each.__name__: each for each in (NewRow, SettledRow, PoisonRow)}
 SQL_TYPES = {bool: "BOOLEAN", int: "BIGINT"}  # TEXT is any other
 
 # Rows that one statement of SQLite's binds: some take 999 values at most. A batch is cut into the

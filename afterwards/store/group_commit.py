@@ -1,50 +1,79 @@
 """Many writes in one commit: what comes while one is under way is written by the next."""
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
 from afterwards.store.given import Row, Rows
 
-Write = tuple[str, Rows, asyncio.Future[None]]
+log = logging.getLogger("tasks")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two tries to reach the database
+
+
+class _Write(NamedTuple):
+    statement: str
+    rows: Rows
+    tell: Callable[[Exception | None], None]
+    is_kept: bool = False  # tried again while the database is away
 
 
 class GroupCommit:
-    """Executes statements for many callers at once; each goes on when its rows are on disk.
+    """Executes statements for many callers at once, and tells each when its rows are on disk.
 
-    A commit that fails fails for all its callers, who may try again: none of their rows is there.
-    One whose outcome cannot be known (`OutcomeUnknown`) is the exception.
+    A commit that fails fails for all its callers: none of their rows is there. One whose outcome
+    cannot be known (`OutcomeUnknown`) is the exception.
     """
 
     def __init__(self, database: Database, most: int = 250) -> None:
         self._database = database
         self._most = most
-        self._gathered: list[Write] = []
+        self._gathered: list[_Write] = []
         self._writer: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = FIRST_PAUSE
+        self._is_closing = False
 
-    def write(self, statement: str, rows: Rows, *, patience: float = 0.0) -> asyncio.Future[None]:
+    def write(self, statement: str, rows: Rows) -> asyncio.Future[None]:
         """Execute the statement for the rows; what is returned is done when they are committed.
 
-        With `patience` (s) they wait so long for another's commit that takes them along, which
-        costs nothing. Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open
-        whether they will be.
+        Raises `DatabaseUnavailable`, when awaited. Being cancelled leaves open whether they will
+        be.
         """
-        loop = asyncio.get_running_loop()
-        committed: asyncio.Future[None] = loop.create_future()
-        self._gathered.append((statement, rows, committed))
-        if not patience:
-            self._begin()
-        elif self._timer is None:
-            self._timer = loop.call_later(patience, self._begin)
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathered.append(_Write(statement, rows, partial(_set, committed)))
+        self._begin()
         return committed
+
+    def record(
+        self, statement: str, row: Row, recorded: Callable[[], None], *, patience: float = 0.0
+    ) -> None:
+        """Execute the statement for the row, however long the database is away; then call back.
+
+        With `patience` (s) it waits so long for another's commit that takes it along, which costs
+        nothing. Only one that cannot be executed, or not until `close`, is dropped.
+        """
+        tell = partial(_told, recorded)
+        self._gathered.append(_Write(statement, [row], tell, is_kept=True))
+        if self._timer is None:
+            self._begin_in(patience)
 
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""
+        self._is_closing = True
         self._begin()
         if self._writer is not None:
             await asyncio.shield(self._writer)
+
+    def _begin_in(self, seconds: float) -> None:
+        if seconds:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+        else:
+            self._begin()
 
     def _begin(self) -> None:
         if self._timer is not None:
@@ -57,25 +86,57 @@ class GroupCommit:
         while self._gathered:
             batch, self._gathered = self._gathered[: self._most], self._gathered[self._most :]
             error = await self._commit(batch)
-            _tell(batch, error)
-            if isinstance(
-                error, DatabaseUnavailable
-            ):  # who came meanwhile would wait as long, for the same
-                unwritten, self._gathered = self._gathered, []
-                _tell(unwritten, DatabaseUnavailable(str(error)))
+            if isinstance(error, DatabaseUnavailable):
+                self._give_up(batch, error)
+                return
+            self._pause = FIRST_PAUSE
+            if error is not None and len(batch) > 1:
+                await self._commit_each(batch)
+                continue
+            for write in batch:
+                write.tell(error)
 
-    async def _commit(self, batch: Sequence[Write]) -> Exception | None:
+    async def _commit_each(self, batch: Sequence[_Write]) -> None:
+        """Commit by itself what cannot be committed together: one of them is at fault."""
+        for write in batch:
+            error = await self._commit([write])
+            if isinstance(error, DatabaseUnavailable) and write.is_kept:
+                self._gathered.insert(0, write)
+            else:
+                write.tell(error)
+
+    async def _commit(self, batch: Sequence[_Write]) -> Exception | None:
         by_statement: dict[str, list[Row]] = {}
-        for statement, rows, _ in batch:
-            by_statement.setdefault(statement, []).extend(rows)
+        for write in batch:
+            by_statement.setdefault(write.statement, []).extend(write.rows)
         try:
             await self._database.write_together(by_statement)
         except Exception as error:
             return error
         return None
 
+    def _give_up(self, batch: Sequence[_Write], error: DatabaseUnavailable) -> None:
+        """Tell whoever waits for an answer, and try the others again."""
+        # Who came meanwhile would wait as long, for the same.
+        came, self._gathered = self._gathered, []
+        others = DatabaseUnavailable(str(error))
+        for writes, failed in ((batch, error), (came, others)):
+            for write in writes:
+                if not write.is_kept:
+                    write.tell(failed)
+        if not self._is_closing:
+            self._gathered = [write for write in (*batch, *came) if write.is_kept]
+        if self._gathered:
+            self._begin_in(self._pause)
+            self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
-def _tell(writes: Sequence[Write], error: Exception | None) -> None:
-    for _, _, committed in writes:
-        if not committed.done():  # its caller may have been cancelled
-            committed.set_exception(error) if error else committed.set_result(None)
+
+def _set(committed: asyncio.Future[None], error: Exception | None) -> None:
+    if not committed.done():  # its caller may have been cancelled
+        committed.set_exception(error) if error else committed.set_result(None)
+
+
+def _told(recorded: Callable[[], None], error: Exception | None) -> None:
+    if error is not None:
+        log.error("the end of an attempt cannot be recorded: %s", error)
+    recorded()

@@ -44,6 +44,21 @@ WHERE tasks.id = given.id
     AND tasks.state || '' {may:settle}
 """
 
+# The crash that it died of counts as no attempt.
+POISON = """
+UPDATE {tasks} AS tasks SET
+    state = 'dead',
+    crashes = given.crashes,
+    attempt = tasks.attempt - 1,
+    finished_at = {now},
+    error_kind = given.error_kind,
+    error_message = given.error_message
+FROM {given:PoisonRow}
+WHERE tasks.id = given.id
+    AND tasks.worker = given.worker AND tasks.attempt = given.attempt
+    AND tasks.state || '' {may:settle}
+"""
+
 # With a subquery Postgres goes by the ids alone.
 ROWS = "SELECT * FROM {tasks} WHERE id IN ({each:ids})"
 ENDED = "SELECT id FROM {tasks} WHERE id IN ({each:ids}) AND finished_at IS NOT NULL"
@@ -189,12 +204,6 @@ RETURNING *
 RELEASE = f"UPDATE {{tasks}} SET {RELEASED} WHERE {HELD}"
 GIVE_BACK = f"{RELEASE} AND id IN ({{each:ids}})"
 HELD_BY = f"SELECT id FROM {{tasks}} WHERE {HELD}"
-
-POISON = f"""
-UPDATE {{tasks}} SET state = 'dead', crashes = :crashed, attempt = attempt - 1,
-    finished_at = {{now}}, error_kind = :kind, error_message = :message
-WHERE id = :poison AND {HELD} AND attempt = :number
-"""
 
 NOW = "SELECT {now}"
 

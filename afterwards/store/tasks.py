@@ -4,16 +4,15 @@ A settle is fenced by worker and attempt: what a worker that was thought dead wr
 nothing.
 """
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Connection, Database
 from afterwards.store.fleet import ForWorkers
-from afterwards.store.given import NewRow, SettledRow
+from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.group_claim import GroupClaim
 from afterwards.store.group_commit import GroupCommit
 from afterwards.store.people import ForPeople
@@ -22,21 +21,18 @@ from afterwards.store.steps import in_steps
 from afterwards.turns import Free, Queue, Shares, Turns
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
-SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
+SETTLE_PATIENCE = (
+    0.002  # seconds; nobody waits for a settle, and others may come to share its commit
+)
 RATE_SECONDS = 10
 PUBLISH_AGAIN_SECONDS = 30.0  # a task that was published and not claimed by then is published again
 
 
 class Store(ForPeople, ForWorkers):
-    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away.
+    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away."""
 
-    A settle waits up to `settle_patience` (s) for an enqueue; a process that enqueues nothing has
-    no use for that.
-    """
-
-    def __init__(self, database: Database, *, settle_patience: float = SETTLE_PATIENCE) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
         self._claims = GroupClaim(self._claim_given)
         self._turns = Turns()
@@ -122,29 +118,13 @@ class Store(ForPeople, ForWorkers):
 
     # --- settle ---
 
-    def settle(
-        self, id: str, worker: str, attempt: int, settlement: Settlement, result: str | None
-    ) -> Awaitable[None]:
-        """Record how the attempt ended, unless it is not the worker's any more."""
-        row = SettledRow(
-            id,
-            worker,
-            attempt,
-            settlement.state,
-            int(settlement.delay * MICROSECONDS),
-            result,
-            settlement.error_kind,
-            settlement.error_message,
-        )
-        return self._commits.write(statements.SETTLE, [row], patience=self._settle_patience)
+    def settle(self, row: SettledRow | PoisonRow, settled: Callable[[], None]) -> None:
+        """Record how the attempt ended, unless it is not the worker's any more; then call back.
 
-    async def settle_poison(
-        self, id: str, worker: str, attempt: int, settlement: Settlement, crashes: int
-    ) -> None:
-        """Record that the task is dead of so many crashes, unless it is not the worker's."""
-        held = {"poison": id, "holder": worker, "number": attempt}
-        why = {"kind": settlement.error_kind, "message": settlement.error_message}
-        await self._database.change(statements.POISON, {**held, **why, "crashed": crashes})
+        It is recorded however long the database is away.
+        """
+        statement = statements.SETTLE if isinstance(row, SettledRow) else statements.POISON
+        self._commits.record(statement, row, settled, patience=SETTLE_PATIENCE)
 
     # --- publish ---
 

@@ -45,7 +45,8 @@ def run(slots: Slots) -> Run:
     async def run(function: Callable[..., Any], *, crashes: int = 2, **arguments: Any) -> Attempt:
         ended: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
-        async def end(attempt: Attempt) -> None:
+        def end(attempt: Attempt, leave: Callable[[], None]) -> None:
+            leave()
             ended.set_result(attempt)
 
         slots.start([[a_task(function, crashes, **arguments)]], end)
@@ -191,7 +192,8 @@ async def test_modules_from_forgotten_places_are_found(
 async def test_cutting_off_releases_and_kills(slots: Slots, tmp_path: Path, end: str) -> None:
     ended: list[Attempt] = []
 
-    async def keep(attempt: Attempt) -> None:
+    def keep(attempt: Attempt, leave: Callable[[], None]) -> None:
+        leave()
         ended.append(attempt)
 
     task, path = a_task(alone_tasks.writes_and_waits, path=f"{tmp_path}/pid"), tmp_path / "pid"
@@ -238,7 +240,8 @@ async def test_one_runs_alone_among_few_suspects(slots: Slots, run: Run) -> None
 async def test_draining_releases_what_awaits_isolation(slots: Slots) -> None:
     ended: list[Attempt] = []
 
-    async def keep(attempt: Attempt) -> None:
+    def keep(attempt: Attempt, leave: Callable[[], None]) -> None:
+        leave()
         ended.append(attempt)
 
     slots.start([[a_task(alone_tasks.hangs)], [a_task(alone_tasks.hangs)]], keep)

@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -30,8 +30,11 @@ from afterwards.background import InOrder
 from afterwards.registry import task
 from afterwards.request_tasks import RequestTasks
 from afterwards.retries import GiveUp, RetryAfter
+from afterwards.store import statements
+from afterwards.store.database import Database
 from afterwards.store.engines import STATEMENT_SECONDS
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
+from afterwards.store.given import PoisonRow, Rows, SettledRow
 from afterwards.store.sqlite_writer import SQLiteWriter
 from afterwards.store.tasks import Store
 from web.routing import Route
@@ -223,6 +226,39 @@ def fail_around(method: Callable[P, Awaitable[R]], *, before: bool) -> Callable[
     return wrapped
 
 
+def die_settling(step: str, *, before: bool) -> Callable[..., None]:
+    """Have the process die just before a settle is asked for, or just after it was recorded."""
+    settle = Store.settle
+
+    def wrapped(store: Store, row: SettledRow | PoisonRow, settled: Callable[[], None]) -> None:
+        def recorded() -> None:
+            if not before and is_doomed(step):
+                die()
+            settled()
+
+        if before and is_doomed(step):
+            die()
+        settle(store, row, recorded)
+
+    return wrapped
+
+
+def fail_settling(*, before: bool) -> Callable[..., Awaitable[None]]:
+    """Have the database be away once before a commit with a settle, or before its answer."""
+    write = Database.write_together
+    error = DatabaseUnavailable if before else OutcomeUnknown
+    left = [error("a failpoint cut the connection")]
+
+    async def wrapped(database: Database, batch: Mapping[str, Rows]) -> None:
+        fails = left and statements.SETTLE in batch
+        if not (before and fails):
+            await write(database, batch)
+        if fails:
+            raise left.pop()
+
+    return wrapped
+
+
 def starve(write: Callable[P, R]) -> Callable[P, R]:
     """Wrap a method, so that once it waits for SQLite's write lock until its time is up."""
     left = [sqlite3.OperationalError("database is locked")]
@@ -244,11 +280,9 @@ DEATHS: dict[str, Callable[[str], object]] = {
     ),
     "before publishing": lambda step: None,  # `fleet_app` does it
     "while running": lambda step: None,  # `keeps_a_diary` does it
-    "between work and settle": lambda step: wrap(
-        "settle", die_around(step, Store.settle, before=True)
-    ),
+    "between work and settle": lambda step: wrap("settle", die_settling(step, before=True)),
     "while settling": lambda step: die_in_the_commit_of(step, "result = given.result"),
-    "after settling": lambda step: wrap("settle", die_around(step, Store.settle, before=False)),
+    "after settling": lambda step: wrap("settle", die_settling(step, before=False)),
     "before an answer is kept": lambda step: setattr(
         idempotency, "remember", die_around(step, idempotency.remember, before=True)
     ),
@@ -262,10 +296,10 @@ FAILURES: dict[str, Callable[[], object]] = {
         "enqueue", fail_around(Store.enqueue, before=False)
     ),
     "the answer to a claim is lost": lambda: wrap("claim", fail_around(Store.claim, before=False)),
-    "the answer to a settle is lost": lambda: wrap(
-        "settle", fail_around(Store.settle, before=False)
+    "the answer to a settle is lost": lambda: setattr(
+        Database, "write_together", fail_settling(before=False)
     ),
-    "a settle is refused": lambda: wrap("settle", fail_around(Store.settle, before=True)),
+    "a settle is refused": lambda: setattr(Database, "write_together", fail_settling(before=True)),
     "others have the write lock whenever it is free": lambda: setattr(
         SQLiteWriter, "_write", starve(SQLiteWriter._write)
     ),

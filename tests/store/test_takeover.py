@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from afterwards.retries import SUCCEEDED
 from afterwards.store import Filter, takeover
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable, SchemaRefused
 from afterwards.store.statements import PRUNE_ANSWERS, PRUNE_TASKS
 from afterwards.store.tasks import Store
 from afterwards.turns import Limit
+from tests.store.rows import settled
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +154,7 @@ async def test_what_was_waiting_is_run(database: Database, version: str) -> None
     free = {Limit.SLOTS: 100, Limit.SUSPECTS: 100, Limit.ALONE: 100}
     claimed = await store.claim("new", in_thread=False, free=free)
     assert {row.id for row in claimed} == {"task-0-0", "task-0-2", "task-0-3", "task-0-running"}
-    await store.settle("task-0-running", "new", 1, SUCCEEDED, None)
+    await settled(store, "task-0-running", "new")
     [follower] = await store.claim("new", in_thread=False, free=free)
     assert follower.id == "task-0-1"
     assert await store.retry("task-0-6")

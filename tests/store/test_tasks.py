@@ -10,9 +10,10 @@ from afterwards.model import State, new_task_id
 from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Database
+from afterwards.store.given import PoisonRow
 from afterwards.store.tasks import Store
 from afterwards.turns import Limit
-from tests.store.rows import row
+from tests.store.rows import recorded, row, settled
 
 pytestmark = pytest.mark.anyio
 
@@ -86,9 +87,7 @@ async def test_simultaneous_claims_share_no_task(store: Store, database: Databas
 async def test_a_settled_task_says_its_end(store: Store) -> None:
     [id] = await enqueued(store)
     await claimed(store)
-    await store.settle(
-        id, "a", 1, Settlement(State.DEAD, error_kind="ValueError", error_message="no"), None
-    )
+    await settled(store, id, "a", 1, "dead", error_kind="ValueError", error_message="no")
     found = await store.get(id)
     assert found is not None
     assert (found.state, found.attempt, found.error_kind, found.error_message) == (
@@ -106,7 +105,7 @@ async def test_outdated_or_foreign_settles_change_nothing(
 ) -> None:
     [id] = await enqueued(store)
     await claimed(store)
-    await store.settle(id, worker, attempt, SUCCEEDED, None)
+    await settled(store, id, worker, attempt)
     assert await state(store, id) == ("running", 1, 0)
 
 
@@ -115,15 +114,15 @@ async def test_a_settle_never_overrules_a_cancel(store: Store) -> None:
     await claimed(store)
     assert await store.cancel(id)
     assert await store.cancelled_under("a") == [id]
-    await store.settle(id, "a", 1, SUCCEEDED, None)
+    await settled(store, id, "a", 1)
     assert (await state(store, id))[0] == "cancelled"
 
 
 async def test_retries_pause_and_count_attempts(store: Store) -> None:
     first, second = await enqueued(store, 2)
     await claimed(store)
-    await store.settle(first, "a", 1, Settlement(State.RETRYING, delay=0), None)
-    await store.settle(second, "a", 1, Settlement(State.RETRYING, delay=3600), None)
+    await settled(store, first, "a", 1, "retrying", delay_us=0)
+    await settled(store, second, "a", 1, "retrying", delay_us=3600000000)
     assert await claimed(store) == [first]
     assert await state(store, first) == ("running", 2, 0)
 
@@ -162,7 +161,7 @@ async def test_poison_dies_and_counts_no_attempt(store: Store, worker: str) -> N
     [id] = await enqueued(store)
     await crashed(store, id, 2)
     await claimed(store, "a")
-    await store.settle_poison(id, worker, 1, Settlement(State.DEAD, 0.0, "Poison", "why"), 3)
+    await recorded(store, PoisonRow(id, worker, 1, 3, "Poison", "why"))
     found = await store.get(id)
     assert found is not None
     if worker == "b":  # whose it is not
@@ -182,7 +181,7 @@ async def test_retried_poison_runs_alone_again(store: Store) -> None:
     [id] = await enqueued(store)
     await crashed(store, id, 2)
     await claimed(store, "a")
-    await store.settle_poison(id, "a", 1, Settlement(State.DEAD, 0.0, "Poison", "why"), 3)
+    await recorded(store, PoisonRow(id, "a", 1, 3, "Poison", "why"))
     assert await store.retry(id)
     assert await state(store, id) == ("queued", 0, 2)
     assert await claimed(store, alone=0) == []
@@ -240,12 +239,12 @@ async def test_a_follower_waits_for_the_end(store: Store, end: str) -> None:
     [second] = await enqueued(store, follows=first)
     [third] = await enqueued(store, follows=second)
     assert await claimed(store) == [first]
-    await store.settle(first, "a", 1, Settlement(State.RETRYING), None)
+    await settled(store, first, "a", 1, "retrying")
     assert await claimed(store) == [first]
     if end == "cancelled":
         await store.cancel(first)
     else:
-        await store.settle(first, "a", 2, Settlement(State(end)), None)
+        await settled(store, first, "a", 2, end)
     assert await claimed(store) == [second]
     await store.release("a")
     assert await due_to_publish(store) == [second]
@@ -286,8 +285,8 @@ async def test_only_dead_and_cancelled_are_retried(store: Store) -> None:
 async def test_pruning_takes_settled_and_leaves_dead(store: Store) -> None:
     done, dead, waiting = [(await enqueued(store))[0] for _ in range(3)]
     await claimed(store, most=2)
-    await store.settle(done, "a", 1, SUCCEEDED, None)
-    await store.settle(dead, "a", 1, Settlement(State.DEAD), None)
+    await settled(store, done, "a", 1)
+    await settled(store, dead, "a", 1, "dead")
     assert await store.prune(statements.PRUNE_TASKS, 1) == 0
     assert await store.prune(statements.PRUNE_TASKS, 0) == 1
     assert await store.get(done) is None
@@ -398,7 +397,7 @@ async def test_returned_tasks_are_due_for_publishing(store: Store, how: str) -> 
     await claimed(store)
     match how:
         case "retried":
-            await store.settle(id, "a", 1, Settlement(State.RETRYING), None)
+            await settled(store, id, "a", 1, "retrying")
         case "released":
             await store.release("a")
         case "rescued":
