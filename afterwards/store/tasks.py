@@ -21,7 +21,7 @@ from afterwards.store.steps import in_steps
 from afterwards.turns import Free, Queue, Shares, Turns
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
-SETTLE_PATIENCE = (
+SETTLE_PATIENCE = 0.002  # seconds; nobody waits for a settle, and what comes may share its commit
     0.002  # seconds; nobody waits for a settle, and others may come to share its commit
 )
 RATE_SECONDS = 10
