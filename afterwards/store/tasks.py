@@ -21,9 +21,7 @@ from afterwards.store.steps import in_steps
 from afterwards.turns import Free, Queue, Shares, Turns
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
-SETTLE_PATIENCE = 0.002  # seconds; nobody waits for a settle, and what comes may share its commit
-    0.002  # seconds; nobody waits for a settle, and others may come to share its commit
-)
+SETTLE_PATIENCE = 0.002  # seconds; nobody waits for a settle, and what comes shares its commit
 RATE_SECONDS = 10
 PUBLISH_AGAIN_SECONDS = 30.0  # a task that was published and not claimed by then is published again
 
