@@ -11,7 +11,7 @@ from afterwards.backlog import Backlog
 from afterwards.brokers.publisher import Publisher
 from afterwards.model import Task
 from afterwards.refused import Refused
-from afterwards.rows import check, claimed, row_of
+from afterwards.rows import check, row_of
 from afterwards.store.database import Connection
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.given import NewRow
@@ -53,12 +53,12 @@ class Intake:
         """
         self._backlog.refuse_excess(sum(not task.waits for task in tasks))
         checked = [(task, *check(task)) for task in tasks]
-        rows = [
-            self._row(task, text, self._reserve(task, kwargs)) for task, kwargs, text in checked
-        ]
-        waiting = sum(
-            not row.worker and not task.waits for task, row in zip(tasks, rows, strict=True)
-        )
+        after = self._publisher.publish_after if self._publisher else 0.0
+        rows, waiting = [], 0
+        for task, kwargs, text in checked:
+            worker = self._reserve(task, kwargs)
+            waiting += not (worker or task.waits)
+            rows.append(row_of(task, text, worker=worker, publish_after=after))
         with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(rows)
         for task in tasks:
@@ -100,16 +100,14 @@ class Intake:
         """List the tasks that this process is about to start, or that are never to run."""
         return {*self._reserved, *self._refused.ids}
 
-    def _row(self, task: Task, arguments: str, worker: str) -> NewRow:
-        after = self._publisher.publish_after if self._publisher else 0.0
-        return row_of(task, arguments, worker=worker, publish_after=after)
-
     def _reserve(self, task: Task, kwargs: dict[str, Any]) -> str:
         """Reserve a slot for a task that is due; return whose claim it is stored under, if any."""
         if task.waits or self._worker is None:
             return ""
         if identity := self._worker.reserve(task.lane):
-            self._reserved[task.id] = claimed(task, kwargs, identity), COMMITTING
+            # As `task_of` would make it of its row.
+            task.args, task.kwargs, task.worker = (), kwargs, identity
+            self._reserved[task.id] = task, COMMITTING
         return identity
 
     def _start(self, id: str) -> None:

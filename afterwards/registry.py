@@ -16,6 +16,8 @@ from afterwards.model import Policy
 MAX_WORDS = 2000
 FIELD = "of_"  # before a parameter's name: pydantic's models have a `json` and a `copy` themselves
 
+NO_ARGUMENTS = "{}"
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -37,6 +39,8 @@ class TaskFunction:
 
         They are what the JSON holds: the first attempt gets no other than those that come later.
         """
+        if not (self.parameters or args or kwargs):
+            return {}, NO_ARGUMENTS
         try:
             checked = self.arguments.model_validate(self._bound(args, kwargs))
             text = checked.model_dump_json(by_alias=True)
@@ -46,6 +50,8 @@ class TaskFunction:
 
     def load(self, arguments: str) -> dict[str, Any]:
         """Read what `dump` wrote, perhaps before a deploy; raise `ArgumentsRefused`."""
+        if not self.parameters and arguments == NO_ARGUMENTS:
+            return {}
         try:
             loaded = self.arguments.model_validate_json(arguments)
         except ValueError as error:

@@ -45,23 +45,6 @@ def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float
     )
 
 
-def claimed(task: Task, kwargs: dict[str, Any], worker: str) -> Task:
-    """Return a new task as `task_of` would make it of its row."""
-    return Task(
-        task.id,
-        task.name,
-        task.function,
-        task.is_async,
-        kwargs=kwargs,
-        carrier=task.carrier,
-        created_at=task.created_at,
-        policy=task.policy,
-        is_followed=task.is_followed,
-        stored=True,
-        worker=worker,
-    )
-
-
 def task_of(row: Any) -> Task:
     """Make the claimed row a task.
 

@@ -34,7 +34,8 @@ class GroupCommit:
         self._most = most
         self._gathered: list[_Write] = []
         self._writer: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_patient = False  # somebody waits a moment for another's commit
+        self._pausing: asyncio.TimerHandle | None = None  # the database was away
         self._pause = FIRST_PAUSE
         self._is_closing = False
 
@@ -59,8 +60,13 @@ class GroupCommit:
         """
         tell = partial(_told, recorded)
         self._gathered.append(_Write(statement, [row], tell, is_kept=True))
-        if self._timer is None:
-            self._begin_in(patience)
+        if self._pausing or self._is_patient:
+            return
+        if patience:
+            self._is_patient = True
+            asyncio.get_running_loop().call_later(patience, self._end_patience)
+        else:
+            self._begin()
 
     async def close(self) -> None:
         """Wait until all that was asked for is written, or has failed."""
@@ -69,18 +75,18 @@ class GroupCommit:
         if self._writer is not None:
             await asyncio.shield(self._writer)
 
-    def _begin_in(self, seconds: float) -> None:
-        if seconds:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
-        else:
-            self._begin()
-
     def _begin(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all())
+
+    def _end_patience(self) -> None:
+        self._is_patient = False
+        if self._gathered and not self._pausing:
+            self._begin()
+
+    def _end_pause(self) -> None:
+        self._pausing = None
+        self._begin()
 
     async def _write_all(self) -> None:
         while self._gathered:
@@ -90,6 +96,9 @@ class GroupCommit:
                 self._give_up(batch, error)
                 return
             self._pause = FIRST_PAUSE
+            if self._pausing:
+                self._pausing.cancel()
+                self._pausing = None
             if error is not None and len(batch) > 1:
                 await self._commit_each(batch)
                 continue
@@ -126,8 +135,8 @@ class GroupCommit:
                     write.tell(failed)
         if not self._is_closing:
             self._gathered = [write for write in (*batch, *came) if write.is_kept]
-        if self._gathered:
-            self._begin_in(self._pause)
+        if self._gathered and not self._pausing:
+            self._pausing = asyncio.get_running_loop().call_later(self._pause, self._end_pause)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause)
 
 
