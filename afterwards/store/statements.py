@@ -117,8 +117,8 @@ UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *, {IS
 
 # Concatenated, so that Postgres finds the rows by their ids: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
-# whole backlog for one row. Locked in one order, because a message may be there twice: two workers
-# that claim the same rows would wait for each other.
+# whole backlog for one row. Two workers may be told the same: so the rows are looked at again when
+# they are locked, and locked in one order, or both would wait for each other.
 CLAIM_GIVEN = f"""
 UPDATE {{tasks}} SET {CLAIMED}
 WHERE id IN (

@@ -392,7 +392,7 @@ async def test_a_failed_claim_hinders_no_other(
     assert (await store.claim_one("a", id)).id == id
 
 
-async def test_workers_told_the_same_never_deadlock(store: Store, database: Database) -> None:
+async def test_workers_told_the_same_share_it(store: Store, database: Database) -> None:
     others = Store(database)
     ids = await enqueued(store, 100)
     claims = [
