@@ -17,6 +17,7 @@ class Link:
         self.is_open = threading.Event()
         self.is_open.set()
         self.is_marked = False
+        self.is_begun = False  # whether it is in a transaction that ends with a COMMIT
 
     def cut(self) -> None:
         for each in (self.near, self.far):
@@ -71,7 +72,10 @@ class Proxy:
             link.cut()
 
     def strike(self, fate: Callable[[Link, bytes], bytes], mark: str) -> None:
-        """Let the fate decide, once, what is forwarded of the COMMIT that follows the mark."""
+        """Let the fate decide, once, what is forwarded of the COMMIT that follows the mark.
+
+        In a transaction that ends by itself, the statement that bears the mark commits.
+        """
         self._mark, self._fate = mark.encode(), fate
         self.has_struck.clear()
 
@@ -107,10 +111,13 @@ class Proxy:
         source.close()
 
     def _decide(self, link: Link, data: bytes) -> bytes:
+        link.is_begun |= b"BEGIN" in data
+        is_commit = b"COMMIT" in data or not link.is_begun
+        link.is_begun &= b"COMMIT" not in data and b"ROLLBACK" not in data
         if self._fate is None:
             return data
         link.is_marked |= self._mark in data
-        if not link.is_marked or b"COMMIT" not in data:
+        if not (link.is_marked and is_commit):
             return data
         fate, self._fate = self._fate, None
         said = fate(link, data)

@@ -21,7 +21,8 @@ from afterwards.store.failures import (
     is_missing_table,
     translated,
 )
-from afterwards.store.given import Rows, bound, chunks
+from afterwards.store.given import Rows
+from afterwards.store.postgres_writer import PostgresWriter
 from afterwards.store.sql import DEFAULT_PREFIX, Sql
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
@@ -64,6 +65,8 @@ class Database:
             if is_file
             else (self._engine, engines.postgres(self._engine.url, poolclass=NullPool))
         )
+        self._doubtful = set[lost_commit.Session]()
+        self._writer = self._sqlite or PostgresWriter(self._asking, self._doubtful)
         self._earlier = Earlier()
         # By the monotonic clock: when a commit failed, and none has succeeded since.
         self._refused_at = -math.inf
@@ -85,11 +88,7 @@ class Database:
             # A file's commit that fails is rolled back.
             if committing is None or self._sqlite is not None:
                 raise
-            witness = committing.get_execution_options().get("witness")
-            if witness is None:
-                raise OutcomeUnknown(str(error)) from error
-            if not await self.has_committed(*witness):
-                raise
+            await self._find_out(committing.get_execution_options().get("witness"), error)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -157,7 +156,7 @@ class Database:
         try:
             with self._translated():
                 made = next(self.sql.for_rows(insert, rows))  # all of them are there, or none
-                return await lost_commit.has_committed(self._asking, *made)
+                return await lost_commit.has_committed(self._asking, *made, self._doubtful)
         except DatabaseUnavailable as error:
             raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
 
@@ -231,6 +230,8 @@ class Database:
             self._file.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
+                if isinstance(self._writer, PostgresWriter):
+                    await self._writer.close()
                 await self._reading.dispose()
                 await self._engine.dispose()
 
@@ -240,22 +241,19 @@ class Database:
                 await asyncio.to_thread(self._file.open)
 
     async def _write(self, batch: Mapping[str, Rows]) -> None:
-        if self._sqlite is not None:
+        try:
             with self._translated():
-                await self._sqlite.write(
-                    [
-                        (self.sql.text(statement, len(chunk)), bound(chunk))
-                        for statement, rows in batch.items()
-                        for chunk in chunks(rows)
-                    ]
-                )
-            return
-        async with self.transaction() as connection:
-            for statement, rows in batch.items():
-                for made, values in self.sql.for_rows(statement, rows):
-                    await connection.execute(made, values)
-                if statement.lstrip().startswith("INSERT"):
-                    await connection.execution_options(witness=(statement, rows))
+                await self._writer.write(self.sql.together(batch))
+        except OutcomeUnknown as error:
+            inserts = [each for each in batch.items() if each[0].lstrip().startswith("INSERT")]
+            await self._find_out(next((each for each in inserts if each[1]), None), error)
+
+    async def _find_out(self, witness: tuple[str, Rows] | None, error: DatabaseUnavailable) -> None:
+        """Raise what the loss of a commit's answer comes to, unless it has happened after all."""
+        if witness is None:
+            raise OutcomeUnknown(str(error)) from error
+        if not await self.has_committed(*witness):
+            raise DatabaseUnavailable(str(error)) from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -7,7 +7,8 @@ prepared before is not, or is something else.
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, ExceptionContext
+from sqlalchemy.exc import InvalidatePoolError
 
 CLOSING_SECONDS = 0.5  # SQLAlchemy would give it two, while a client waits for its 503
 # Both caches off: then statements are unnamed, and each is sent together with its parameters.
@@ -17,17 +18,11 @@ UNPREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 class HastyConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """Closes in good order if the server answers at once, and as it is if not."""
 
+    is_pooled = False
+
     async def close(self, *, timeout: float | None = None) -> None:
         """Close; raise TimeoutError where the server is silent, and be closed all the same."""
         await super().close(timeout=min(timeout or CLOSING_SECONDS, CLOSING_SECONDS))
-
-    async def fetchrow(self, *args: Any, **options: Any) -> Any:
-        """Ask for a row, as SQLAlchemy's ping does; its ROLLBACK would wait once more."""
-        try:
-            return await super().fetchrow(*args, **options)
-        except TimeoutError:
-            self.terminate()
-            raise
 
 
 def connect(dialect: Dialect, record: object, args: Any, parameters: dict[str, Any]) -> Any:
@@ -41,7 +36,23 @@ def connect(dialect: Dialect, record: object, args: Any, parameters: dict[str, A
     if not is_pooled:
         return connection
     connection.close()
-    return dialect.connect(*args, **parameters | UNPREPARED)
+    unprepared: Any = dialect.connect(*args, **parameters | UNPREPARED)
+    unprepared.driver_connection.is_pooled = True
+    return unprepared
+
+
+def leave_silent(context: ExceptionContext) -> None:
+    """Give up, with a connection that says nothing, all that are as old: SQLAlchemy keeps them."""
+    if isinstance(context.original_exception, TimeoutError) and context.connection is not None:
+        driver: Any = context.connection.connection.driver_connection
+        driver.terminate()
+        context.invalidate_pool_on_disconnect = True
+
+
+def leave_closed(connection: Any, record: object, proxy: object) -> None:
+    """Replace a connection that is known to be closed, and all that are as old; ask nobody."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
 
 
 async def _is_pooled(connection: asyncpg.Connection) -> bool:

@@ -51,7 +51,6 @@ def writing(url: URL) -> AsyncEngine:
         return sqlite(url, is_reading=False)
     return postgres(
         url,
-        pool_pre_ping=True,  # a platform may restart the server or change its password under us
         pool_timeout=STATEMENT_SECONDS,
         pool_size=CONNECTIONS,
         max_overflow=0,  # to open and close a connection costs more than to wait for one
@@ -71,6 +70,8 @@ def postgres(url: URL, **pool: Any) -> AsyncEngine:
         url, **pool, connect_args=waits | {"connection_class": driver.HastyConnection}
     )
     event.listen(engine.sync_engine, "do_connect", driver.connect)
+    event.listen(engine.sync_engine, "checkout", driver.leave_closed)
+    event.listen(engine.sync_engine, "handle_error", driver.leave_silent)
     return engine
 
 

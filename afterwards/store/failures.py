@@ -11,6 +11,7 @@ from afterwards.errors import DatabaseUnavailable, OutcomeUnknown
 __all__ = ["DatabaseUnavailable", "OutcomeUnknown", "SchemaRefused", "WrongConnection"]
 
 POSTGRES: tuple[type[Exception], ...] = ()
+SERVERS_OWN: tuple[type[Exception], ...] = ()
 with suppress(ModuleNotFoundError):  # it is there only where a Postgres is used
     import asyncpg
 
@@ -22,6 +23,7 @@ with suppress(ModuleNotFoundError):  # it is there only where a Postgres is used
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.InvalidCatalogNameError,
     )
+    SERVERS_OWN = (asyncpg.PostgresError,)
 
 # What a driver raises when the database is away, full, locked or read-only, as against wrong SQL.
 UNAVAILABLE: tuple[type[Exception], ...] = (
@@ -33,7 +35,12 @@ UNAVAILABLE: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
 )
-RAISED: tuple[type[Exception], ...] = (*UNAVAILABLE, exc.DBAPIError, sqlite3.DatabaseError)
+RAISED: tuple[type[Exception], ...] = (
+    *UNAVAILABLE,
+    *SERVERS_OWN,
+    exc.DBAPIError,
+    sqlite3.DatabaseError,
+)
 
 
 # SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full
@@ -67,11 +74,13 @@ def translated() -> Iterator[None]:
     except RAISED as error:
         if not _is_the_databases_fault(error):
             raise
-        reason = (
-            str(getattr(error, "orig", None) or error)
-            or f"no answer in time ({type(error).__name__})"
-        )
-        raise DatabaseUnavailable(reason) from error
+        raise DatabaseUnavailable(reason(error)) from error
+
+
+def reason(error: BaseException) -> str:
+    """Say in the driver's words what went wrong, or what it means where it has none."""
+    said = str(getattr(error, "orig", None) or error)
+    return said or f"no answer in time ({type(error).__name__})"
 
 
 def _is_the_databases_fault(error: BaseException) -> bool:

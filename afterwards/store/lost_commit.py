@@ -2,12 +2,15 @@
 
 The insert is tried again and rolled back. On Postgres that waits for a transaction that has the
 same id and is still open, so that the answer is final: what can be inserted now will never come.
+Where it is not a COMMIT that was lost, but a whole statement, the session is ended first in which
+it would come.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.exc import IntegrityError
@@ -27,23 +30,48 @@ END_WHAT_IS_WAITED_FOR = text("""
     WHERE waiting.pid = :waiting AND NOT waiting.granted
 """)
 
+END = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = :pid AND backend_start = :began_at
+""")
 
-async def has_committed(engine: AsyncEngine, insert: TextClause, values: Mapping[str, Any]) -> bool:
+
+class Session(NamedTuple):
+    """A session of a Postgres server, none of which is ever like another."""
+
+    pid: int
+    began_at: datetime
+
+
+async def has_committed(
+    engine: AsyncEngine, insert: TextClause, values: Mapping[str, Any], doubtful: set[Session]
+) -> bool:
     """Tell whether the insert, which cannot succeed twice, was committed; it is over then.
 
-    Raises `TimeoutError` or what a driver raises where that cannot be told. The engine's
-    connections are to be new.
+    It may have been sent in one of the doubtful sessions: they are ended, and forgotten. Raises
+    `TimeoutError` or what a driver raises where that cannot be told. The engine's connections are
+    to be new.
     """
     async with (
         asyncio.timeout(ASK_SECONDS),
         engine.connect() as connection,
         _ending_what_it_waits_for(connection),
     ):
+        for session in [*doubtful]:
+            await _end(connection, session)
+            doubtful.discard(session)
         try:
             await connection.execute(insert, values)
         except IntegrityError:
             return True
         return False
+
+
+async def _end(connection: AsyncConnection, session: Session) -> None:
+    await asyncio.sleep(PATIENCE)
+    while (await connection.execute(END, session._asdict())).first():
+        await connection.rollback()  # a transaction sees the same sessions all the while
+        await asyncio.sleep(PATIENCE / 10)
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ rows that a statement is executed for, all of this kind.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -111,6 +112,7 @@ class Sql:
         }
         self._made: dict[tuple[str, int], TextClause] = {}
         self._texts: dict[tuple[str, int], str] = {}
+        self._in_ones: dict[tuple[str, ...], str] = {}
 
     def __call__(self, statement: str, count: int = 0) -> TextClause:
         """Give the statement, for so many given rows, as SQLAlchemy takes it."""
@@ -126,12 +128,37 @@ class Sql:
             made = self._texts[statement, count] = self._put_in(statement, count, mark)
         return made
 
+    def together(self, batch: Mapping[str, Rows]) -> list[tuple[str, Sequence[Any]]]:
+        """Give the statements, as a driver takes them, that execute each of these for its rows.
+
+        On Postgres they are one, which sees nothing of what it does itself.
+        """
+        filled = {statement: rows for statement, rows in batch.items() if rows}
+        if self._is_sqlite:
+            return [
+                (self.text(statement, len(chunk)), given.bound(chunk))
+                for statement, rows in filled.items()
+                for chunk in given.chunks(rows)
+            ]
+        values = [*chain.from_iterable(map(given.arrays, filled.values()))]
+        return [(self._in_one(tuple(filled)), values)] if filled else []
+
     def for_rows(self, statement: str, rows: Rows) -> Iterator[tuple[TextClause, dict[str, Any]]]:
         """Give the statements, with their parameters, that are this one for all these rows."""
         for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
             values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
             named = {f"given{at}": value for at, value in enumerate(values)}
             yield self(statement, len(chunk) if self._is_sqlite else 1), named
+
+    def _in_one(self, statements: tuple[str, ...]) -> str:
+        if (made := self._in_ones.get(statements)) is None:
+            numbers = count(1)
+            *before, last = [
+                self._put_in(each, 1, lambda _: f"${next(numbers)}") for each in statements
+            ]
+            first = ", ".join(f"part{at} AS ({each})" for at, each in enumerate(before))
+            made = self._in_ones[statements] = f"WITH {first} {last}" if first else last
+        return made
 
     def _put_in(self, statement: str, count: int, mark: Mark) -> str:
         table = given.sqlite_table if self._is_sqlite else given.postgresql_table

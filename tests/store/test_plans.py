@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
-from afterwards.store import people, statements
+from afterwards.store import engines, people, postgres_writer, statements
 from afterwards.store.database import Database
 from afterwards.store.given import SettledRow
 from afterwards.store.sql import listed
@@ -88,6 +90,32 @@ async def test_each_statement_takes_its_indexes(full: Database) -> None:
     for statement, values, meant in PLANS:
         found = await plan(full, statement, values)
         assert used(found) <= meant, f"{statement}\n{found}"
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+@pytest.mark.parametrize("looked", ["never", "before", "after"])
+@pytest.mark.parametrize("count", [1, 250])
+async def test_writers_settle_by_the_key(
+    database: Database, database_url: str, looked: str, count: int
+) -> None:
+    """Whatever the planner knows: the plan that was made for an empty table stays right."""
+    await database.change("ALTER TABLE {tasks} SET (autovacuum_enabled = false)")
+    engine = engines.postgres(engines.with_driver(make_url(database_url)), poolclass=NullPool)
+    writer, _ = await postgres_writer.connect(engine)
+    settled = [SettledRow(f"running{at}", "w7", 1, "succeeded") for at in range(1, count + 1)]
+    [(text, columns)] = database.sql.together({statements.SETTLE: settled})
+    await writer.execute(f"PREPARE settle AS {text}")
+    arrays = [", ".join(map(str, each)).replace("None", "NULL") for each in columns]
+    settle = "EXECUTE settle({})".format(", ".join(f"'{{{each}}}'" for each in arrays))
+    await writer.execute(settle)
+    await database.change(FILL, {"kind": "running", "state": "running"})
+    if looked != "never":
+        await database.change("ANALYZE {tasks}")
+    if looked == "before":
+        await database.change(FILL, {"kind": "later", "state": "running"})
+    found = "\n".join(line for (line,) in await writer.fetch(f"EXPLAIN {settle}"))
+    assert (used(found), "Join" in found) == ({"pkey"}, False), found
+    await writer.close()
 
 
 async def test_another_statement_reads_all_rows(full: Database) -> None:
