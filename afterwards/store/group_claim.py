@@ -1,13 +1,12 @@
 """Many claims in one statement: what is asked for while one is under way is claimed by the next."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from itertools import groupby
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-Wanted = tuple[str, str, asyncio.Future[Any]]  # by which worker, the id, and who is told
+from afterwards.store.given import WantedRow
 
-ClaimGiven = Callable[[str, Collection[str]], Awaitable[Iterable[Any]]]
+ClaimGiven = Callable[[Sequence[WantedRow]], Awaitable[Iterable[Any]]]
 
 
 class GroupClaim:
@@ -15,7 +14,7 @@ class GroupClaim:
 
     def __init__(self, claim_given: ClaimGiven) -> None:
         self._claim_given = claim_given
-        self._gathered: list[Wanted] = []
+        self._gathered: list[tuple[WantedRow, asyncio.Future[Any]]] = []
         self._claiming: asyncio.Task[None] | None = None
 
     def claim(self, worker: str, id: str) -> asyncio.Future[Any]:
@@ -25,7 +24,7 @@ class GroupClaim:
         claimed.
         """
         claimed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._gathered.append((worker, id, claimed))
+        self._gathered.append((WantedRow(id, worker), claimed))
         if self._claiming is None or self._claiming.done():
             self._claiming = asyncio.create_task(self._claim_all())
         return claimed
@@ -33,17 +32,16 @@ class GroupClaim:
     async def _claim_all(self) -> None:
         while self._gathered:
             gathered, self._gathered = self._gathered, []
-            for worker, wanted in groupby(gathered, key=lambda each: each[0]):
-                await self._claim(worker, list(wanted))
-
-    async def _claim(self, worker: str, wanted: list[Wanted]) -> None:
-        claimed, error = dict[str, Any](), None
-        try:
-            rows = await self._claim_given(worker, {id for _, id, _ in wanted})
-            claimed = {row.id: row for row in rows}
-        except Exception as failure:
-            error = failure
-        for _, id, future in wanted:
-            if not future.done():  # its caller may have been cancelled
-                # Whoever asks for the same a second time is refused.
-                future.set_exception(error) if error else future.set_result(claimed.pop(id, None))
+            claimed, error = dict[str, Any](), None
+            # In one order: two workers that are told the same would wait for each other.
+            wanted = sorted(row for row, _ in gathered)
+            try:
+                claimed = {row.id: row for row in await self._claim_given(wanted)}
+            except Exception as failure:
+                error = failure
+            for (id, _), future in gathered:
+                if not future.done():  # its caller may have been cancelled
+                    # Whoever asks for the same a second time is refused.
+                    future.set_exception(error) if error else future.set_result(
+                        claimed.pop(id, None)
+                    )

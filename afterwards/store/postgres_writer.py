@@ -44,21 +44,21 @@ class PostgresWriter:
         self._session: Session | None = None  # none behind a pooler, where it would be another's
         self._used_at = 0.0
 
-    async def write(self, batch: Batch) -> None:
-        """Execute each statement with its parameters, in one transaction.
+    async def write(self, batch: Batch) -> Sequence[Any]:
+        """Execute each statement with its parameters, in one transaction; give the last's rows.
 
         Raises `OutcomeUnknown` where something was sent and no answer came; where the driver
         raises, nothing was changed.
         """
         if not batch:
-            return
+            return []
         connection = await self._connected()
         try:
             if self._session and len(batch) == 1:
                 [(statement, values)] = batch
-                await connection.execute(statement, *values)
+                rows = await connection.fetch(statement, *values)
             else:
-                await _in_a_transaction(connection, batch)
+                rows = await _in_a_transaction(connection, batch)
         except BaseException as error:
             is_answered = not (connection.is_closed() or isinstance(error, OSError))
             connection.terminate()
@@ -70,6 +70,7 @@ class PostgresWriter:
                 raise OutcomeUnknown(reason(error)) from error
             raise
         self._used_at = time.monotonic()
+        return rows
 
     async def close(self) -> None:
         """Close the connection."""
@@ -106,8 +107,10 @@ async def connect(engine: AsyncEngine) -> tuple[Any, Session | None]:
     return connection, Session(connection.get_server_pid(), began_at)
 
 
-async def _in_a_transaction(connection: Any, batch: Batch) -> None:
+async def _in_a_transaction(connection: Any, batch: Batch) -> Sequence[Any]:
+    rows: Sequence[Any] = []
     await connection.execute(BEGIN)
     for statement, values in batch:
-        await connection.execute(statement, *values)
+        rows = await connection.fetch(statement, *values)
     await connection.execute("COMMIT")
+    return rows

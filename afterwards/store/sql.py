@@ -6,7 +6,8 @@
 `{tasks}`, `{workers}`, `{answers}` and `{version}` are the tables under their prefix. `{now}` is
 the database's clock. `state {may:verb}` holds where the verb may move the task on. `{each:x}`
 selects the texts of the parameter `x`, a JSON array. `{given:NewRow}` is the table `given` of the
-rows that a statement is executed for, all of this kind.
+rows that a statement is executed for, all of this kind; `{own_columns}` are those that an UPDATE
+from it returns of `{tasks}`.
 """
 
 import json
@@ -34,8 +35,7 @@ TABLES = ("tasks", "workers", "answers", "version")
 # machines whose clocks differ agree on what is due. Delays can be added to it in either dialect.
 SQLITE = {
     "now": "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)",
-    "lock": "",  # there is one writer at a time
-    "skip_locked": "",
+    "skip_locked": "",  # there is one writer at a time
     "position": "instr",
     "bytes": "BLOB",
 }
@@ -43,7 +43,6 @@ POSTGRESQL = {
     # Not clock_timestamp(), which changes within a statement: no index can be searched for what is
     # due by that.
     "now": "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)",
-    "lock": "FOR UPDATE",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
     "position": "strpos",
     "bytes": "BYTEA",
@@ -107,6 +106,7 @@ class Sql:
         self._fragments = {
             **MADE[dialect],
             **{name: prefix + name for name in TABLES},
+            "own_columns": "*" if dialect == "sqlite" else f"{prefix}tasks.*",
             "prefix": prefix,
             "may": _Made(_may),
         }

@@ -117,17 +117,13 @@ UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *, {IS
 
 # Concatenated, so that Postgres finds the rows by their ids: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
-# whole backlog for one row. Two workers may be told the same: so the rows are looked at again when
-# they are locked, and locked in one order, or both would wait for each other.
+# whole backlog for one row.
 CLAIM_GIVEN = f"""
-UPDATE {{tasks}} SET {CLAIMED}
-WHERE id IN (
-    SELECT id FROM {{tasks}}
-    WHERE id IN ({{each:wanted}})
-        AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
-    ORDER BY id {{lock}}
-)
-RETURNING *, {IS_FOLLOWED}
+UPDATE {{tasks}} SET {CLAIMED.replace(":claimer", "given.worker")}
+FROM {{given:WantedRow}}
+WHERE {{tasks}}.id = given.id
+    AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
+RETURNING {{own_columns}}, {IS_FOLLOWED}
 """
 
 # Both queue by queue, because the index is: so the first is a few looks at a million rows, and the

@@ -5,6 +5,7 @@ nothing.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -32,7 +33,7 @@ class Store(ForPeople, ForWorkers):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._commits = GroupCommit(database)
-        self._claims = GroupClaim(self._claim_given)
+        self._claims = GroupClaim(partial(database.returned, statements.CLAIM_GIVEN))
         self._turns = Turns()
 
     def is_refused(self, seconds: float) -> bool:
@@ -109,10 +110,6 @@ class Store(ForPeople, ForWorkers):
         It is claimed in one statement with what others claim at the same moment.
         """
         return self._claims.claim(worker, id)
-
-    async def _claim_given(self, worker: str, ids: Collection[str]) -> Sequence[Any]:
-        values = {"claimer": worker, "wanted": listed(ids)}
-        return await self._database.returned(statements.CLAIM_GIVEN, values)
 
     # --- settle ---
 

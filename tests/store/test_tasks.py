@@ -1,7 +1,7 @@
 """The store's verbs, on both databases: no task is claimed twice, nothing late counts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
-from afterwards.store.given import PoisonRow
+from afterwards.store.given import PoisonRow, Rows
 from afterwards.store.tasks import Store
 from afterwards.turns import Limit
 from tests.store.rows import recorded, row, settled
@@ -359,12 +359,13 @@ async def test_simultaneous_claims_share_a_statement(
 ) -> None:
     returned, statements_sent = database.returned, 0
 
-    async def counted(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
+    async def counted(statement: str, rows: Rows) -> Sequence[Any]:
         nonlocal statements_sent
         statements_sent += 1
-        return await returned(statement, values)
+        return await returned(statement, rows)
 
     monkeypatch.setattr(database, "returned", counted)
+    store = Store(database)
     ids = await enqueued(store, 50)
     rows = await asyncio.gather(*(store.claim_one("a", id) for id in ids))
     assert [row.id for row in rows] == ids
@@ -383,17 +384,19 @@ async def test_a_failed_claim_hinders_no_other(
 ) -> None:
     [id] = await enqueued(store)
 
-    async def away(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
+    async def away(statement: str, rows: Rows) -> Sequence[Any]:
         raise DatabaseUnavailable("away")
 
-    with monkeypatch.context() as patched, pytest.raises(DatabaseUnavailable):
-        patched.setattr(database, "returned", away)
-        await store.claim_one("a", id)
+    monkeypatch.setattr(database, "returned", away)
+    unlucky = Store(database)
+    with pytest.raises(DatabaseUnavailable):
+        await unlucky.claim_one("a", id)
     assert (await store.claim_one("a", id)).id == id
 
 
-async def test_workers_told_the_same_share_it(store: Store, database: Database) -> None:
-    others = Store(database)
+async def test_workers_told_the_same_share_it(store: Store, database_url: str) -> None:
+    another = Database(database_url)
+    others = Store(another)
     ids = await enqueued(store, 100)
     claims = [
         each.claim_one(worker, id)
@@ -401,6 +404,7 @@ async def test_workers_told_the_same_share_it(store: Store, database: Database) 
         for id in order
     ]
     assert len([row for row in await asyncio.gather(*claims) if row]) == len(ids)
+    await another.close()
 
 
 async def test_new_tasks_are_published_once(store: Store) -> None:
