@@ -56,7 +56,7 @@ class PostgresWriter:
         try:
             if self._session and len(batch) == 1:
                 [(statement, values)] = batch
-                rows = await connection.fetch(statement, *values)
+                rows: Sequence[Any] = await connection.fetch(statement, *values)
             else:
                 rows = await _in_a_transaction(connection, batch)
         except BaseException as error:
