@@ -36,7 +36,7 @@ def make_app(url: str, *, longest: float) -> Any:
     app = Celery("tasks", broker=url, set_as_current=True)
     app.conf.update(
         task_default_queue=QUEUE,  # not "celery", which others on the same broker use
-        task_acks_late=True,  # acknowledged means settled
+        task_acks_late=True,  # acknowledged means claimed, and ended
         # a process that dies before its claim leaves its message to another
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,  # what a busy worker would hoard, an idle one can run
