@@ -135,7 +135,8 @@ class Slots:
             while pool.waiting:
                 self._give_up(pool.waiting.popleft())
         for task in list(self._unfinished):
-            self._cut_off(task)
+            if task in self._unfinished:  # and not gone with the one before it
+                self._cut_off(task)
         await self._until_idle(UNWINDING_SECONDS)
         self._isolation.end()
 

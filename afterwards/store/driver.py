@@ -10,6 +10,8 @@ import asyncpg
 from sqlalchemy import Dialect, ExceptionContext
 from sqlalchemy.exc import InvalidatePoolError
 
+from afterwards.store.engines import PLANNING
+
 CLOSING_SECONDS = 0.5  # SQLAlchemy would give it two, while a client waits for its 503
 # Both caches off: then statements are unnamed, and each is sent together with its parameters.
 UNPREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
@@ -33,14 +35,14 @@ class HastyConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has 
 
 
 def connect(dialect: Dialect, record: object, args: Any, parameters: dict[str, Any]) -> Any:
-    """Connect as SQLAlchemy does, but without prepared statements behind a pooler."""
+    """Connect as SQLAlchemy does, and set up; without prepared statements behind a pooler."""
     connection: Any = dialect.connect(*args, **parameters)
     try:
-        is_pooled = connection.run_async(_is_pooled)
+        is_alone = connection.run_async(_set_up)
     except BaseException:
         connection.terminate()
         raise
-    if not is_pooled:
+    if is_alone:
         return connection
     connection.close()
     unprepared: Any = dialect.connect(*args, **parameters | UNPREPARED)
@@ -62,8 +64,13 @@ def leave_closed(connection: Any, record: object, proxy: object) -> None:
         raise InvalidatePoolError
 
 
-async def _is_pooled(connection: asyncpg.Connection) -> bool:
+async def _set_up(connection: asyncpg.Connection) -> bool:
     # A pooler makes up the process id that it tells a client, for one that may be served by many.
-    # The text protocol prepares nothing, and answers how many rows there are.
+    # The text protocol prepares nothing, and answers how many rows there are. What is set for a
+    # session would be set for others as well.
     pid = connection.get_server_pid()
-    return bool(await connection.execute(f"SELECT WHERE pg_backend_pid() = {pid}") == "SELECT 0")
+    settings = ", ".join(
+        f"set_config('{each}', '{value}', false)" for each, value in PLANNING.items()
+    )
+    said = await connection.execute(f"SELECT {settings} WHERE pg_backend_pid() = {pid}")
+    return bool(said == "SELECT 1")

@@ -5,7 +5,7 @@ each of them, and they are written while the event loop goes on; and Postgres is
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, NamedTuple, get_type_hints
 
 
@@ -64,9 +64,10 @@ KINDS: dict[str, type[Row]] = {
 }
 SQL_TYPES = {bool: "BOOLEAN", int: "BIGINT"}  # TEXT is any other
 
-# Rows that one statement of SQLite's binds: some take 999 values at most. A batch is cut into the
-# powers of two that it is the sum of, so that few statements serve all, each prepared once.
-MOST_ROWS = 64
+# Rows that one statement of SQLite's binds: always a power of two, the last ones of NULLs. So a few
+# statements serve all batches, each prepared once, and each batch takes one: at the end of each the
+# thread that writes waits for the interpreter's lock.
+MOST_ROWS = 256
 
 
 def columns(kind: str) -> dict[str, str]:
@@ -75,18 +76,21 @@ def columns(kind: str) -> dict[str, str]:
     return {name: SQL_TYPES.get(type_, "TEXT") for name, type_ in types.items()}
 
 
+def size(rows: Rows) -> int:
+    """Give the number of rows that SQLite's statement for these binds."""
+    return 1 << (len(rows) - 1).bit_length()
+
+
 def chunks(rows: Rows) -> Iterator[Rows]:
-    """Cut the rows into as few chunks as SQLite has statements for."""
-    at = 0
-    while left := len(rows) - at:
-        size = min(MOST_ROWS, 1 << left.bit_length() - 1)
-        yield rows[at : at + size]
-        at += size
+    """Cut the rows into what one statement of SQLite's takes."""
+    for at in range(0, len(rows), MOST_ROWS):
+        yield rows[at : at + MOST_ROWS]
 
 
 def bound(rows: Rows) -> Sequence[Any]:
     """Give the parameters of SQLite's statement for these rows: one for each of their values."""
-    return [*chain.from_iterable(rows)]
+    unused = (size(rows) - len(rows)) * len(rows[0])
+    return [*chain.from_iterable(rows), *repeat(None, unused)]
 
 
 def arrays(rows: Rows) -> Sequence[Any]:
@@ -100,7 +104,8 @@ def sqlite_table(kind: str, count: int, mark: Mark) -> str:
     members = ", ".join(f"column{number} AS {name}" for number, name in enumerate(names, 1))
     marks = [mark(number) for number in range(count * len(names))]
     rows = (", ".join(marks[at : at + len(names)]) for at in range(0, len(marks), len(names)))
-    return f"(SELECT {members} FROM (VALUES ({'), ('.join(rows)}))) AS given"
+    values = f"(VALUES ({'), ('.join(rows)}))"
+    return f"(SELECT {members} FROM {values} WHERE column1 IS NOT NULL) AS given"
 
 
 def postgresql_table(kind: str, count: int, mark: Mark) -> str:

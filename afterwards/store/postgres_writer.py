@@ -11,22 +11,17 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from afterwards.store.engines import PLANNING
 from afterwards.store.failures import OutcomeUnknown, reason
 from afterwards.store.lost_commit import Session
 
 IDLE_SECONDS = 10.0  # after which what is between may have forgotten the connection, in silence
 PING_SECONDS = 1.0
-# Rows are found by their keys, whatever the statistics say, or do not say yet. So one plan is right
-# for ever, and need not be made anew.
-PLANNING = {
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "plan_cache_mode": "force_generic_plan",
-}
-BEGIN = "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())])
-SETTINGS = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in PLANNING.items())
-PREPARE = f"SELECT backend_start, {SETTINGS} FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# One plan is right for ever, and need not be made anew.
+PREPARE = """
+    SELECT backend_start, set_config('plan_cache_mode', 'force_generic_plan', false)
+    FROM pg_stat_activity WHERE pid = pg_backend_pid()
+"""
 
 Batch = Sequence[tuple[str, Sequence[Any]]]  # statements with their parameters
 
@@ -94,7 +89,10 @@ class PostgresWriter:
 
 async def connect(engine: AsyncEngine) -> tuple[Any, Session | None]:
     """Connect as a writer does; give the connection and, without a pooler, its session."""
-    pooled = await engine.raw_connection()
+    try:
+        pooled = await engine.raw_connection()
+    except engine.dialect.loaded_dbapi.Error as error:  # the driver's own, but in disguise
+        raise (error.__cause__ or error) from None
     connection: Any = pooled.driver_connection
     pooled.detach()
     if connection.is_pooled:
@@ -109,7 +107,8 @@ async def connect(engine: AsyncEngine) -> tuple[Any, Session | None]:
 
 async def _in_a_transaction(connection: Any, batch: Batch) -> Sequence[Any]:
     rows: Sequence[Any] = []
-    await connection.execute(BEGIN)
+    settings = (f"; SET LOCAL {name} = {value}" for name, value in PLANNING.items())
+    await connection.execute("BEGIN" + "".join(settings))
     for statement, values in batch:
         rows = await connection.fetch(statement, *values)
     await connection.execute("COMMIT")

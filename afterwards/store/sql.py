@@ -42,7 +42,8 @@ SQLITE = {
 POSTGRESQL = {
     # Not clock_timestamp(), which changes within a statement: no index can be searched for what is
     # due by that.
-    "now": "CAST(extract(epoch FROM statement_timestamp()) * 1000000 AS BIGINT)",
+    # date_part gives a double, which holds a microsecond; extract a numeric, which is slow.
+    "now": "CAST(date_part('epoch', statement_timestamp()) * 1000000 AS BIGINT)",
     "skip_locked": "FOR UPDATE SKIP LOCKED",
     "position": "strpos",
     "bytes": "BYTEA",
@@ -136,7 +137,7 @@ class Sql:
         filled = {statement: rows for statement, rows in batch.items() if rows}
         if self._is_sqlite:
             return [
-                (self.text(statement, len(chunk)), given.bound(chunk))
+                (self.text(statement, given.size(chunk)), given.bound(chunk))
                 for statement, rows in filled.items()
                 for chunk in given.chunks(rows)
             ]
@@ -148,7 +149,7 @@ class Sql:
         for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
             values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
             named = {f"given{at}": value for at, value in enumerate(values)}
-            yield self(statement, len(chunk) if self._is_sqlite else 1), named
+            yield self(statement, given.size(chunk) if self._is_sqlite else 1), named
 
     def _in_one(self, statements: tuple[str, ...]) -> str:
         if (made := self._in_ones.get(statements)) is None:

@@ -5,6 +5,7 @@ import inspect
 import logging
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.model import Attempt, Lane, Outcome, Task, new_task_id
+from afterwards.model import Attempt, Lane, Outcome, Policy, Task, new_task_id
 from afterwards.slots import Slots
 from afterwards.tracing import NoTracing
 from afterwards.turns import Limit
@@ -134,6 +135,20 @@ async def test_the_time_limit_ends_hanging_attempts(ended: Ended) -> None:
     slots = Slots(max_running=1, threads=1, timeout=0.05, tracing=ended)
     slots.start([[task(hangs)]])
     assert await ended.wait_for(1) == [Outcome.TIMED_OUT]
+
+
+async def test_each_is_cut_off_in_time(slots: Slots, ended: Ended) -> None:
+    first, second, quick = task(hangs), task(hangs), task(hangs)
+    first.policy = second.policy = Policy(timeout=0.3)
+    quick.policy = Policy(timeout=0.05)
+    slots = Slots(max_running=3, threads=1, timeout=30, tracing=ended)
+    slots.start([[first]])
+    await asyncio.sleep(0.15)
+    slots.start([[second], [quick]])
+    assert await ended.wait_for(3) == [Outcome.TIMED_OUT] * 3
+    assert [attempt.task for attempt in ended.attempts] == [quick, first, second]
+    began, ended_at = ended.attempts[2].started_at, time.time()
+    assert ended_at - began >= 0.29  # its own time, and not what the first had left
 
 
 async def test_a_tasks_own_timeout_just_fails(slots: Slots, ended: Ended) -> None:
@@ -273,6 +288,27 @@ async def test_one_task_can_be_cut_alone(slots: Slots, ended: Ended) -> None:
     assert slots.load()["running"] == 1
 
 
+@pytest.mark.parametrize("others", [0, 2])
+async def test_cut_before_its_begin_never_begins(slots: Slots, others: int) -> None:
+    began, kept = [], []
+
+    async def begins() -> None:
+        began.append(1)
+
+    def keep(attempt: Attempt, leave: Callable[[], None]) -> None:
+        kept.append(attempt.outcome)
+        leave()
+
+    doomed = task(begins)
+    slots.start([[task(hangs)] for _ in range(others)])
+    slots.start([[doomed]], keep)
+    slots.cancel(doomed.id)
+    assert kept == [Outcome.RELEASED]
+    assert slots.load() == {"running": others, "waiting": 0}
+    await asyncio.sleep(0)
+    assert not began
+
+
 async def test_free_slots_are_counted_at_once(slots: Slots, ended: Ended) -> None:
     assert free(slots) == {Lane.COROUTINE: 2, Lane.THREAD: 1}
     slots.start([[task(returns)] for _ in range(3)])
@@ -298,6 +334,14 @@ async def test_successors_of_cut_tasks_never_start(slots: Slots, ended: Ended) -
     slots.start([[task(hangs), task(returns)]])
     await slots.drain(0.01, nobody)
     assert await ended.wait_for(1) == [Outcome.RELEASED]
+
+
+async def test_a_sequence_is_cut_before_its_begin(slots: Slots) -> None:
+    slots.start([[task(hangs), task(hangs)], [task(hangs), task(hangs)], [task(hangs)]])
+    told: list[Task] = []
+    await slots.drain(0, told.append)
+    assert len(told) == 5
+    assert slots.load() == {"running": 0, "waiting": 0}
 
 
 async def test_idle_slots_have_nothing_to_drain(

@@ -64,10 +64,15 @@ async def test_a_restart_fails_no_request(behind: tuple[Database, Proxy]) -> Non
     database, between = behind
     await insert(database)
     before = await ask_at_once(database)
+    are_closed = asyncio.Barrier(len(before) + 1)
+
+    async def is_closed(_: Any) -> None:
+        await are_closed.wait()
+
+    for each in before:
+        each.add_termination_listener(is_closed)
     between.cut()
-    async with asyncio.timeout(10):
-        while not all(each.is_closed() for each in before):
-            await asyncio.sleep(0)
+    await asyncio.wait_for(are_closed.wait(), 10)
     assert not {*before} & {*await ask_at_once(database)}
     await insert(database)
     assert len(await ids(database)) == 2
