@@ -72,8 +72,9 @@ def test_stale_connections_are_made_anew(
     broker = broker_at(brokers("rabbitmq").url)
     broker.publish([])
     # As a server or a firewall ends it that has tired of it.
-    broker._connection.connection.transport.sock.shutdown(socket.SHUT_RDWR)
-    broker.publish([Message("task-0", "a_name", "")])
+    with broker._connection.connection.transport.sock as connected:
+        connected.shutdown(socket.SHUT_RDWR)
+        broker.publish([Message("task-0", "a_name", "")])
     serving.until(lambda: not broker.is_empty(), 10)
     broker._connection.release()
 
