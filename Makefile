@@ -1,9 +1,9 @@
 # make run, test, lint, lock, bench, torture, fuzz; PYTHON=... names the Python that the environments are built with.
 
 PYTHON ?= python3
-# How often, and for how long, `make bench` measures each row of its table; ONLY=latency runs that part alone.
-ROUNDS ?= 3
-SECONDS ?= 4
+# How often, and for how long, `make bench` measures each row of its tables; ONLY='table latency' runs those parts alone.
+ROUNDS ?= 2
+SECONDS ?= 3
 ONLY ?=
 # For how long `make torture` torments each database, and `make fuzz` sends hostile requests. Without a seed they make one
 # up; CASES= sends some of an earlier run of fuzz again.
@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 help:
 	@echo 'make run | test | lint | lock | bench | torture | fuzz'
-	@echo 'PORT=8000, PYTHON=python3, ROUNDS=3 SECONDS=4 ONLY=table for bench, MINUTES=2 SEED=7 for torture and fuzz'
+	@echo 'PORT=8000, PYTHON=python3, ROUNDS=2 SECONDS=3 ONLY=table for bench, MINUTES=2 SEED=7 for torture and fuzz'
 
 run: .venv/complete
 	.venv/bin/python asgi_app.py
@@ -38,7 +38,7 @@ lock: .venv/bin/uv
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --annotation-style line $(UPGRADE) \
 		--custom-compile-command 'make lock' requirements-dev.txt --output-file $(LOCK)
 
-bench: .venv-bench/complete
+bench: .venv-bench/complete .venv-bench-arq/complete
 	.venv-bench/bin/python -m benchmarks --rounds $(ROUNDS) --seconds $(SECONDS) $(addprefix --only ,$(ONLY))
 
 torture: .venv/complete
@@ -50,7 +50,8 @@ fuzz: .venv/complete
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt requirements.lock
 .venv-bench/complete: requirements.txt requirements-bench.txt
-# What bench compares with takes an older redis than ours, so its environment is not locked.
+.venv-bench-arq/complete: requirements.txt requirements-bench-arq.txt
+# What bench compares with takes an older redis than ours, so its environments are not locked.
 .venv/%: LOCKED = --constraint requirements.lock
 
 # What only lint, a fleet and its tests need; the service itself runs without.

@@ -241,7 +241,13 @@ def create_app(settings: Settings) -> Starlette:
 
 read_or_exit()
 connections.guard()
-logs.configure(settings.log_level, settings.log_format, current_task_id.get, tracing.trace_id)
+logs.configure(
+    settings.log_level,
+    settings.log_format,
+    current_task_id.get,
+    tracing.trace_id,
+    is_reported=settings.sw_agent_collector_backend_services is not None,
+)
 app = create_app(settings)
 afterwards = app.state.afterwards
 

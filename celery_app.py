@@ -11,5 +11,11 @@ __all__ = ["app", "task_functions"]
 settings = read_or_exit()
 if settings.celery_broker_url is None:
     exit_with("CELERY_BROKER_URL: not set, takes the broker that the web processes publish to")
-logs.configure(settings.log_level, settings.log_format, current_task_id.get, tracing.trace_id)
+logs.configure(
+    settings.log_level,
+    settings.log_format,
+    current_task_id.get,
+    tracing.trace_id,
+    is_reported=settings.sw_agent_collector_backend_services is not None,
+)
 app = Afterwards(**for_afterwards(settings), tracing=tracing).celery()

@@ -9,7 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import asleep, backlog, crash, demo, fleet, inside, latency, load, memory, table
+from benchmarks import (
+    asleep,
+    backlog,
+    crash,
+    demo,
+    fleet,
+    inside,
+    latency,
+    load,
+    memory,
+    sharded,
+    table,
+)
 
 Options = argparse.Namespace
 
@@ -19,6 +31,10 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
     "table": (
         f"Requests with a task that does nothing ({load.CONNECTIONS} connections, one process)",
         lambda options: table.measure(options.rounds, options.seconds),
+    ),
+    "queues": (
+        "The same, over other queues",
+        lambda options: table.measure_queues(options.rounds, options.seconds),
     ),
     "inside": ("What a request costs inside the application", lambda _: inside.measure()),
     "latency": ("One connection", lambda _: latency.measure()),
@@ -30,14 +46,18 @@ PARTS: dict[str, tuple[str, Callable[[Options], Iterator[str]]]] = {
         "A fleet: Celery's workers beside the web process",
         lambda options: fleet.measure(options.rounds, options.seconds),
     ),
+    "sharded": (
+        "Two databases, by key",
+        lambda options: sharded.measure(options.rounds, options.seconds),
+    ),
     "crash": ("A kill -9 in the middle of the work", lambda _: crash.measure()),
     "asleep": ("Answers beside a thousand sleeping tasks", lambda _: asleep.measure()),
     "memory": ("Memory of a sleeping task", lambda options: memory.measure(options.tasks)),
 }
 
 NUMBERS = (
-    ("--rounds", 3, "how often each row of the table is measured"),
-    ("--seconds", 4, "how long each measurement under load takes"),
+    ("--rounds", 2, "how often each row of the tables is measured"),
+    ("--seconds", 3, "how long each measurement under load takes"),
     ("--tasks", 10_000, "how many tasks sleep at a time"),
     ("--backlog-rows", 1_000_000, "how many rows wait in the backlog's table"),
 )

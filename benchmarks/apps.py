@@ -21,11 +21,20 @@ from afterwards.rows import check, row_of
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from asgi_app import lifespan
-from benchmarks.plain import ANSWER, TOLD, Handler, nothing, sleep, tell, with_sleep, with_task
+from benchmarks.plain import (
+    ANSWER,
+    LEVEL,
+    TOLD,
+    Handler,
+    nothing,
+    sleep,
+    tell,
+    with_sleep,
+    with_task,
+)
 from settings import for_afterwards, settings
 
-# Or the lines of each attempt would be what is measured.
-logging.getLogger().setLevel(logging.WARNING)
+logging.getLogger().setLevel(LEVEL)  # which the service itself has set
 
 # The same, stored: registered task functions become rows.
 
@@ -88,7 +97,9 @@ def _ours(handlers: Mapping[str, Handler]) -> Starlette:
     routes = [*(Route(path, handler) for path, handler in handlers.items()), *TOLD]
     spans = [Middleware(tracing.entry_spans)]
     app = Starlette(routes=routes, middleware=spans, lifespan=lifespan)
-    Afterwards(**for_afterwards(settings), tracing=tracing).install(app)
+    owner = Afterwards(**for_afterwards(settings), tracing=tracing)
+    owner.install(app)
+    app.state.afterwards = owner
     return app
 
 
@@ -101,3 +112,6 @@ durable = _ours(
         "/doze": with_stored_doze,
     }
 )
+afterwards: Afterwards = (
+    durable.state.afterwards
+)  # what `python -m afterwards worker` is told to run

@@ -4,8 +4,8 @@ import asyncio
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -14,8 +14,9 @@ from benchmarks import apps, goals, load, servers
 from benchmarks.clients import resident_kib
 from tests import serving
 
-SMALL = 5_000
+SMALL, ON_POSTGRES = 5_000, 20_000
 APP = "benchmarks.apps:durable"
+WORKER = ("python", "-m", "afterwards", "worker", "benchmarks.apps:afterwards")
 LIMITS = {"MAX_QUEUED": "100000000"}
 FAR_US = 365 * 86_400 * 1_000_000  # a delay that outlives the measurement
 CHUNK = 10_000
@@ -39,7 +40,7 @@ class Done(NamedTuple):
 def measure(rows: int, seconds: int) -> Iterator[str]:
     """Work off 5,000 rows; then idle, accept and work off as many beside `rows` that wait."""
     with tempfile.TemporaryDirectory() as empty, tempfile.TemporaryDirectory() as full:
-        small = _worked_off(Path(empty))
+        small = _worked_off_in(Path(empty))
         alone = f"{SMALL:,} rows, nothing else in the table"
         yield f"{alone}: {small:,.0f} tasks/s from the first claim to the last end"
         _fill(Path(full), rows)
@@ -51,17 +52,50 @@ def measure(rows: int, seconds: int) -> Iterator[str]:
             idle = f"{beside:.1f} MiB resident, {without:.1f} MiB without them"
             yield f"  idle for {IDLE_SECONDS:.0f} s: {idle}"
             yield f"  accepting: {_accepting(running, seconds)}"
-        yield f"  {SMALL:,} rows that are due now: {_worked_off(Path(full)):,.0f} tasks/s"
+        yield f"  {SMALL:,} rows that are due now: {_worked_off_in(Path(full)):,.0f} tasks/s"
         yield f"all of the {rows:,} due now: {_all_due(Path(full), seconds)}"
-    yield from goals.compare({"backlog": small, "waiting rows": beside - without})
+    seen = {"backlog": small, "waiting rows": beside - without}
+    yield from goals.compare(seen | (yield from _on_postgres()))
 
 
-def _worked_off(directory: Path) -> float:
-    asyncio.run(apps.queue(_url(directory), SMALL))
+def _on_postgres() -> Generator[str, None, dict[str, float | None]]:
+    """Work off 20,000 rows twice: in a web process, and in a worker without one."""
+    rates: dict[str, float | None] = {"backlog, postgres": None, "worker": None}
+    if complaint := servers.POSTGRES.missing():
+        yield f"left out: {complaint}"
+        return rates
+    with servers.running((servers.POSTGRES,)) as variables, tempfile.TemporaryDirectory() as name:
+        url, limits = variables["DATABASE_URL"], LIMITS | variables
+        web = _worked_off(url, ON_POSTGRES, servers.service(Path(name), APP, **limits))
+        worker = _worked_off(url, ON_POSTGRES, _worker(Path(name), limits))
+    yield f"{ON_POSTGRES:,} rows on Postgres: {web:,.0f} tasks/s by a web process,"
+    yield f"  {worker:,.0f} tasks/s by `python -m afterwards worker`"
+    return {"backlog, postgres": web, "worker": worker}
+
+
+def _worked_off_in(directory: Path) -> float:
+    return _worked_off(_url(directory), SMALL, servers.service(directory, APP, **LIMITS))
+
+
+def _worked_off(
+    database_url: str, count: int, working: AbstractContextManager[serving.Server]
+) -> float:
+    asyncio.run(apps.queue(database_url, count))
+    if not database_url.startswith("sqlite"):
+        serving.sql(database_url, "ANALYZE tasks")  # it does so by itself, but within a minute
     since = time.time()
-    with servers.service(directory, APP, **LIMITS):
-        serving.until(lambda: _done(directory, since).tasks == SMALL, PATIENCE_SECONDS)
-    return _done(directory, since).rate
+    with working:
+        serving.until(lambda: _done(database_url, since).tasks == count, PATIENCE_SECONDS)
+    return _done(database_url, since).rate
+
+
+@contextmanager
+def _worker(directory: Path, variables: servers.Variables) -> Iterator[serving.Server]:
+    worker = serving.start(directory, app="", command=WORKER, **variables)
+    try:
+        yield worker
+    finally:
+        worker.kill()
 
 
 def _idle(running: list[serving.Server]) -> list[float]:
@@ -90,10 +124,10 @@ def _all_due(directory: Path, seconds: int) -> str:
         connection.execute(f"UPDATE afterwards_tasks SET run_at = created_at WHERE {waiting}")
     since = time.time()
     with servers.service(directory, APP, **LIMITS) as server:
-        serving.until(lambda: _done(directory, since).tasks, PATIENCE_SECONDS)
+        serving.until(lambda: _done(_url(directory), since).tasks, PATIENCE_SECONDS)
         before = resident_kib(server.pid) / 1024
         time.sleep(seconds)
-        done, after = _done(directory, since), resident_kib(server.pid) / 1024
+        done, after = _done(_url(directory), since), resident_kib(server.pid) / 1024
     memory = f"{before:.1f} MiB, then {after:.1f} MiB"
     return f"{done.rate:,.0f} tasks/s for {seconds} s; resident memory {memory}"
 
@@ -117,13 +151,13 @@ def _fill(directory: Path, rows: int) -> None:
             connection.execute("DELETE FROM afterwards_tasks WHERE id = ?", (row["id"],))
 
 
-def _done(directory: Path, since: float) -> Done:
+def _done(database_url: str, since: float) -> Done:
     # In the words of the table's index, so that asking costs the process that works hardly a thing.
     query = (
         "SELECT count(*), min(started_at), max(finished_at) FROM tasks "
         "WHERE state IN ('succeeded', 'cancelled') AND finished_at > :since"
     )
-    return Done(*serving.sql(_url(directory), query, since=int(since * 1e6))[0])
+    return Done(*serving.sql(database_url, query, since=int(since * 1e6))[0])
 
 
 def _file(directory: Path) -> Path:

@@ -1,10 +1,12 @@
 """Clients for what wrk cannot measure: single answers to the microsecond, open connections."""
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from statistics import quantiles
 from typing import NamedTuple
@@ -12,6 +14,7 @@ from typing import NamedTuple
 from tests import serving
 
 AT_ONCE = 64
+TICKS = os.sysconf("SC_CLK_TCK")
 REQUEST = "GET {} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
@@ -98,3 +101,17 @@ def resident_kib(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise RuntimeError(f"process {pid} has no memory")
+
+
+def cpu_seconds(leader: int) -> float:
+    """Add up what the process and its children have used: they are a group of their own."""
+    return sum(map(_ticks_in, Path("/proc").glob("[0-9]*/stat"), repeat(leader))) / TICKS
+
+
+def _ticks_in(stat: Path, group: int) -> int:
+    try:
+        # After the name, which may hold anything, in its brackets.
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return 0
+    return int(fields[11]) + int(fields[12]) if int(fields[2]) == group else 0

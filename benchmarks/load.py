@@ -24,6 +24,10 @@ class Reading(NamedTuple):
     p50: float
     p99: float
 
+    @property
+    def accepted(self) -> int:
+        return max(0, self.requests - self.failed)
+
 
 def missing() -> str:
     """Say what to install when wrk is not there; else nothing."""

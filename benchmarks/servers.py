@@ -1,6 +1,7 @@
 """The service, and the servers that other queues need: started on free ports, and stopped."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,28 @@ PATH = os.pathsep.join([*HIDDEN, os.environ["PATH"]])
 START_SECONDS = 60  # RabbitMQ takes ten on a busy machine
 
 Variables = dict[str, str]
+
+
+class ToFile(serving.Server):
+    """A server that writes its log to a file, as a deployed one does, and not to its watcher."""
+
+    def __init__(self, command: Sequence[str], environ: Variables) -> None:
+        self._file = tempfile.NamedTemporaryFile("r", suffix=".log")  # noqa: SIM115  # until it is killed
+        redirected = 'exec "$0" "$@" >"$LOG_FILE" 2>&1'
+        shell = ["/bin/sh", "-c", redirected, *command]
+        super().__init__(shell, {**environ, "LOG_FILE": self._file.name})
+
+    def log(self) -> str:
+        return Path(self._file.name).read_text()
+
+    def wait_for_log(self, pattern: str, seconds: float = 20) -> re.Match[str]:
+        found = serving.until(lambda: re.search(pattern, self.log()), seconds)
+        assert found is not None
+        return found
+
+    def kill(self) -> None:
+        super().kill()
+        self._file.close()
 
 
 class Kind(NamedTuple):
@@ -57,11 +80,11 @@ def service(directory: Path, app: str, **variables: str) -> Iterator[serving.Ser
 
 
 @contextmanager
-def _redis(directory: Path, *, fsync: str) -> Iterator[Variables]:
+def _redis(directory: Path, *, fsync: str, variable: str = "REDIS_URL") -> Iterator[Variables]:
     port = _free_port()
     words = f"--bind 127.0.0.1 --port {port} --dir {directory} --appendonly yes --appendfsync"
     with _process("redis-server", *words.split(), fsync, ready="Ready to accept connections"):
-        yield {"REDIS_URL": f"redis://127.0.0.1:{port}"}
+        yield {variable: f"redis://127.0.0.1:{port}"}
 
 
 @contextmanager
@@ -92,7 +115,7 @@ def _rabbitmq(directory: Path, *, variable: str) -> Iterator[Variables]:
 
 
 @contextmanager
-def _postgres(directory: Path) -> Iterator[Variables]:
+def _postgres(directory: Path, *, variable: str) -> Iterator[Variables]:
     user = "nobody" if os.getuid() == 0 else None  # Postgres refuses to be root's
     if user:
         shutil.chown(directory, user)
@@ -109,7 +132,7 @@ def _postgres(directory: Path) -> Iterator[Variables]:
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
     do("pg_ctl", "start", "-w", "-l", f"{directory}/log", "-o", options)
     try:
-        yield {"DATABASE_URL": f"postgresql://postgres@127.0.0.1:{port}/postgres"}
+        yield {variable: f"postgresql://postgres@127.0.0.1:{port}/postgres"}
     finally:
         do("pg_ctl", "stop", "-m", "immediate")
 
@@ -117,9 +140,13 @@ def _postgres(directory: Path) -> Iterator[Variables]:
 REDIS_ALWAYS = Kind("redis-server", "redis-server", partial(_redis, fsync="always"))
 REDIS_EVERY_SECOND = Kind("redis-server", "redis-server", partial(_redis, fsync="everysec"))
 RABBITMQ = Kind("rabbitmq-server", "rabbitmq-server", partial(_rabbitmq, variable="AMQP_URL"))
-# The service reads this variable.
-OUR_BROKER = RABBITMQ._replace(running=partial(_rabbitmq, variable="CELERY_BROKER_URL"))
-POSTGRES = Kind("initdb", "postgresql", _postgres)
+# The service reads these variables; a broker's loss is made good, so Redis need not fsync each.
+OUR_RABBITMQ = RABBITMQ._replace(running=partial(_rabbitmq, variable="CELERY_BROKER_URL"))
+OUR_REDIS = REDIS_EVERY_SECOND._replace(
+    running=partial(_redis, fsync="everysec", variable="CELERY_BROKER_URL")
+)
+POSTGRES = Kind("initdb", "postgresql", partial(_postgres, variable="DATABASE_URL"))
+SECOND_POSTGRES = POSTGRES._replace(running=partial(_postgres, variable="SECOND_DATABASE_URL"))
 
 
 @contextmanager

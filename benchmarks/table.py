@@ -1,30 +1,34 @@
 """Requests a second and latencies, as ratios to Starlette with a no-op task in memory."""
 
-import os
 import re
+import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import goals, load
-from benchmarks.rows import CELERY, DURABLE, QUEUES, REFERENCE, ROWS, TRACED, Row, serving_row
+from benchmarks import counting, goals, load, rows
+from benchmarks.clients import cpu_seconds
+from benchmarks.rivals import CELERY, QUEUES, TASKFLOW
+from benchmarks.rows import DURABLE, REFERENCE, Row, serving_row
 from tests import serving
 from tests.collector import Collector
 
 WARM_UP_SECONDS = 1
 # The collector has received all when nothing came for the first of these.
 QUIET_SECONDS, PATIENCE_SECONDS = 1.0, 15.0
+WORK_OFF_SECONDS, POLL_SECONDS = 10.0, 0.01  # for what waits when the load has ended
 COMPLAINT = re.compile(r"^.*(?:\b(?:WARNING|ERROR|CRITICAL)\b|^Traceback).*$", re.MULTILINE)
 
 
 class Result(NamedTuple):
     """One measurement of one application.
 
-    `cpu` is what the process that answers used for a request, in microseconds; `received` is the
-    share of the segments that the collector received; `complaints` are the warnings and errors that
-    the process wrote meanwhile.
+    `cpu` is what the processes that answer used for a request, in microseconds; `done` is how many
+    of the accepted tasks ran a second, from the first request to the last run, and `left` is how
+    many had not when the patience for them ended; `received` is the share of the segments that the
+    collector received; `complaints` are the warnings and errors that the processes wrote meanwhile.
     """
 
     requests: int
@@ -33,6 +37,8 @@ class Result(NamedTuple):
     p50: float
     p99: float
     cpu: float
+    done: float = 0.0
+    left: int = 0
     received: float | None = None
     complaints: tuple[str, ...] = ()
 
@@ -54,10 +60,18 @@ Pairs = dict[Row, list[Pair]]
 
 
 def measure(rounds: int, seconds: int) -> Iterator[str]:
-    """Measure all rows, and yield the table line by line, then the goals."""
-    pairs = yield from compared(REFERENCE, ROWS, rounds, seconds)
+    """Measure our rows, and yield the table line by line, then the goals."""
+    pairs = yield from compared(REFERENCE, (*rows.BARE, *rows.OURS), rounds, seconds)
     if pairs:
-        yield from goals.compare(_seen(pairs))
+        yield from goals.compare(_seen_of_ours(pairs))
+
+
+def measure_queues(rounds: int, seconds: int) -> Iterator[str]:
+    """Measure the other queues beside our durable row, one round less, and yield the same."""
+    queues = (DURABLE, TASKFLOW, *QUEUES)
+    pairs = yield from compared(REFERENCE, queues, max(1, rounds - 1), seconds)
+    if pairs:
+        yield from goals.compare(_seen_of_queues(pairs))
 
 
 def compared(
@@ -71,10 +85,10 @@ def compared(
     measurable = [row for row in rows if not row.missing()]
     references, pairs, failures = _measured(reference, measurable, rounds, seconds)
     yield (
-        "| | fsync | requests/s | ratio (lowest, highest) | p50 ms | ratio | p99 ms | ratio "
-        "| CPU us | segments received | failed |"
+        "| | fsync | requests/s | ratio (lowest, highest) | end to end/s | left "
+        "| p50 ms | ratio | p99 ms | ratio | CPU us | segments received | failed |"
     )
-    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
     yield _line(reference, [Pair(result, result, result) for result in references])
     yield from (_line(row, measured) for row, measured in pairs.items() if measured)
     yield from (f"left out: {complaint}" for complaint in sorted(missing))
@@ -88,9 +102,10 @@ def _measured(
 ) -> tuple[list[Result], Pairs, list[str]]:
     failures = []
     pairs: Pairs = {row: [] for row in rows}
-    with serving_row(first) as reference:
-        load.run(reference.url, WARM_UP_SECONDS)
-        references = [_loaded(reference, seconds)]
+    with tempfile.TemporaryDirectory() as name, serving_row(first, runs=Path(name)) as reference:
+        runs = Path(name)
+        _warm_up(reference, runs)
+        references = [_loaded(reference, seconds, runs)]
         for turn in range(rounds):
             for row in rows[turn % len(rows) :] + rows[: turn % len(rows)]:
                 try:
@@ -101,36 +116,58 @@ def _measured(
                     # Another's row costs no other its own.
                     failures.append(f"{row.name} ({row.fsync}) failed: {error}")
                     continue
-                references.append(_loaded(reference, seconds))
+                references.append(_loaded(reference, seconds, runs))
                 pairs[row].append(Pair(own, *references[-2:]))
     return references, pairs, failures
 
 
 def _result(row: Row, seconds: int) -> Result:
-    if not row.segments:
-        with serving_row(row) as server:
-            load.run(server.url, WARM_UP_SECONDS)
-            return _loaded(server, seconds)
-    with Collector() as collector, serving_row(row, collector) as server:
-        load.run(server.url, WARM_UP_SECONDS)
-        before = _all_received(collector)
-        result = _loaded(server, seconds)
-        made = row.segments * result.requests
-        # The collector may count what was under way when wrk stopped counting.
-        return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
+    with tempfile.TemporaryDirectory() as name:
+        runs = Path(name)
+        if not row.segments:
+            with serving_row(row, runs=runs) as server:
+                if not row.runs:
+                    load.run(server.url, WARM_UP_SECONDS)
+                    return _loaded(server, seconds, None)
+                return _loaded(server, seconds, runs, _warm_up(server, runs))
+        with Collector() as collector, serving_row(row, collector, runs) as server:
+            waiting = _warm_up(server, runs)
+            before = _all_received(collector)
+            result = _loaded(server, seconds, runs, waiting)
+            made = row.segments * result.requests
+            # The collector may count what was under way when wrk stopped counting.
+            return result._replace(received=min(1.0, (_all_received(collector) - before) / made))
 
 
-def _loaded(server: serving.Server, seconds: int) -> Result:
-    before, said = _cpu_seconds(server.pid), len(server.log())
+def _warm_up(server: serving.Server, runs: Path) -> int:
+    """Load it for the first time; return how many of its tasks wait even after that."""
+    accepted = load.run(server.url, WARM_UP_SECONDS).accepted
+    return max(0, accepted - _until_run(runs, accepted))
+
+
+def _loaded(server: serving.Server, seconds: int, runs: Path | None, waiting: int = 0) -> Result:
+    cpu, said = cpu_seconds(server.pid), len(server.log())
+    ran = counting.total(runs) if runs else 0
+    began = time.monotonic() + load.CONNECTING_SECONDS
     reading = load.run(server.url, seconds)
-    cpu = (_cpu_seconds(server.pid) - before) / max(1, reading.requests) * 1e6
-    return Result(*reading, cpu, complaints=tuple(COMPLAINT.findall(server.log()[said:])))
+    cpu = (cpu_seconds(server.pid) - cpu) / max(1, reading.requests) * 1e6
+    complaints = tuple(COMPLAINT.findall(server.log()[said:]))
+    result = Result(*reading, cpu, complaints=complaints)
+    if runs is None:
+        return result
+    due = waiting + reading.accepted
+    if counting.total(runs) - ran >= due:  # all while it was loaded
+        return result._replace(done=reading.rate)
+    done = min(due, _until_run(runs, ran + due) - ran)
+    return result._replace(done=done / (time.monotonic() - began), left=due - done)
 
 
-def _cpu_seconds(pid: int) -> float:
-    # After the name, which may hold anything, in its brackets.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _until_run(runs: Path, count: int) -> int:
+    """Wait until so many tasks have run, or for as long as patience lasts; say how many have."""
+    deadline = time.monotonic() + WORK_OFF_SECONDS
+    while (ran := counting.total(runs)) < count and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return ran
 
 
 def _all_received(collector: Collector) -> int:
@@ -150,6 +187,8 @@ def _line(row: Row, pairs: list[Pair]) -> str:
         row.fsync,
         f"{median(pair.own.rate for pair in pairs):,.0f}",
         f"{median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})",
+        f"{median(pair.own.done for pair in pairs):,.0f}" if row.runs else "",
+        f"{median(pair.own.left for pair in pairs):,.0f}" if row.runs else "",
         f"{median(pair.own.p50 for pair in pairs):.2f}",
         f"{median(pair.ratio('p50') for pair in pairs):.2f}",
         f"{median(pair.own.p99 for pair in pairs):.2f}",
@@ -168,19 +207,33 @@ def _complaints(pairs: Pairs) -> Iterator[str]:
             yield f"{row.name} wrote {len(said)} warnings and errors, the first of them: {said[0]}"
 
 
-def _seen(pairs: Pairs) -> dict[str, float]:
-    ratio = {
-        row: median(pair.ratio("rate") for pair in measured)
-        for row, measured in pairs.items()
-        if measured
+def _ratio(pairs: Pairs, row: Row, field: str = "rate") -> float | None:
+    measured = pairs.get(row)
+    return median(pair.ratio(field) for pair in measured) if measured else None
+
+
+def _seen_of_ours(pairs: Pairs) -> dict[str, float | None]:
+    durable, traced = _ratio(pairs, DURABLE), _ratio(pairs, rows.TRACED)
+    logged = _ratio(pairs, rows.LOGGED)
+    assert durable is not None, "it needs nothing"
+    return {
+        "durable": durable,
+        "traced": traced,
+        "tracing": traced and traced / durable,
+        "received": median(pair.own.received or 0.0 for pair in pairs[rows.TRACED]),
+        "in memory": _ratio(pairs, rows.IN_MEMORY),
+        "in memory, traced": _ratio(pairs, rows.IN_MEMORY_TRACED),
+        "postgres": _ratio(pairs, rows.ON_POSTGRES),
+        "logged": logged and logged / durable,
+        "rabbitmq": _ratio(pairs, rows.FLEET),
+        "redis": _ratio(pairs, rows.FLEET_OVER_REDIS),
+        "p99": _ratio(pairs, DURABLE, "p99"),
     }
-    queues, celery = ([ratio[row] for row in group if row in ratio] for group in (QUEUES, CELERY))
-    received = median(pair.own.received or 0.0 for pair in pairs[TRACED])
-    against = {
-        name: ratio[DURABLE] / max(others)
-        for name, others in (("fastest", queues), ("celery", celery))
-        if others
-    }
-    durable, traced = ratio[DURABLE], ratio[TRACED]
-    tracing = {"traced": traced, "tracing": traced / durable, "received": received}
-    return {"durable": durable, **against, **tracing}
+
+
+def _seen_of_queues(pairs: Pairs) -> dict[str, float | None]:
+    durable = _ratio(pairs, DURABLE)
+    assert durable is not None, "it needs nothing"
+    queues, celery = ([_ratio(pairs, row) or 0.0 for row in group] for group in (QUEUES, CELERY))
+    against = {"fastest": max(queues), "celery": max(celery)}
+    return {name: durable / other if other else None for name, other in against.items()}

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
 
 from afterwards.model import Task, new_task_id
 from afterwards.rows import check, row_of
@@ -15,32 +16,42 @@ from afterwards.store.tasks import PUBLISH_AGAIN_SECONDS, Store
 from benchmarks import apps
 
 PROCESSES = os.cpu_count() or 1
-# In each process: with the one that inserts for all of them as many as the pool keeps connected.
-CALLERS = 4
-TASKS = 2_000  # in each process
+CALLERS = (4, 32)  # in each process: a worker of a few processes, and one of many threads
+SECONDS = 4.0  # so long at least, in whole turns of all callers
+TURN = 8  # tasks of each caller
 
 
-def rate(database_url: str) -> float:
+class Passed(NamedTuple):
+    """The tasks of one process, and when they began and ended by the clock that all share."""
+
+    tasks: int
+    began: float
+    ended: float
+
+
+def rate(database_url: str, callers: int) -> float:
     """Put tasks through the database from several processes at once; return the rate of all."""
     spawning = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, mp_context=spawning) as pool:
-        times = list(pool.map(_pass_through, [database_url] * PROCESSES))
-    began, ended = min(began for began, _ in times), max(ended for _, ended in times)
-    return PROCESSES * CALLERS * (TASKS // CALLERS) / (ended - began)
+        passed = list(pool.map(_pass_through, [database_url] * PROCESSES, [callers] * PROCESSES))
+    began, ended = min(each.began for each in passed), max(each.ended for each in passed)
+    return sum(each.tasks for each in passed) / (ended - began)
 
 
-def _pass_through(database_url: str) -> tuple[float, float]:
-    return asyncio.run(_pass_all_through(Database(database_url)))
+def _pass_through(database_url: str, callers: int) -> Passed:
+    return asyncio.run(_pass_all_through(Database(database_url), callers))
 
 
-async def _pass_all_through(database: Database) -> tuple[float, float]:
+async def _pass_all_through(database: Database, callers: int) -> Passed:
     web = Store(database)  # what is asked at once shares commits, as in a process of the service
-    await asyncio.gather(*(_pass(web, 1) for _ in range(CALLERS)))  # connects
-    began = time.monotonic()
-    await asyncio.gather(*(_pass(web, TASKS // CALLERS) for _ in range(CALLERS)))
+    await asyncio.gather(*(_pass(web, 1) for _ in range(callers)))  # connects
+    began, turns = time.monotonic(), 0
+    while time.monotonic() < began + SECONDS:
+        await asyncio.gather(*(_pass(web, TURN) for _ in range(callers)))
+        turns += 1
     ended = time.monotonic()
     await database.close()
-    return began, ended
+    return Passed(turns * TURN * callers, began, ended)
 
 
 async def _pass(web: Store, count: int) -> None:

@@ -4,8 +4,9 @@ import inspect
 import pkgutil
 from typing import Any
 
-from afterwards.skywalking import agent as used
 from afterwards.skywalking import life, patches
+from afterwards.skywalking import names as used
+from afterwards.skywalking.agent import FLEET_PLUGINS, HARMFUL_PLUGINS
 
 OURS = {used.MarkedContext, used.SentSegment}  # what is put on the agent's objects
 
@@ -57,7 +58,8 @@ def installed() -> dict[type, list[Any]]:
         used.Context: [context, agent.new_noop_context()],
         used.Span: [each(context) for each in (agent.new_noop_span, EntrySpan, ExitSpan)],
         used.Contexts: [agent.contexts],
-        used.Stub: [wire.traces_reporter.report_stub],
+        used.Sent: [agent.new_batch()],
+        used.Channel: [wire.channel],
         used.Reporter: [wire.traces_reporter],
         used.Wire: [wire],
         used.Core: [agent.core],
@@ -83,7 +85,7 @@ def moved() -> list[str]:
     from starlette.middleware.exceptions import ExceptionMiddleware
 
     there = {module.name for module in pkgutil.iter_modules(plugins.__path__)}
-    gone += [name for name in (*used.HARMFUL_PLUGINS, *used.FLEET_PLUGINS) if name not in there]
+    gone += [name for name in (*HARMFUL_PLUGINS, *FLEET_PLUGINS) if name not in there]
     if config.agent_log_reporter_layout != patches.AGENTS_LAYOUT:
         gone.append("patches.AGENTS_LAYOUT")
     before = ExceptionMiddleware.__call__

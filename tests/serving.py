@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,14 +119,21 @@ def start(
     Its database and images are in `directory`; the first word of `command` is a program beside this
     interpreter. The server may not be listening yet: `url` waits.
     """
+    where = [app, "--port", "0"] if app else []
+    return Server(
+        [str(BIN / command[0]), *command[1:], *where, *args], environment(directory, variables)
+    )
+
+
+def environment(directory: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a server whose database and images are in `directory`."""
     environ = {name: os.environ[name] for name in KEPT if name in os.environ}
     environ["PATH"] = f"{BIN}{os.pathsep}{environ.get('PATH', '')}"
     environ["PYTHONUNBUFFERED"] = "1"
     environ["DATABASE_URL"] = f"sqlite:///{directory}/service.db"
     environ["IMAGES_DIR"] = f"{directory}/images"
     environ.update(variables)
-    where = [app, "--port", "0"] if app else []
-    return Server([str(BIN / command[0]), *command[1:], *where, *args], environ)
+    return environ
 
 
 def until(condition: Callable[[], T], seconds: float) -> T:

@@ -18,10 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from afterwards.brokers import Message
 from afterwards.model import Attempt
 from afterwards.skywalking import life
-from afterwards.skywalking.agent import Agent, Span
+from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.attempts import UNSAMPLED, AttemptSpan, publication_span
 from afterwards.skywalking.failure import in_words
 from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.names import Span
 from afterwards.skywalking.requests import ENTRY_SPAN, name_of, traced
 from afterwards.skywalking.root_span import RootSpan
 

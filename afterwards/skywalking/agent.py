@@ -1,19 +1,29 @@
-"""Every name of SkyWalking's agent that is used, with the types that the agent does not bring.
-
-It guarantees few of them. A test compares each protocol with the installed agent, and so says which
-name has moved.
-"""
+"""The agent as it is imported, and what kinds of spans are made with it."""
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from queue import Queue
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from afterwards.skywalking.names import (
+    Config,
+    Context,
+    Contexts,
+    Core,
+    Entry,
+    Ids,
+    Item,
+    Kind,
+    LogReporter,
+    MarkedContext,
+    Sampling,
+    Sent,
+    Span,
+)
 
 if TYPE_CHECKING:
     from afterwards.skywalking.root_span import RootSpan
-    from afterwards.skywalking.segment_queue import SegmentQueue
 
 log = logging.getLogger("tracing")
 
@@ -24,165 +34,13 @@ HARMFUL_PLUGINS = ("sw_fastapi", "sw_asyncpg")
 FLEET_PLUGINS = ("sw_celery", "sw_redis")
 
 
-class Kind(Protocol):
-    @property
-    def is_exit(self) -> bool: ...
-
-
-class Item(Protocol):
-    @property
-    def key(self) -> str: ...
-    @property
-    def val(self) -> str: ...
-
-
-class Tag(Protocol):
-    key: str
-    val: str
-
-
-class Entry(Protocol):
-    """A log of a span."""
-
-    timestamp: float  # in seconds
-    items: Sequence[Item]
-
-
-class Segment(Protocol):
-    segment_id: object
-    related_traces: Sequence[object]
-    spans: "MutableSequence[Span]"
-
-    def archive(self, span: "Span | RootSpan") -> None: ...
-
-
-class Counter(Protocol):
-    def next(self) -> int: ...
-
-
-class Context(Protocol):
-    segment: Segment
-    primary_endpoint: object
-    _correlation: dict[str, str]
-    _sid: Counter
-    _nspans: int
-
-    def stop(self, span: "Span | RootSpan") -> bool: ...
-
-
-class Span(Protocol):
-    context: "MarkedContext"
-    op: str
-    kind: Kind
-    layer: object
-    peer: str | None
-    logs: list[Entry]
-    start_time: int  # in milliseconds
-    end_time: int
-    error_occurred: bool
-
-    @property
-    def depth(self) -> int: ...
-    def start(self) -> None: ...
-    def stop(self) -> bool: ...
-    def iter_tags(self) -> Iterator[Tag]: ...
-
-
-class Contexts(Protocol):
-    """The class of contexts."""
-
-    def __call__(self) -> "MarkedContext": ...
-    def peek(self) -> "Span | RootSpan | None": ...
-    def ignore_check(self, op: str) -> Span | None: ...
-
-
-class Stub(Protocol):
-    def collectInSync(self, batch: object, *, timeout: float) -> object: ...
-
-
-class Reporter(Protocol):
-    report_stub: Stub
-    report: Callable[[Iterator[object]], None]
-
-
-class Wire(Protocol):
-    """The agent's own protocol, when it is gRPC."""
-
-    traces_reporter: Reporter
-
-
-class Core(Protocol):
-    """The agent itself; the mangled names are there once it has started."""
-
-    started_pid: int | None
-    archive_segment: Callable[[Any], None]
-    archive_log: Callable[[Any], None]
-    _SkyWalkingAgent__protocol: Wire
-    _SkyWalkingAgent__segment_queue: "Queue[Any] | SegmentQueue"
-
-    def started(self) -> bool: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Config(Protocol):
-    agent_asyncio_enhancement: bool
-    agent_cause_exception_depth: int
-    agent_collector_backend_services: str
-    agent_disable_plugins: Sequence[str]
-    agent_instance_name: str
-    agent_log_reporter_layout: str
-    agent_log_reporter_level: str
-    agent_name: str
-    agent_profile_active: bool
-    agent_protocol: str
-    agent_trace_reporter_max_buffer_size: int
-    correlation_element_max_number: int
-    correlation_value_max_length: int
-
-    def ignore_http_method_check(self, method: str) -> object: ...
-
-
-class Sampler(Protocol):
-    def try_sampling(self) -> bool: ...
-
-
-class Sampling(Protocol):
-    """The module; its service is there when SW_SAMPLE_N_PER_3_SECS is set."""
-
-    sampling_service: Sampler | None
-
-
-class Ids(Protocol):
-    """The module that makes ids, with the library that it takes them from."""
-
-    uuid: Any
-
-
-class LogReporter(Protocol):
-    """The module behind the log reporter, with what it asks for each line."""
-
-    get_context: Callable[[], Context]
-    sw_filter: Callable[[str], str]
-
-
-# What is put on the agent's objects here.
-
-
-class MarkedContext(Context, Protocol):
-    task_id: str  # of the task that is traced, or "" for a request
-
-
-class SentSegment(Segment, Protocol):
-    sent: bool
-
-
 class Shape(NamedTuple):
-    """What kind of span it is, and how SkyWalking's pages show it."""
+    """What kind of span it is, and how SkyWalking's pages show it; also as it is sent."""
 
     kind: Kind
     layer: object
     component: object
+    written: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +58,7 @@ class Agent:
     publication: Shape
     new_entry: Callable[..., Entry]
     new_item: Callable[[str, str], Item]
-    new_batch: Callable[..., object]
+    new_batch: Callable[..., Sent]
     new_primary_endpoint: Callable[["RootSpan"], object]
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
@@ -213,6 +71,7 @@ class Agent:
 
         With an id, or "", it stands for a task or request that is not traced; so are its tasks.
         """
+        self.set_spans([])
         span = self.new_noop_span(self.new_noop_context())
         if task_id is not None:
             span.context.task_id = task_id
@@ -232,9 +91,13 @@ def load() -> Agent:
     from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
-    from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection
+    from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection, SpanObject
     from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
+
+    def shape(kind: Any, layer: Any, component: Any) -> Shape:
+        sent = SpanObject(spanType=kind.name, spanLayer=layer.name, componentId=component.value)
+        return Shape(kind, layer, component, sent.SerializeToString())
 
     return Agent(
         core=agent,
@@ -242,10 +105,10 @@ def load() -> Agent:
         sampling=sampling,
         ids=trace,
         log_reporter=sw_logging,
-        request=Shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
-        attempt=Shape(Kind.Local, Layer.Unknown, Component.General),
-        consumption=Shape(Kind.Entry, Layer.MQ, Component.Celery),
-        publication=Shape(Kind.Exit, Layer.MQ, Component.Celery),
+        request=shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
+        attempt=shape(Kind.Local, Layer.Unknown, Component.General),
+        consumption=shape(Kind.Entry, Layer.MQ, Component.Celery),
+        publication=shape(Kind.Exit, Layer.MQ, Component.Celery),
         new_entry=Log,
         new_item=LogItem,
         new_batch=SegmentCollection,

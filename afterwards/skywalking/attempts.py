@@ -36,17 +36,16 @@ class AttemptSpan(AbstractContextManager[None]):
     def _start(self) -> RootSpan | None:
         agent, attempt, task = self.agent, self.attempt, self.attempt.task
         if task.carrier == UNSAMPLED or agent.contexts.ignore_check(task.name) is not None:
-            agent.set_spans([])
             agent.start_noop_span(task.id)
             return None
-        span = RootSpan(agent, encodable(task.name), self.shape, task.carrier)
-        span.task_id = task.id
-        span.tags = {
+        tags = {
             "task.id": task.id,
             "task.name": task.name,
             "task.attempt": str(attempt.number),
             "task.wait_ms": str(int(attempt.waited * 1000)),
         }
+        span = RootSpan(agent, encodable(task.name), self.shape, task.carrier, tags)
+        span.task_id = task.id
         return span
 
     def _end(self, span: RootSpan) -> None:
@@ -79,7 +78,7 @@ def _start_publication(agent: Agent, message: Message, address: str) -> RootSpan
     if message.carrier == UNSAMPLED:
         return None
     name = f"Celery/{encodable(message.name)}"
-    span = RootSpan(agent, name, agent.publication, message.carrier)
+    tags = {"task.id": message.id, "task.name": message.name, "mq.broker": address}
+    span = RootSpan(agent, name, agent.publication, message.carrier, tags)
     span.peer = address
-    span.tags = {"task.id": message.id, "task.name": message.name, "mq.broker": address}
     return span

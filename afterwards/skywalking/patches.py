@@ -1,19 +1,16 @@
 """What is changed in the agent, so that segments leave in batches, and nothing with a secret."""
 
 import logging
-from collections.abc import Iterator
-from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 from afterwards.redaction import encodable, shortened, without_secrets
-from afterwards.skywalking.agent import Agent, Context, SentSegment, Span
+from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.names import Context, SentSegment, Span
 from afterwards.skywalking.root_span import RootSpan, new_id
-from afterwards.skywalking.segment_queue import SegmentQueue
+from afterwards.skywalking.sending import send_in_batches
 
-# Segments in one call, below 4 MB even if all failed; how long a call may take.
-BATCH, BATCH_SECONDS = 200, 10.0
 AGENTS_LAYOUT = "%(asctime)s [%(threadName)s] %(levelname)s %(name)s - %(message)s"
 
 
@@ -23,7 +20,7 @@ def apply(agent: Agent) -> None:
     agent.ids.uuid = SimpleNamespace(uuid1=new_id)
     _scrub(agent)
     if agent.config.agent_protocol == "grpc":
-        _send_in_batches(agent)
+        send_in_batches(agent)
     _make_log_reporter_harmless(agent)
 
 
@@ -48,34 +45,6 @@ def _scrub(agent: Agent) -> None:
 
     agent.core.archive_segment = lambda segment: guarded(send_segment, segment)
     agent.core.archive_log = lambda data: guarded(send_log, data)
-
-
-def _send_in_batches(agent: Agent) -> None:
-    """Send segments by the hundred in one call each: one by one, most are dropped under load.
-
-    What a collector did not take is kept, and sent again before anything else.
-    """
-    core = agent.core
-    reporter = core._SkyWalkingAgent__protocol.traces_reporter
-    waiting = core._SkyWalkingAgent__segment_queue
-    core._SkyWalkingAgent__segment_queue = SegmentQueue(
-        agent.config.agent_trace_reporter_max_buffer_size
-    )
-    while not waiting.empty():
-        core.archive_segment(waiting.get())
-    unsent: list[object] = []
-
-    def report(segments: Iterator[object]) -> None:
-        while True:
-            unsent.extend(islice(segments, BATCH - len(unsent)))
-            if not unsent:
-                return
-            reporter.report_stub.collectInSync(
-                agent.new_batch(segments=unsent), timeout=BATCH_SECONDS
-            )
-            unsent.clear()
-
-    reporter.report = report
 
 
 def _make_log_reporter_harmless(agent: Agent) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards.skywalking.agent import Agent, Span
+from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.guarded import guarded
+from afterwards.skywalking.names import Span
 from afterwards.skywalking.root_span import RootSpan
-from afterwards.skywalking.sw8 import correlation_of
+from afterwards.skywalking.sw8 import correlation_of, parent_of
 
 ENTRY_SPAN = "skywalking.entry_span"  # where a request's scope keeps it
 UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
@@ -21,6 +22,7 @@ async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, sen
     """Call the application within the request's entry span."""
     span = guarded(_start, agent, scope)
     if span is None:
+        agent.set_spans([])
         await app(scope, receive, send)
         return
     status = 0
@@ -38,7 +40,8 @@ async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, sen
         guarded(_end, span, scope, status or 500, error)
         raise
     finally:
-        guarded(_end, span, scope, status)
+        if span.depth:
+            guarded(_end, span, scope, status)
 
 
 def name_of(scope: Mapping[str, Any]) -> str:
@@ -72,26 +75,25 @@ def _with_names(path: str, parameters: Mapping[str, object]) -> str | None:
 
 
 def _start(agent: Agent, scope: Scope) -> RootSpan | Span:
-    agent.set_spans([])
     if _is_ignored(agent, scope):
         noop = scope[ENTRY_SPAN] = agent.start_noop_span("")
         return noop
     headers = scope["headers"]
     sw8 = _only(headers, b"sw8")
-    span = RootSpan(agent, scope["path"], agent.request, sw8)
+    parent = parent_of(sw8) if sw8 else None
+    if parent is None or not parent.address:  # without an address it is one of ours, for tasks
+        sw8 = ""
+    tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
+    span = RootSpan(agent, scope["path"], agent.request, sw8, tags)
     if sw8:
-        if span.parent and span.parent.address:
-            config = agent.config
-            span.correlation = correlation_of(
-                _only(headers, b"sw8-correlation"),
-                config.correlation_element_max_number,
-                config.correlation_value_max_length,
-            )
-        else:  # a carrier without an address is one of ours, for tasks
-            span.carrier = ""
+        config = agent.config
+        span.correlation = correlation_of(
+            _only(headers, b"sw8-correlation"),
+            config.correlation_element_max_number,
+            config.correlation_value_max_length,
+        )
     client = scope.get("client")
     span.peer = f"{client[0]}:{client[1]}" if client else "unknown"
-    span.tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
     span.scope = scope
     scope[ENTRY_SPAN] = span
     return span
@@ -136,5 +138,10 @@ def _url(scope: Scope) -> str:
 
 def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
     """Give the header's value if there is exactly one of this name, else ""."""
-    values = [value for key, value in headers if key == name]
-    return values[0].decode("latin-1") if len(values) == 1 else ""
+    only: bytes | None = None
+    for key, value in headers:
+        if key == name:
+            if only is not None:
+                return ""
+            only = value
+    return only.decode("latin-1") if only else ""

@@ -7,15 +7,17 @@ is made by the thread that sends.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import getrandbits
+from types import MappingProxyType
 from typing import NamedTuple
 
 from starlette.types import Scope
 
 from afterwards.redaction import encodable
-from afterwards.skywalking.agent import Agent, Entry, Item, MarkedContext, Segment, Shape
+from afterwards.skywalking.agent import Agent, Shape
 from afterwards.skywalking.failure import kind_of, message_of, stack_of
+from afterwards.skywalking.names import Entry, Item, Kind, MarkedContext, Segment
 from afterwards.skywalking.sw8 import Parent, parent_of, written
 
 
@@ -40,8 +42,8 @@ class SentTag(NamedTuple):
 
 
 def new_id() -> str:
-    """Make the id of a trace or a segment: 32 hex digits, which could be guessed."""
-    return f"{getrandbits(128):032x}"
+    """Make the id of a segment: 32 hex digits, which could be guessed."""
+    return getrandbits(128).to_bytes(16).hex()
 
 
 class RootSpan:
@@ -51,37 +53,43 @@ class RootSpan:
     none. `scope` is the request that an entry span stands for, until it has ended.
     """
 
-    sid, pid = 0, -1
-    is_size_limited = False
+    # What most spans leave as it is.
+    sid, pid, depth, end_time = 0, -1, 1, 0
+    is_size_limited = error_occurred = sent = False
+    peer = task_id = ""
+    correlation: Mapping[str, str] = MappingProxyType({})
+    logs: Sequence[Entry] = ()
+    scope: Scope | None = None
+    _parent: Parent | None = None
+    _context: MarkedContext | None = None
 
-    __slots__ = (
-        *("agent", "op", "kind", "layer", "component", "inherit", "carrier", "peer", "tags"),
-        *("logs", "correlation", "error_occurred", "sent", "task_id", "scope", "depth"),
-        *("start_time", "end_time", "segment_id", "_trace", "_parent", "_context"),
-    )
-
-    def __init__(self, agent: Agent, op: str, shape: Shape, carrier: str) -> None:
+    def __init__(
+        self, agent: Agent, op: str, shape: Shape, carrier: str, tags: dict[str, str]
+    ) -> None:
         self.agent = agent
         self.op = op
-        self.kind, self.layer, self.component = shape
-        self.inherit = self.component
+        self.shape = shape
         self.carrier = carrier
-        self.peer = ""
-        self.tags: dict[str, str] = {}
-        self.logs: list[Entry] = []
-        self.correlation: dict[str, str] = {}
-        self.error_occurred = self.sent = False
-        self.task_id = ""
-        self.scope: Scope | None = None
-        self.depth = 1
-        self.start_time, self.end_time = int(time.time() * 1000), 0
+        self.tags = tags
+        self.start_time = int(time.time() * 1000)
         self.segment_id = new_id()
-        self._trace = ""
-        self._parent: Parent | None = None
-        self._context: MarkedContext | None = None
         agent.set_spans([self])
 
     # --- the span ---
+
+    @property
+    def kind(self) -> Kind:
+        return self.shape.kind
+
+    @property
+    def layer(self) -> object:
+        return self.shape.layer
+
+    @property
+    def component(self) -> object:
+        return self.shape.component
+
+    inherit = component
 
     @property
     def context(self) -> MarkedContext:
@@ -90,7 +98,7 @@ class RootSpan:
             context = self._context = self.agent.contexts()
             context.segment.segment_id = self.segment_id
             context.segment.related_traces = self.related_traces
-            context._correlation = self.correlation
+            context._correlation = {**self.correlation}
             context._sid.next()  # 0 is this span's
             context._nspans = 1
             context.primary_endpoint = self.agent.new_primary_endpoint(self)
@@ -132,7 +140,7 @@ class RootSpan:
         }
         # Not the agent's raised(): its logs bear its import time and the outermost frames.
         told = [self.agent.new_item(key, encodable(value)) for key, value in items.items()]
-        self.logs.append(self.agent.new_entry(timestamp=time.time(), items=told))
+        self.logs = [*self.logs, self.agent.new_entry(timestamp=time.time(), items=told)]
 
     def stop(self) -> bool:
         """End the span; False if others of its segment are still open."""
@@ -160,9 +168,8 @@ class RootSpan:
 
     @property
     def trace_id(self) -> str:
-        if not self._trace:
-            self._trace = self.parent.trace_id if self.parent else new_id()
-        return self._trace
+        # A trace that begins here bears the id of its first segment.
+        return self.parent.trace_id if self.parent else self.segment_id
 
     @property
     def related_traces(self) -> list[str]:

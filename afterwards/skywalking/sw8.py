@@ -3,9 +3,9 @@
 https://skywalking.apache.org/docs/main/next/en/api/x-process-propagation-headers-v3/
 """
 
-import base64
 import functools
 import re
+from binascii import a2b_base64, b2a_base64
 from typing import NamedTuple
 
 from afterwards.redaction import encodable
@@ -23,27 +23,26 @@ class Parent(NamedTuple):
     address: str  # the one that the caller called; empty between a request and its task
 
 
-_SW8 = re.compile(r"[01]-(B)-(B)-([0-9]{1,10})-(B)-(B)-(B)-(B)".replace("B", "[A-Za-z0-9+/=]*"))
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _INT32 = 2**31  # the protocol's span id; a larger one would lose the segment
 
 
 def parent_of(sw8: str) -> Parent | None:
     """Read what `sw8` or a stored carrier says; None if anything about it is wrong."""
-    match = _SW8.fullmatch(sw8) if len(sw8) <= 4096 else None
-    if match is None:
+    parts = sw8.split("-") if len(sw8) <= 4096 else []
+    if len(parts) != 8 or parts[0] not in ("0", "1") or not _NUMBER.fullmatch(parts[3]):
         return None
     try:
-        trace_id, segment_id = _decoded(match[1]), _decoded(match[2])
-        service, instance, endpoint, address = _decoded_place(*match.group(4, 5, 6, 7))
+        trace_id, segment_id = _decoded(parts[1]), _decoded(parts[2])
+        service, instance, endpoint, address = _decoded_place(*parts[4:])
     except ValueError:
         return None
-    whole = (
-        _ID.fullmatch(trace_id) and _ID.fullmatch(segment_id) and service and instance and endpoint
-    )
-    if not whole or int(match[3]) >= _INT32:
+    span_id = int(parts[3])
+    is_whole = _ID.fullmatch(trace_id) and _ID.fullmatch(segment_id) and span_id < _INT32
+    if not (is_whole and service and instance and endpoint):
         return None
-    return Parent(trace_id, segment_id, int(match[3]), service, instance, endpoint, address)
+    return Parent(trace_id, segment_id, span_id, service, instance, endpoint, address)
 
 
 def correlation_of(header: str, most: int, longest: int) -> dict[str, str]:
@@ -62,7 +61,7 @@ def correlation_of(header: str, most: int, longest: int) -> dict[str, str]:
 
 
 def _decoded(text: str) -> str:
-    decoded = base64.b64decode(text, validate=True).decode()
+    decoded = a2b_base64(text, strict_mode=True).decode()
     if len(decoded) > 512 or not decoded.isprintable():
         raise ValueError("too long, or it would forge a log line")
     return decoded
@@ -70,8 +69,10 @@ def _decoded(text: str) -> str:
 
 def written(parent: Parent) -> str:
     """Write a span as `parent_of` reads it."""
-    ids = f"{_encoded(parent.trace_id)}-{_encoded(parent.segment_id)}-{parent.span_id}"
-    return f"1-{ids}-{_place(parent.service, parent.instance, parent.endpoint, parent.address)}"
+    trace_id, segment_id, span_id, *place = parent
+    trace = _encoded(trace_id)
+    segment = trace if segment_id == trace_id else _encoded(segment_id)  # a trace's first
+    return f"1-{trace}-{segment}-{span_id}-{_place(*place)}"
 
 
 @functools.lru_cache(maxsize=256)  # a service has few endpoints
@@ -85,4 +86,4 @@ def _decoded_place(*fields: str) -> tuple[str, ...]:
 
 
 def _encoded(text: str) -> str:
-    return base64.b64encode(encodable(text).encode()).decode()
+    return b2a_base64(encodable(text).encode(), newline=False).decode()

@@ -1,4 +1,4 @@
-"""Celery over RabbitMQ: `delay()` in a plain `def` route, as it blocks, and Celery's worker."""
+"""Celery over RabbitMQ or Redis: `delay()` in a plain `def` route, as it blocks, and its worker."""
 
 import os
 
@@ -8,23 +8,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from benchmarks import counting
 from benchmarks.plain import ANSWER
 
-queue = Celery(broker=os.environ["AMQP_URL"])
+BROKER = os.environ.get("AMQP_URL") or os.environ["REDIS_URL"]
+
+queue = Celery(broker=BROKER)
 # As it comes, Celery does not wait until RabbitMQ has taken a message, let alone written it.
 confirming = {"confirm_publish": True}
-confirmed = Celery(broker=os.environ["AMQP_URL"], broker_transport_options=confirming)
-# The settings of a task that may not be lost, which our own workers have as well.
-careful = Celery(broker=os.environ["AMQP_URL"], task_acks_late=True, worker_prefetch_multiplier=1)
+confirmed = Celery(broker=BROKER, broker_transport_options=confirming)
+# The settings of a task that may not be lost, and the same with as many messages at hand as ever.
+careful = Celery(broker=BROKER, task_acks_late=True, worker_prefetch_multiplier=1)
+late = Celery(broker=BROKER, task_acks_late=True)
 
 
 def nothing() -> None:
-    """Do nothing, as a plain function: Celery has no `async def`."""
+    """Do nothing but count, as a plain function: Celery has no `async def`."""
+    counting.one()
 
 
 deliver = queue.task(nothing, name="nothing")
 deliver_confirmed = confirmed.task(nothing, name="nothing")
 careful.task(nothing, name="nothing")
+late.task(nothing, name="nothing")
 
 
 def accept(request: Request) -> Response:

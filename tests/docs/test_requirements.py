@@ -37,7 +37,9 @@ def test_every_pin_has_its_reason(name: str) -> None:
     assert not re.findall(r"^[^#\n]+==[^#\n]*$", (ROOT / name).read_text(), re.M)
 
 
-@pytest.mark.parametrize("name", [*LISTS, "requirements.lock", "requirements-bench.txt"])
+@pytest.mark.parametrize(
+    "name", [*LISTS, "requirements.lock", "requirements-bench.txt", "requirements-bench-arq.txt"]
+)
 def test_no_list_names_a_registry(name: str) -> None:
     text = re.sub("#.*", "", (ROOT / name).read_text())
     assert not re.search("://|index-url|find-links", text)

@@ -33,8 +33,9 @@ def sw8(
     segment: str = "segment.1",
     span: str = "3",
     end: str = "/caller",
+    address: str = "10.0.0.1:80",
 ) -> str:
-    named = [encoded(text) for text in ("caller", "caller-1", end, "10.0.0.1:80")]
+    named = [encoded(text) for text in ("caller", "caller-1", end, address)]
     return "-".join(["1", encoded(trace), encoded(segment), span, *named])
 
 
@@ -232,6 +233,7 @@ HOSTILE = {
     "an empty segment id": [line(sw8(segment=""))],
     "an oversized trace id": [line(sw8(trace="a" * 129))],
     "an oversized endpoint": [line(sw8(end="/" + "a" * 20_000))],
+    "no address, as our own for tasks": [line(sw8(address=""))],
     "two headers": [line(sw8()), line(sw8(trace="trace.2"))],
     "a bad correlation alone": [b"sw8-correlation: \xff:,:::,"],
 }

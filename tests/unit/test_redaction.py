@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from afterwards.redaction import shortened, without_credentials, without_secrets
+from afterwards.redaction import CONTROLS, escaped, shortened, without_credentials, without_secrets
 from tests.growth import is_linear
 
 
@@ -64,3 +66,9 @@ def test_a_cut_shows_no_half_password(place: int) -> None:
     for text in (" " * place + url + " " * 200, " " * 200 + url + " " * place):
         told = without_credentials(shortened(text, 80))
         assert not {"user", "pass", "word"} & {told[at : at + 4] for at in range(len(told))}
+
+
+def test_no_control_character_passes_as_printable() -> None:
+    controls = CONTROLS.findall("".join(map(chr, range(sys.maxunicode + 1))))
+    assert len(controls) > 2000
+    assert [control for control in controls if escaped(control) == control] == []

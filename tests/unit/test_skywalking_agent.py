@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import pytest
 
 from afterwards.skywalking import agent
+from afterwards.skywalking import names as used
 from tests.agent_names import missing, names, protocols
 
 ROOT = Path(__file__).parents[2]
-# Beside agent.py, which lists them: what it imports itself is missed when it is loaded.
+# Beside agent.py: what it imports is missed when it is loaded.
 MODULES = sorted({*ROOT.glob("afterwards/skywalking/*.py")} - {Path(str(agent.__file__))})
 
 
@@ -34,7 +35,7 @@ def test_no_agent_name_has_moved() -> None:
 
 def test_a_moved_name_is_told() -> None:
     context = SimpleNamespace(segment=1, primary_endpoint=2, _correlation=3, _sid=4, stop=5)
-    assert missing(agent.Context, context) == ["Context._nspans"]
+    assert missing(used.Context, context) == ["Context._nspans"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)

@@ -1,6 +1,9 @@
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +132,22 @@ def test_others_lines_keep_their_words(made: Callable[..., logging.LogRecord]) -
         made("uvicorn.error", logging.INFO, "", 1, "%(a)s", ({"a": "/b?c"},), None).getMessage()
         == "/b?c"
     )
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_reported_records_name_their_place(is_reported: bool) -> None:
+    told = (
+        "import logging; from web import logs\n"
+        f"logs.configure('INFO', 'text', str, str, is_reported={is_reported})\n"
+        "logging.getLogger().addHandler(told := logging.handlers.BufferingHandler(10))\n"
+        "logging.warning('here')\n"
+        "print([record.lineno for record in told.buffer])\n"
+    )
+    written = subprocess.check_output(
+        [sys.executable, "-c", "import logging.handlers\n" + told],
+        cwd=Path(__file__).parents[2],
+        text=True,
+        timeout=60,
+    )
+    assert "root: here\n" in written
+    assert written.endswith("[5]\n" if is_reported else "[0]\n")
