@@ -43,24 +43,24 @@ def _pass_through(database_url: str, callers: int) -> Passed:
 
 
 async def _pass_all_through(database: Database, callers: int) -> Passed:
-    web = Store(database)  # inserts share commits, as those of concurrent requests do
-    await asyncio.gather(*(_pass(database, web, 1) for _ in range(callers)))  # connects
+    web = Store(database)  # what is asked at once shares commits, as in a process of the service
+    await asyncio.gather(*(_pass(web, 1) for _ in range(callers)))  # connects
     began, turns = time.monotonic(), 0
     while time.monotonic() < began + SECONDS:
-        await asyncio.gather(*(_pass(database, web, TURN) for _ in range(callers)))
+        await asyncio.gather(*(_pass(web, TURN) for _ in range(callers)))
         turns += 1
     ended = time.monotonic()
     await database.close()
     return Passed(turns * TURN * callers, began, ended)
 
 
-async def _pass(database: Database, web: Store, count: int) -> None:
-    """Be one worker process of a fleet, whose claims and settles are commits of their own."""
-    own, worker = Store(database), secrets.token_hex(8)
+async def _pass(web: Store, count: int) -> None:
+    """Be one of those who ask at the same time in a process, which shares what it asks."""
+    worker = secrets.token_hex(8)
     for _ in range(count):
         task = Task(new_task_id(), "nothing", apps.stored_nothing, is_async=True)
         await web.enqueue([row_of(task, check(task)[1], publish_after=PUBLISH_AGAIN_SECONDS)])
-        assert await own.claim_one(worker, task.id)
+        assert await web.claim_one(worker, task.id)
         done = asyncio.Event()
-        own.settle(SettledRow(task.id, worker, 1, "succeeded"), done.set)
+        web.settle(SettledRow(task.id, worker, 1, "succeeded"), done.set)
         await done.wait()

@@ -1,5 +1,6 @@
 """The door to Celery for the processes that publish: its settings, and the broker."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ def make_app(url: str, *, longest: float) -> Any:
     app = Celery("tasks", broker=url, set_as_current=True)
     app.conf.update(
         task_default_queue=QUEUE,  # not "celery", which others on the same broker use
-        task_acks_late=True,  # acknowledged means settled
+        task_acks_late=True,  # acknowledged means claimed, and ended
         # a process that dies before its claim leaves its message to another
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,  # what a busy worker would hoard, an idle one can run
@@ -56,7 +57,6 @@ def make_app(url: str, *, longest: float) -> Any:
         worker_proc_alive_timeout=30.0,
         worker_hijack_root_logger=False,  # the service's log lines, with task and trace ids
         worker_redirect_stdouts=False,
-        worker_send_task_events=True,  # Flower shows tasks without further ado
         broker_transport_options=_transport_options(url, longest),
     )
     return app
@@ -122,6 +122,10 @@ def _above(longest: float) -> int:
     return int(min(43_200, max(3_600, 2 * longest)))
 
 
+class _Stale(BrokerUnavailable):
+    """A connection that was there already has failed."""
+
+
 class CeleryBroker:
     """The broker behind `app`, as the web processes see it."""
 
@@ -133,9 +137,13 @@ class CeleryBroker:
         self._producer: Any = None
 
     def publish(self, batch: Sequence[Message]) -> None:
-        self._connected(lambda: self._publish_all(batch))
+        try:
+            self._connected(lambda: self._publish_all(batch))
+        except _Stale:  # it may have been so since the last batch: then a new connection will do
+            self._connected(lambda: self._publish_all(batch))
 
     def _connected(self, ask: Callable[[], T]) -> T:
+        is_new = self._connection is None
         try:
             self._connect()
             return ask()
@@ -144,7 +152,8 @@ class CeleryBroker:
             if not isinstance(error, (OSError, KombuError, *_errors_of(connection))):
                 raise
             _drop(connection)
-            raise BrokerUnavailable(str(error) or type(error).__name__) from None
+            unavailable = BrokerUnavailable if is_new else _Stale
+            raise unavailable(str(error) or type(error).__name__) from None
 
     def is_empty(self) -> bool:
         return self._connected(lambda: int(self._declared().message_count)) == 0
@@ -162,22 +171,27 @@ class CeleryBroker:
                 max_retries=1, interval_start=0, timeout=CONNECT_SECONDS
             )
             self._producer = self._app.amqp.Producer(self._connection)
+            self._declared()
 
     def _publish_all(self, batch: Sequence[Message]) -> None:
-        for each in batch:
-            with self._tracing.publication(each, self.address) as carrier:
-                self._publish(each, carrier)
+        with self._producer.batch():
+            for each in batch:
+                with self._tracing.publication(each, self.address) as carrier:
+                    self._publish(each, carrier)
 
     def _publish(self, each: Message, carrier: str) -> None:
-        self._app.send_task(
-            each.name,
-            args=[each.id],
-            task_id=each.id,  # so that Flower and the status page speak of the same
-            headers={"carrier": carrier},
-            producer=self._producer,
-            retry=True,
-            # for a connection that went stale; then the row waits
-            retry_policy={"max_retries": 1, "interval_start": 0},
+        # Straight into the queue, by the part of Celery's protocol that is of use here: to have
+        # Celery send it takes seven times as long, in a process that answers requests.
+        self._producer.publish(
+            json.dumps([[each.id], {}, {}]),
+            content_type="application/json",
+            content_encoding="utf-8",
+            # The same id as the row's, so that Flower and the status page speak of the same.
+            headers={"lang": "py", "task": each.name, "id": each.id, "argsrepr": repr([each.id])}
+            | {"carrier": carrier},
+            correlation_id=each.id,
+            exchange="",
+            routing_key=QUEUE,
         )
 
 

@@ -137,6 +137,7 @@ def _at_end(share: _Share) -> None:
 
     BasePool.terminate_job = lambda *_: share.end()  # a pool of processes has its own
     signals.worker_process_shutdown.connect(lambda **_: share.end(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: share.end(), weak=False)  # a warm one has waited
     signals.worker_shutting_down.connect(end_of_worker, weak=False)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ log = logging.getLogger("tasks")
 
 T = TypeVar("T")
 
+SETTLE_SECONDS = 1.0  # for what has ended and is not settled when the process ends
 UNBOUNDED = 1_000_000  # so many attempts at a time: Celery's --concurrency is the bound
 
 UNSEEN = (
@@ -37,7 +39,7 @@ class Consumer:
         self, database: Database, limits: Limits, tracing: Tracing, *, family: str
     ) -> None:
         self._database = database
-        self._store = Store(database, settle_patience=0.0)
+        self._store = Store(database)
         self._slots = Slots(
             max_running=UNBOUNDED,
             threads=UNBOUNDED,
@@ -60,7 +62,10 @@ class Consumer:
         self._maintenance.begin()
 
     async def run(self, id: str, name: str, carrier: str) -> str:
-        """Claim the task, run one attempt and settle it; return a word for what became of it."""
+        """Claim the task and run one attempt; return a word for what became of it.
+
+        By then the message has served: a claimed row is rescued where its worker dies.
+        """
         beats = self._maintenance.heartbeat
         await beats.is_known.wait()
         if self._has_ended:
@@ -75,11 +80,14 @@ class Consumer:
         except Exception as error:  # a type of an argument may raise anything
             refuse(self._store, row, error)
             return "unfit"
-        return await self._settled(replace(task, carrier=carrier or task.carrier))
+        return await self._ended(replace(task, carrier=carrier or task.carrier))
 
     async def end(self) -> None:
         """Cut off what still runs, and give it back to be run elsewhere at once, not counted."""
         self._has_ended = True
+        with suppress(TimeoutError):  # then what has ended is given back, too
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._store.close()
         await self._slots.drain(0)
         await self._maintenance.end_upkeep()
         await self._maintenance.end()
@@ -96,16 +104,14 @@ class Consumer:
         log.debug("%s %s is %s: somebody else has it, or it is not due", name, id, row.state)
         return "refused"
 
-    async def _settled(self, task: Task) -> str:
+    async def _ended(self, task: Task) -> str:
+        """Run the task until it has ended; its settle goes with those of others, meanwhile."""
         word: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def end(attempt: Attempt, leave: Callable[[], None]) -> None:
-            def settled() -> None:
-                leave()
-                if not word.done():
-                    word.set_result(str(attempt.outcome))
-
-            settle(self._store, attempt, settled)
+            if not word.done():
+                word.set_result(str(attempt.outcome))
+            settle(self._store, attempt, leave)
 
         self._slots.start([[task]], end)
         return await word

@@ -67,6 +67,7 @@ class Database:
         )
         self._doubtful = set[lost_commit.Session]()
         self._writer = self._sqlite or PostgresWriter(self._asking, self._doubtful)
+        self._claimer = None if is_file else PostgresWriter(self._asking, self._doubtful)
         self._earlier = Earlier()
         # By the monotonic clock: when a commit failed, and none has succeeded since.
         self._refused_at = -math.inf
@@ -101,6 +102,18 @@ class Database:
         """Read all rows that the statement gives."""
         async with self.reading() as connection:
             return (await connection.execute(self.sql(statement), values)).all()
+
+    async def returned(self, statement: str, rows: Rows) -> Sequence[Any]:
+        """Execute the statement for its given rows, in one transaction; give what it returns."""
+        if self._claimer is not None:
+            with self._translated():
+                return await self._claimer.write(self.sql.together({statement: rows}))
+        async with self.transaction() as connection:
+            return [
+                row
+                for made, values in self.sql.for_rows(statement, rows)
+                for row in await connection.execute(made, values)
+            ]
 
     async def change(self, statement: str, values: Mapping[str, Any] | None = None) -> int:
         """Execute the statement in a transaction of its own; return how many rows it changed."""
@@ -225,8 +238,9 @@ class Database:
             self._file.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
-                if isinstance(self._writer, PostgresWriter):
-                    await self._writer.close()
+                for writer in (self._writer, self._claimer):
+                    if isinstance(writer, PostgresWriter):
+                        await writer.close()
                 await self._reading.dispose()
                 await self._engine.dispose()
 

@@ -17,6 +17,13 @@ CLOSING_SECONDS = 0.5  # SQLAlchemy would give it two, while a client waits for 
 UNPREPARED = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
 
 
+class NamedRecord(asyncpg.Record):  # type: ignore[misc]  # asyncpg has no types
+    """A row whose columns are attributes, as those of SQLAlchemy's rows are."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
 class HastyConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """Closes in good order if the server answers at once, and as it is if not."""
 

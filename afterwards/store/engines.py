@@ -70,7 +70,10 @@ def postgres(url: URL, **pool: Any) -> AsyncEngine:
         ) from None
     waits = {"timeout": CONNECT_SECONDS, "command_timeout": STATEMENT_SECONDS}
     engine = create_async_engine(
-        url, **pool, connect_args=waits | {"connection_class": driver.HastyConnection}
+        url,
+        **pool,
+        connect_args=waits
+        | {"connection_class": driver.HastyConnection, "record_class": driver.NamedRecord},
     )
     event.listen(engine.sync_engine, "do_connect", driver.connect)
     event.listen(engine.sync_engine, "checkout", driver.leave_closed)

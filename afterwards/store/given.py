@@ -24,6 +24,13 @@ class NewRow(NamedTuple):
     publish_after_us: int
 
 
+class WantedRow(NamedTuple):
+    """A task that a worker would claim."""
+
+    id: str
+    worker: str
+
+
 class SettledRow(NamedTuple):
     """How an attempt has ended, fenced by its worker and its number."""
 
@@ -52,7 +59,9 @@ Row = tuple[Any, ...]
 Rows = Sequence[Row]
 Mark = Callable[[int], str]  # what stands for the parameter of this number, from 0 on
 
-KINDS: dict[str, type[Row]] = {each.__name__: each for each in (NewRow, SettledRow, PoisonRow)}
+KINDS: dict[str, type[Row]] = {
+    each.__name__: each for each in (NewRow, WantedRow, SettledRow, PoisonRow)
+}
 SQL_TYPES = {bool: "BOOLEAN", int: "BIGINT"}  # TEXT is any other
 
 # Rows that one statement of SQLite's binds: always a power of two, the last ones of NULLs. So a few

@@ -5,6 +5,7 @@ where its answer is lost, the statement itself may come to the server much later
 session lives there: `lost_commit` ends that.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -38,22 +39,32 @@ class PostgresWriter:
         self._connection: Any = None  # a driver.HastyConnection
         self._session: Session | None = None  # none behind a pooler, where it would be another's
         self._used_at = 0.0
+        self._writing = asyncio.Lock()  # several stores may share a database
 
-    async def write(self, batch: Batch) -> None:
-        """Execute each statement with its parameters, in one transaction.
+    async def write(self, batch: Batch) -> Sequence[Any]:
+        """Execute each statement with its parameters, in one transaction; give the last's rows.
 
         Raises `OutcomeUnknown` where something was sent and no answer came; where the driver
         raises, nothing was changed.
         """
         if not batch:
-            return
+            return []
+        async with self._writing:
+            return await self._write(batch)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _write(self, batch: Batch) -> Sequence[Any]:
         connection = await self._connected()
         try:
             if self._session and len(batch) == 1:
                 [(statement, values)] = batch
-                await connection.execute(statement, *values)
+                rows: Sequence[Any] = await connection.fetch(statement, *values)
             else:
-                await _in_a_transaction(connection, batch)
+                rows = await _in_a_transaction(connection, batch)
         except BaseException as error:
             is_answered = not (connection.is_closed() or isinstance(error, OSError))
             connection.terminate()
@@ -65,11 +76,7 @@ class PostgresWriter:
                 raise OutcomeUnknown(reason(error)) from error
             raise
         self._used_at = time.monotonic()
-
-    async def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
+        return rows
 
     async def _connected(self) -> Any:
         if self._connection is None or not await self._is_alive():
@@ -104,9 +111,11 @@ async def connect(engine: AsyncEngine) -> tuple[Any, Session | None]:
     return connection, Session(connection.get_server_pid(), began_at)
 
 
-async def _in_a_transaction(connection: Any, batch: Batch) -> None:
+async def _in_a_transaction(connection: Any, batch: Batch) -> Sequence[Any]:
+    rows: Sequence[Any] = []
     settings = (f"; SET LOCAL {name} = {value}" for name, value in PLANNING.items())
     await connection.execute("BEGIN" + "".join(settings))
     for statement, values in batch:
-        await connection.execute(statement, *values)
+        rows = await connection.fetch(statement, *values)
     await connection.execute("COMMIT")
+    return rows

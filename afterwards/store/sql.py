@@ -6,7 +6,8 @@
 `{tasks}`, `{workers}`, `{answers}` and `{version}` are the tables under their prefix. `{now}` is
 the database's clock. `state {may:verb}` holds where the verb may move the task on. `{each:x}`
 selects the texts of the parameter `x`, a JSON array. `{given:NewRow}` is the table `given` of the
-rows that a statement is executed for, all of this kind.
+rows that a statement is executed for, all of this kind; `{own_columns}` are those that an UPDATE
+from it returns of `{tasks}`.
 """
 
 import json
@@ -106,6 +107,7 @@ class Sql:
         self._fragments = {
             **MADE[dialect],
             **{name: prefix + name for name in TABLES},
+            "own_columns": "*" if dialect == "sqlite" else f"{prefix}tasks.*",
             "prefix": prefix,
             "may": _Made(_may),
         }

@@ -115,13 +115,15 @@ WITH due AS (
 UPDATE {{tasks}} SET {CLAIMED} WHERE id IN (SELECT id FROM due) RETURNING *, {IS_FOLLOWED}
 """
 
-# Concatenated, so that Postgres finds the row by its id: its statistics may be of a moment when
+# Concatenated, so that Postgres finds the rows by their ids: its statistics may be of a moment when
 # nothing waited. Then it would take the partial index of what waits to be all but empty, and read a
 # whole backlog for one row.
-CLAIM_ONE = f"""
-UPDATE {{tasks}} SET {CLAIMED}
-WHERE id = :wanted AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
-RETURNING *, {IS_FOLLOWED}
+CLAIM_GIVEN = f"""
+UPDATE {{tasks}} SET {CLAIMED.replace(":claimer", "given.worker")}
+FROM {{given:WantedRow}}
+WHERE {{tasks}}.id = given.id
+    AND state || '' {{may:claim}} AND follows IS NULL AND run_at <= {{now}}
+RETURNING {{own_columns}}, {IS_FOLLOWED}
 """
 
 # Both queue by queue, because the index is: so the first is a few looks at a million rows, and the

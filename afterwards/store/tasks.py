@@ -5,6 +5,7 @@ nothing.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -13,6 +14,7 @@ from afterwards.store import statements
 from afterwards.store.database import Connection, Database
 from afterwards.store.fleet import ForWorkers
 from afterwards.store.given import NewRow, PoisonRow, SettledRow
+from afterwards.store.group_claim import GroupClaim
 from afterwards.store.group_commit import GroupCommit
 from afterwards.store.people import ForPeople
 from afterwards.store.sql import MICROSECONDS, listed
@@ -20,22 +22,18 @@ from afterwards.store.steps import in_steps
 from afterwards.turns import Free, Queue, Shares, Turns
 
 LANES = (False, True)  # what runs on the event loop, and plain functions, which run in threads
-SETTLE_PATIENCE = 0.002  # seconds; the enqueue that takes a settle along has a client who waits
+SETTLE_PATIENCE = 0.002  # seconds; nobody waits for a settle, and what comes shares its commit
 RATE_SECONDS = 10
 PUBLISH_AGAIN_SECONDS = 30.0  # a task that was published and not claimed by then is published again
 
 
 class Store(ForPeople, ForWorkers):
-    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away.
+    """The tasks of one database; its writes raise `DatabaseUnavailable` where that is away."""
 
-    A settle waits up to `settle_patience` (s) for an enqueue; a process that enqueues nothing has
-    no use for that.
-    """
-
-    def __init__(self, database: Database, *, settle_patience: float = SETTLE_PATIENCE) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._settle_patience = settle_patience
         self._commits = GroupCommit(database)
+        self._claims = GroupClaim(partial(database.returned, statements.CLAIM_GIVEN))
         self._turns = Turns()
 
     def is_refused(self, seconds: float) -> bool:
@@ -106,11 +104,12 @@ class Store(ForPeople, ForWorkers):
         rows.extend(taken)
         return 0 < most == len(taken)
 
-    async def claim_one(self, worker: str, id: str) -> Any:
-        """Take this task, if it waits and is due; None if not, whatever the reason."""
-        claim, values = statements.CLAIM_ONE, {"claimer": worker, "wanted": id}
-        async with self._database.transaction() as connection:
-            return (await connection.execute(self._database.sql(claim), values)).one_or_none()
+    def claim_one(self, worker: str, id: str) -> Awaitable[Any]:
+        """Take this task, if it waits and is due; None if not, whatever the reason.
+
+        It is claimed in one statement with what others claim at the same moment.
+        """
+        return self._claims.claim(worker, id)
 
     # --- settle ---
 
@@ -120,7 +119,7 @@ class Store(ForPeople, ForWorkers):
         It is recorded however long the database is away.
         """
         statement = statements.SETTLE if isinstance(row, SettledRow) else statements.POISON
-        self._commits.record(statement, row, settled, patience=self._settle_patience)
+        self._commits.record(statement, row, settled, patience=SETTLE_PATIENCE)
 
     # --- publish ---
 

@@ -1,5 +1,6 @@
 """The door to Celery: what it is set to, and what publishing puts into a real broker."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -62,6 +63,38 @@ def test_absent_brokers_are_told_without_password(scheme: str) -> None:
     with pytest.raises(BrokerUnavailable) as refused:
         broker_at(f"{scheme}127.0.0.1:{free_port()}").publish([])
     assert "hunter2" not in str(refused.value)
+
+
+def test_stale_connections_are_made_anew(
+    brokers: Callable[[str], Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery, "QUEUE", "test-of-staleness")
+    broker = broker_at(brokers("rabbitmq").url)
+    broker.publish([])
+    # As a server or a firewall ends it that has tired of it.
+    with broker._connection.connection.transport.sock as connected:
+        connected.shutdown(socket.SHUT_RDWR)
+        broker.publish([Message("task-0", "a_name", "")])
+    serving.until(lambda: not broker.is_empty(), 10)
+    broker._connection.release()
+
+
+def test_batches_ask_redis_nothing_per_message(
+    brokers: Callable[[str], Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(celery, "QUEUE", "test-of-batches")
+    broker = broker_at(brokers("redis").url)
+    broker.publish([])
+
+    def asked() -> int:
+        with broker._producer.channel.conn_or_acquire() as client:
+            return int(client.info("stats")["total_reads_processed"])
+
+    before = asked()
+    broker.publish([Message(f"task-{number}", "a_name", "") for number in range(100)])
+    assert asked() - before < 50
+    assert not broker.is_empty()
+    broker._connection.release()
 
 
 @pytest.mark.parametrize("kind", ["rabbitmq", "redis"])

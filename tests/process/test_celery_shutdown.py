@@ -80,6 +80,17 @@ def test_sigterm_to_every_process_changes_nothing(fleet: Fleet) -> None:
 
 
 @NO_SERVER
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_pools_without_processes_say_goodbye(fleet: Fleet, pool: str) -> None:
+    web = fleet.web(DEAD_SECONDS=PATIENT)
+    first = fleet.worker(1, args=["--pool", pool], DEAD_SECONDS=PATIENT)
+    ids = [posted(web.url, 0) for _ in range(3)]
+    fleet.all_succeed(ids, 20)
+    assert first.stop() < 15
+    assert len(sql(fleet.database_url, "SELECT id FROM workers")) == 1  # the web process's
+
+
+@NO_SERVER
 @pytest.mark.parametrize(("pool", "at_a_time"), [("threads", 20), ("solo", 1)])
 def test_pools_without_processes_give_back_leftovers(
     fleet: Fleet, pool: str, at_a_time: int

@@ -79,3 +79,12 @@ async def test_an_unwritable_settle_fails_alone(
         await told.wait()
     assert await states(store) == {"task-1": "running", "task-2": "succeeded"}
     assert "the end of an attempt cannot be recorded" in caplog.text
+
+
+async def test_several_stores_share_one_database(database_url: str) -> None:
+    database = Database(database_url)
+    await database.make_tables()
+    stores = [Store(database) for _ in range(4)]
+    await asyncio.gather(*(each.enqueue([row()]) for each in stores for _ in range(5)))
+    assert await stores[0].count_due(100) == 20
+    await database.close()

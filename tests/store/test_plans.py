@@ -8,7 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from afterwards.store import engines, people, postgres_writer, statements
 from afterwards.store.database import Database
-from afterwards.store.given import SettledRow
+from afterwards.store.given import SettledRow, WantedRow
 from afterwards.store.sql import listed
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +22,7 @@ SELECT :kind || CAST(n AS VARCHAR), 'n' || CAST(n % 3 AS VARCHAR), '', false, ''
 """
 IDS = {"ids": listed(["queued7", "queued8"])}
 SETTLED = [SettledRow("running7", "w7", 1, "succeeded")]
+WANTED = [WantedRow("queued7", "w")]
 PRUNING = {"age_us": 0, "since": 0, "most": 100}
 LANE = {"lane": False}
 QUEUE = {**LANE, "crashed": 0, "named": "n1", "claimer": "w", "most": 10}
@@ -32,7 +33,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.ENDED, IDS, {"pkey"}),
     (statements.QUEUES, LANE, {"next", "pkey"}),
     (statements.CLAIM, QUEUE, {"next", "following", "pkey"}),
-    (statements.CLAIM_ONE, {"wanted": "queued7", "claimer": "w"}, {"following", "pkey"}),
+    (statements.CLAIM_GIVEN, {}, {"following", "pkey"}),
     (statements.WAITED, LANE, {"next", "pkey"}),
     (statements.COUNT_DUE, {**LANE, "most": 10}, {"next", "pkey"}),
     (statements.FOLLOW, {}, {"following", "pkey"}),
@@ -54,7 +55,7 @@ async def plan(database: Database, statement: str, values: dict[str, Any]) -> st
         is_sqlite = connection.dialect.name == "sqlite"
         explain = "EXPLAIN QUERY PLAN " if is_sqlite else "EXPLAIN "
         text = explain + statement.strip()
-        given = next(database.sql.for_rows(text, SETTLED))
+        given = next(database.sql.for_rows(text, WANTED if "WantedRow" in text else SETTLED))
         made, values = given if "{given:" in text else (database.sql(text), values)
         rows = await connection.execute(made, values)
         return "\n".join(str(row[-1]) for row in rows)

@@ -1,7 +1,7 @@
 """The store's verbs, on both databases: no task is claimed twice, nothing late counts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ from afterwards.model import State, new_task_id
 from afterwards.retries import Settlement
 from afterwards.store import statements
 from afterwards.store.database import Database
-from afterwards.store.given import PoisonRow
+from afterwards.store.failures import DatabaseUnavailable
+from afterwards.store.given import PoisonRow, Rows
 from afterwards.store.tasks import Store
 from afterwards.turns import Limit
 from tests.store.rows import recorded, row, settled
@@ -351,6 +352,59 @@ async def test_one_of_many_claims_one_task(store: Store) -> None:
         row for row in await asyncio.gather(*(store.claim_one("a", id) for _ in range(10))) if row
     ]
     assert len(won) == 1
+
+
+async def test_simultaneous_claims_share_a_statement(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned, statements_sent = database.returned, 0
+
+    async def counted(statement: str, rows: Rows) -> Sequence[Any]:
+        nonlocal statements_sent
+        statements_sent += 1
+        return await returned(statement, rows)
+
+    monkeypatch.setattr(database, "returned", counted)
+    store = Store(database)
+    ids = await enqueued(store, 50)
+    rows = await asyncio.gather(*(store.claim_one("a", id) for id in ids))
+    assert [row.id for row in rows] == ids
+    assert statements_sent < 10
+
+
+async def test_each_worker_claims_for_itself(store: Store) -> None:
+    ids = await enqueued(store, 4)
+    workers = ["a", "b", "b", "a"]
+    claims = (store.claim_one(worker, id) for worker, id in zip(workers, ids, strict=True))
+    assert [row.worker for row in await asyncio.gather(*claims)] == workers
+
+
+async def test_a_failed_claim_hinders_no_other(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [id] = await enqueued(store)
+
+    async def away(statement: str, rows: Rows) -> Sequence[Any]:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(database, "returned", away)
+    unlucky = Store(database)
+    with pytest.raises(DatabaseUnavailable):
+        await unlucky.claim_one("a", id)
+    assert (await store.claim_one("a", id)).id == id
+
+
+async def test_workers_told_the_same_share_it(store: Store, database_url: str) -> None:
+    another = Database(database_url)
+    others = Store(another)
+    ids = await enqueued(store, 100)
+    claims = [
+        each.claim_one(worker, id)
+        for worker, each, order in (("a", store, ids), ("b", others, ids[::-1]))
+        for id in order
+    ]
+    assert len([row for row in await asyncio.gather(*claims) if row]) == len(ids)
+    await another.close()
 
 
 async def test_new_tasks_are_published_once(store: Store) -> None:
