@@ -13,7 +13,8 @@ from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
 
 CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still waits
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
-CONNECTIONS = 8  # to Postgres, of a process; small plans allow 20 for all
+# In the pool; with those that commit and claim a process has 8: small plans allow 20 for all.
+CONNECTIONS = 6
 # For each connection to Postgres: rows are found by their keys, whatever its statistics say, or do
 # not say yet.
 PLANNING = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
