@@ -23,10 +23,11 @@ Call = Callable[[Attempt], Awaitable[Any]]
 
 async def call(attempt: Attempt) -> Any:
     """Call the task function in this process, and return what it returns."""
-    function = partial(attempt.task.function, *attempt.task.args, **attempt.task.kwargs)
-    if attempt.task.is_async:
-        return await function()
-    attempt.thread = start_in_thread(function, name=attempt.task.id)
+    task = attempt.task
+    if task.is_async:
+        return await task.function(*task.args, **task.kwargs)
+    function = partial(task.function, *task.args, **task.kwargs)
+    attempt.thread = start_in_thread(function, name=task.id)
     result, error = await asyncio.wrap_future(attempt.thread)
     if error is not None:
         raise error

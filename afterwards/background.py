@@ -63,7 +63,7 @@ def groups_of(
 
 def _in_order(groups: Groups) -> Groups:
     tasks = [task for group in groups for task in group]
-    if len({is_stored(task) for task in tasks}) > 1:
+    if len({task.stored for task in tasks}) > 1:
         raise NotStorable("an InOrder takes either functions under @task or others, not both")
     for before, after in pairwise(tasks):
         before.is_followed, after.follows = True, before.id
@@ -98,15 +98,18 @@ def new_task(
     run_at: datetime | None = None,
 ) -> Task:
     """Make a task that is to be stored."""
-    function, is_async, policy = entry.function, entry.is_async, entry.policy
     return Task(
-        id, entry.name, function, is_async, args, kwargs, carrier, policy=policy, run_at=run_at
+        id,
+        entry.name,
+        entry.function,
+        entry.is_async,
+        args,
+        kwargs,
+        carrier,
+        policy=entry.policy,
+        run_at=run_at,
+        stored=True,
     )
-
-
-def is_stored(task: Task) -> bool:
-    """Tell whether the task is one that becomes a row."""
-    return registry.of_function(task.function) is not None
 
 
 def task_function(

@@ -56,13 +56,12 @@ class Intake:
         after = self._publisher.publish_after if self._publisher else 0.0
         rows, waiting = [], 0
         for task, kwargs, text in checked:
+            task.stored = True
             worker = self._reserve(task, kwargs)
             waiting += not (worker or task.waits)
             rows.append(row_of(task, text, worker=worker, publish_after=after))
         with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(rows)
-        for task in tasks:
-            task.stored = True
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""

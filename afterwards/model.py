@@ -67,19 +67,19 @@ def new_task_id() -> str:
     The form is `task-YYYYMMDD-HHMMSS-ffffff-` and 16 random hex digits; the time is UTC.
     """
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
-    return f"task-{_to_the_second(seconds)}-{microseconds:06d}-{_unguessable()}"
+    if not _unguessable:
+        _make_unguessable()
+    return f"task-{_to_the_second(seconds)}-{microseconds:06d}-{_unguessable.pop()}"
 
 
-def _unguessable() -> str:
+def _make_unguessable() -> None:
     # By the hundred: each call asks the system, and lets go of the interpreter's lock for it.
-    if not _unused:
-        digits = secrets.token_hex(8 * 128)
-        _unused.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
-    return _unused.pop()
+    digits = secrets.token_hex(8 * 128)
+    _unguessable.extend(digits[start : start + 16] for start in range(0, len(digits), 16))
 
 
-_unused: list[str] = []
-os.register_at_fork(after_in_child=_unused.clear)
+_unguessable: list[str] = []
+os.register_at_fork(after_in_child=_unguessable.clear)
 
 
 @functools.lru_cache(maxsize=2)
@@ -104,7 +104,8 @@ class Policy:
 class Task:
     """A unit of work with its arguments, ready to run; nothing about it changes while it runs.
 
-    A `stored` one has a row, which is the truth about it; any other lives and dies in memory.
+    A `stored` one has a row, or is about to, which is the truth about it; any other lives and dies
+    in memory.
     `attempt` is the number of the attempt that comes. `carrier` is the trace context of what
     enqueued it, as text: stored with the task, read by the tracing.
     """

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from afterwards import idempotency
-from afterwards.background import Groups, groups_of, is_stored
+from afterwards.background import Groups, groups_of
 from afterwards.errors import DatabaseUnavailable, KeyIsUnderWay, OutcomeUnknown
 from afterwards.idempotency import Headers, Key
 from afterwards.model import Task, new_task_id
@@ -95,8 +95,8 @@ class RequestTasks:
             response = _renewed(response, response.background)
         key, self.key = self.key, None  # an answer to what is raised here needs no second look
         groups = groups_of(response.background, self.next_id, self._carrier)
-        new = [task for group in groups if is_stored(group[0]) for task in group]
-        in_memory = [group for group in groups if not is_stored(group[0])]
+        new = [task for group in groups if group[0].stored for task in group]
+        in_memory = [group for group in groups if not group[0].stored]
         stored = [*self.enqueued(), *new]
         if not stored and key is not None and response.status_code >= HTTPStatus.BAD_REQUEST:
             # The first request may be why this one failed: its user, say, stands in the way.

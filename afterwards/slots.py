@@ -212,8 +212,9 @@ class Slots:
     def _free(self, task: Task) -> None:
         pool = self._pool(task)
         pool.held -= 1
-        self._suspects -= _is_suspect(task)
-        self._most_suspects += _is_suspect(task)
+        if _is_suspect(task):
+            self._suspects -= 1
+            self._most_suspects += 1
         self._fill(pool)
 
     def _cut_off(self, task: Task) -> None:
