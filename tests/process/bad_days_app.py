@@ -14,7 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -35,6 +35,7 @@ from afterwards.store.database import Database
 from afterwards.store.engines import STATEMENT_SECONDS
 from afterwards.store.failures import DatabaseUnavailable, OutcomeUnknown
 from afterwards.store.given import PoisonRow, Rows, SettledRow
+from afterwards.store.postgres_writer import Batch, PostgresWriter
 from afterwards.store.sqlite_writer import SQLiteWriter
 from afterwards.store.tasks import Store
 from web.routing import Route
@@ -190,6 +191,20 @@ def die_in_the_commit_of(step: str, mark: str) -> None:
         lambda at, cursor, statement, *others: see(at.engine, statement),
     )
     event.listen(Engine, "commit", lambda at: see(at.engine, "COMMIT"))
+
+    # A group commit on Postgres is one statement that commits by itself: here it is kept from that.
+    write = PostgresWriter.write
+
+    async def write_or_die(writer: PostgresWriter, batch: Batch) -> Sequence[Any]:
+        if any(mark in statement for statement, _ in batch) and is_doomed(step):
+            connection = await writer._connected()
+            await connection.execute("BEGIN")
+            for statement, values in batch:
+                await connection.execute(statement, *values)
+            die()
+        return await write(writer, batch)
+
+    setattr(PostgresWriter, "write", write_or_die)  # noqa: B010  # mypy forbids the assignment
 
 
 def die_around(
