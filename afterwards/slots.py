@@ -143,7 +143,7 @@ class Slots:
     async def _wait_for_ends(self, seconds: float) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + seconds
-        told = deadline
+        told = seconds
         while self._unfinished and (left := deadline - clock()) > 0:
             if server.is_forced_to_stop():
                 return

@@ -246,6 +246,14 @@ async def test_draining_waits_for_what_runs(slots: Slots, ended: Ended) -> None:
     assert await ended.wait_for(1) == [Outcome.SUCCEEDED]
 
 
+async def test_a_short_drain_is_told_once(slots: Slots, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    slots.start([[task(hangs)]])
+    await slots.drain(0.3, nobody)
+    told = [message for message in caplog.messages if message.startswith("draining")]
+    assert told == ["draining: 1 tasks get up to 0.3 s to end"]
+
+
 async def test_draining_cuts_off_and_tells(slots: Slots, ended: Ended) -> None:
     cut_off, never_started = [task(hangs), task(hangs)], task(returns)
     slots.start([[each] for each in [*cut_off, never_started]])
