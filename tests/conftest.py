@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 
 import asgi_app
 from settings import settings
+from tests import serving
 from tests.brokers import Broker
 from tests.databases import empty_database
 from tests.fleet import needs
@@ -42,6 +43,20 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     yield broker
     for each in running.values():
         each.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
+    """Start a server of the service, with these options; all end with the test."""
+    servers: list[serving.Server] = []
+
+    def start(**options: object) -> serving.Server:
+        servers.append(serving.start(tmp_path, **options))  # type: ignore[arg-type]  # names its options itself
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
 
 
 @pytest.fixture

@@ -16,19 +16,6 @@ from tests.fleet import Fleet
 from tests.postgres import Postgres
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., serving.Server]]:
-    servers: list[serving.Server] = []
-
-    def start(**options: object) -> serving.Server:
-        servers.append(serving.start(tmp_path, **options))  # type: ignore[arg-type]  # names its options itself
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.kill()
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
     if not list(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
