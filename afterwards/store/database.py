@@ -1,7 +1,6 @@
 """The database behind one URL, SQLite or Postgres: connections and transactions."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -14,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import NullPool
 
 from afterwards.store import engines, lost_commit, migrations
+from afterwards.store.commits import Commits
 from afterwards.store.failures import (
     DatabaseUnavailable,
     OutcomeUnknown,
@@ -65,12 +65,11 @@ class Database:
             if is_file
             else (self._engine, engines.postgres(self._engine.url, poolclass=NullPool))
         )
-        self._doubtful = set[lost_commit.Session]()
-        self._writer = self._sqlite or PostgresWriter(self._asking, self._doubtful)
-        self._claimer = None if is_file else PostgresWriter(self._asking, self._doubtful)
+        doubtful = set[lost_commit.Session]()
+        writer = self._sqlite or PostgresWriter(self._asking, doubtful)
+        self._commits = Commits(self.sql, writer, self._asking, doubtful)
+        self._claimer = None if is_file else PostgresWriter(self._asking, doubtful)
         self._earlier = Earlier()
-        # By the monotonic clock: when a commit failed, and none has succeeded since.
-        self._refused_at = -math.inf
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -89,7 +88,11 @@ class Database:
             # A file's commit that fails is rolled back.
             if committing is None or self._sqlite is not None:
                 raise
-            await self._find_out(committing.get_execution_options().get("witness"), error)
+            witness = committing.get_execution_options().get("witness")
+            if witness is None:
+                raise OutcomeUnknown(str(error)) from error
+            if not await self.has_committed(*witness):
+                raise
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Connection]:
@@ -161,25 +164,16 @@ class Database:
 
         Raises `OutcomeUnknown`.
         """
-        try:
-            with self._translated():
-                made = next(self.sql.for_rows(insert, rows))  # all of them are there, or none
-                return await lost_commit.has_committed(self._asking, *made, self._doubtful)
-        except DatabaseUnavailable as error:
-            raise OutcomeUnknown(f"nobody can tell what became of a commit: {error}") from error
+        return await self._commits.has_happened(insert, rows)
 
     async def write_together(self, batch: Mapping[str, Rows]) -> None:
         """Execute each statement for its given rows, all in one transaction; raise as above."""
-        try:
-            await self._write(batch)
-        except DatabaseUnavailable:
-            self._refused_at = time.monotonic()
-            raise
-        self._refused_at = -math.inf
+        with self._translated():
+            await self._commits.write(batch)
 
     def is_refusing(self, seconds: float) -> bool:
         """Tell whether the last `write_together` failed, no longer ago than so many seconds."""
-        return time.monotonic() - self._refused_at < seconds
+        return self._commits.has_failed(seconds)
 
     async def write_timed(
         self, statement: str, values: Mapping[str, Any]
@@ -238,9 +232,9 @@ class Database:
             self._file.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING_SECONDS):
-                for writer in (self._writer, self._claimer):
-                    if isinstance(writer, PostgresWriter):
-                        await writer.close()
+                await self._commits.close()
+                if self._claimer is not None:
+                    await self._claimer.close()
                 await self._reading.dispose()
                 await self._engine.dispose()
 
@@ -248,21 +242,6 @@ class Database:
         if self._file is not None:
             with self._translated():
                 await asyncio.to_thread(self._file.open)
-
-    async def _write(self, batch: Mapping[str, Rows]) -> None:
-        try:
-            with self._translated():
-                await self._writer.write(self.sql.together(batch))
-        except OutcomeUnknown as error:
-            inserts = [each for each in batch.items() if each[0].lstrip().startswith("INSERT")]
-            await self._find_out(next((each for each in inserts if each[1]), None), error)
-
-    async def _find_out(self, witness: tuple[str, Rows] | None, error: DatabaseUnavailable) -> None:
-        """Raise what the loss of a commit's answer comes to, unless it has happened after all."""
-        if witness is None:
-            raise OutcomeUnknown(str(error)) from error
-        if not await self.has_committed(*witness):
-            raise DatabaseUnavailable(str(error)) from error
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

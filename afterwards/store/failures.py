@@ -46,6 +46,7 @@ RAISED: tuple[type[Exception], ...] = (
 # SQLSTATEs: no connection, rolled back for another's sake (a deadlock), no resources or a full
 # disk, a person's or a shutdown's interference, a system's error, and a server that only reads;
 # each may go well the next time. https://www.postgresql.org/docs/current/errcodes-appendix.html
+CUT_OFF = "57P01"  # by an administrator, or a server that shuts down
 NO_TABLE = "42P01"  # they are not there yet, as while a backup is restored
 AWAY_STATES = ("08", "40", "53", "57", "58", "25006", NO_TABLE)
 
@@ -64,6 +65,11 @@ class WrongConnection(ValueError):
 def is_missing_table(error: exc.DBAPIError) -> bool:
     """Tell whether a statement failed for want of a table."""
     return getattr(error.orig, "sqlstate", "") == NO_TABLE or "no such table" in str(error.orig)
+
+
+def is_cut_off(error: DatabaseUnavailable) -> bool:
+    """Tell whether the server ended the connection, and with it what was under way."""
+    return getattr(error.__cause__, "sqlstate", "") == CUT_OFF
 
 
 @contextmanager
