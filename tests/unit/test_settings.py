@@ -27,6 +27,8 @@ WRONG = {
     "MAX_QUEUED": "none",
     "KEEP_DAYS": "-1",
     "ADMIN_TOKEN": "hunter2",
+    "ADMIN_READ_TOKEN": "hunter2",
+    "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
