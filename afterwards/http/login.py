@@ -138,7 +138,8 @@ def _asking(request: Request, following: str, problem: Problem | None = None) ->
 
 
 def _signed_in(request: Request, operator: Operator) -> Response:
-    values = {"name": operator.name, "form_token": operator.form_token}
+    name = operator.name.partition(",")[0]
+    values = {"name": name, "form_token": operator.form_token}
     return _page(request, "Signed in", SIGNED_IN, action="logout", **values)
 
 
