@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute
 
 import tasks
 import tracing
@@ -31,7 +30,9 @@ from afterwards.times import rfc3339
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
 from settings import Settings, for_afterwards, read_or_exit, settings
-from web import answers, bodies, connections, logs
+from web import answers, bodies, connections, logs, pages
+from web.accept import prefers_html
+from web.openapi import listed
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
@@ -40,10 +41,11 @@ log = logging.getLogger("service")
 
 
 async def index(request: Request) -> Response:
-    routes = [
-        f"{method} {route.path}" for route in request.app.routes for method in _methods(route)
-    ]
-    return JSONResponse({"name": NAME, "version": VERSION, "status": "ok", "routes": routes})
+    if prefers_html(request):
+        return pages.index(request, VERSION)
+    routes = [*listed(request.app.routes)]
+    body = {"name": NAME, "version": VERSION, "status": "ok", "routes": routes}
+    return JSONResponse(body, headers={"Vary": "Accept"})
 
 
 async def health(request: Request) -> Response:
@@ -165,13 +167,12 @@ def _shown(user: users.User) -> dict[str, Any]:
     return {**asdict(user), "created_at": rfc3339(user.created_at)}
 
 
-def _methods(route: BaseRoute) -> list[str]:
-    methods = getattr(route, "methods", None) or {"GET", "POST"}  # an HTTPEndpoint has none
-    return sorted(methods - {"HEAD"})
-
-
 ROUTES = [
     Route("/", index),
+    Route("/docs", pages.docs),
+    Route("/redoc", pages.redoc),
+    Route("/openapi.json", pages.openapi(NAME, VERSION)),
+    Route("/static/{name}", pages.static),
     Route("/health", health),
     Route("/test", test),
     Route("/api/notifications/notify", notify, methods=["POST"]),
