@@ -63,6 +63,8 @@ class Settings(BaseModel):
         Annotated[str, Field(pattern="^smtps?://[^/]")] | None,
         Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
     ] = None
+    # Whoever stands between can take away the offer of STARTTLS; not on this machine itself.
+    smtp_require_tls: Switch = True
     sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
     sendgrid_url: Url = "https://api.sendgrid.com"
     mailgun_api_key: Annotated[

@@ -13,6 +13,7 @@ WRONG = {
     "DATABASE_URL": "mysql://me:hunter2@db/name",
     "CELERY_BROKER_URL": "kafka://me:hunter2@host",
     "SMTP_URL": "http://me:hunter2@mail",
+    "SMTP_REQUIRE_TLS": "perhaps",
     "SENDGRID_URL": "ftp://api",
     "MAILGUN_URL": "api.mailgun.net",
     "DISCORD_WEBHOOK_URL": "discord.com/hunter2",
