@@ -27,6 +27,9 @@ SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 
 Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
 Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
 Switch = Annotated[bool, Field(description="1 or 0")]
+# HS256 takes 32 bytes (RFC 7518).
+KEY = "a secret of at least 32 characters, all of them printable ASCII"
+Key = Annotated[str, Field(pattern="^[ -~]{32,}$")]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
@@ -106,6 +109,14 @@ class Settings(BaseModel):
         Field(description="a secret of at least 16 characters, all of them printable ASCII"),
     ] = None
 
+    # With a secret users have passwords and tokens, and most routes need one; without it there are
+    # none. The previous one's tokens are good, too, as long as they last.
+    jwt_secret: Annotated[Key | None, Field(description=KEY)] = None
+    jwt_secret_previous: Annotated[Key | None, Field(description=KEY)] = None
+    jwt_seconds: Annotated[
+        int, Field(ge=1, le=2_592_000, description="whole seconds, 1 to 2592000")
+    ] = 3600
+
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="DEBUG, INFO, WARNING or ERROR"),
@@ -145,6 +156,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def previous_secret_has_a_next(self) -> Self:
+        if self.jwt_secret_previous and not self.jwt_secret:
+            raise ValueError("JWT_SECRET: not set, takes what comes after JWT_SECRET_PREVIOUS")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             takes = "the domain that MAILGUN_API_KEY sends for"
@@ -169,6 +186,8 @@ SECRET = {
     "mailgun_api_key",
     "discord_webhook_url",
     "admin_token",
+    "jwt_secret",
+    "jwt_secret_previous",
 }
 
 

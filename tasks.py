@@ -109,8 +109,11 @@ async def _send(letter: mail.Mail) -> None:
 
 
 @task()
-async def announce_on_discord(username: str) -> None:
-    """Tell Discord of a new user; without a webhook the message is logged."""
+async def announce_on_discord(username: str, email: str = "") -> None:
+    """Tell Discord of a new user; without a webhook the message is logged.
+
+    The address is not told: the task is found by it when the user is erased.
+    """
     message = f"{discord.harmless(username)} has joined."
     if settings.discord_webhook_url is None:
         log.info("no Discord webhook is set up; message: %s", message)

@@ -31,9 +31,9 @@ async def send_smtp(
     `smtps://` is TLS on port 465, `smtp://` STARTTLS, on port 587 with credentials, 25 without:
     submission is for those who log in (RFC 6409). STARTTLS must be offered, unless the host is this
     machine: whoever stands between could take the offer away. Without `require_tls` mail goes in
-    the clear where it is not offered, but no password. `user:password@` is percent-decoded. `message_id`, with its angle brackets, lets a repeat
-    be recognised. Certificates are verified, against `tls_context` if given. Raises MailRefused,
-    MailUnreachable.
+    the clear where it is not offered, but no password. `user:password@` is percent-decoded.
+    `message_id`, with its angle brackets, lets a repeat be recognised. Certificates are verified,
+    against `tls_context` if given. Raises MailRefused, MailUnreachable.
     """
     server = _server(url, require_tls=require_tls)
     client = aiosmtplib.SMTP(**server._asdict(), tls_context=tls_context, timeout=timeout)

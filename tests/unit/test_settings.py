@@ -28,6 +28,9 @@ WRONG = {
     "MAX_QUEUED": "none",
     "KEEP_DAYS": "-1",
     "ADMIN_TOKEN": "hunter2",
+    "JWT_SECRET": "hunter2",
+    "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
+    "JWT_SECONDS": "1.5",
     "DRAIN_SECONDS": "nan",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
@@ -127,6 +130,13 @@ def test_a_mailgun_key_needs_its_domain() -> None:
         read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain
         == "example.com"
     )
+
+
+def test_a_previous_secret_needs_the_next() -> None:
+    with pytest.raises(WrongSetting, match="JWT_SECRET: not set"):
+        read({"JWT_SECRET_PREVIOUS": "x" * 32})
+    both = read({"JWT_SECRET_PREVIOUS": "x" * 32, "JWT_SECRET": "y" * 32})
+    assert (both.jwt_secret, both.jwt_secret_previous) == ("y" * 32, "x" * 32)
 
 
 def test_one_line_refuses_a_wrong_setting() -> None:
