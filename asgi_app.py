@@ -26,7 +26,7 @@ from afterwards import Afterwards, current_task_id, http, problems
 from afterwards.errors import DatabaseUnavailable
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, read_or_exit, settings
+from settings import Settings, for_afterwards, for_operators, read_or_exit, settings
 from web import accounts, answers, bodies, connections, logs
 from web.authentication import Authentication
 from web.routing import Route
@@ -191,10 +191,10 @@ def _quieten_garbage_collector() -> None:
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
     afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
-    tokens = _tokens(settings)
+    operators, tokens = http.Operators(**for_operators(settings)), _tokens(settings)
     asking = [Middleware(Authentication, tokens=tokens)] if tokens else []
     app = Starlette(
-        routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
+        routes=[*ROUTES, *http.routes(afterwards, operators, prefix="/tasks")],
         middleware=[Middleware(tracing.entry_spans), *asking],
         exception_handlers={
             HTTPException: problems.answer,
@@ -205,7 +205,7 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.afterwards = afterwards
+    app.state.afterwards, app.state.operators = afterwards, operators
     app.state.tokens = tokens
     afterwards.install(app)
     return app

@@ -30,6 +30,10 @@ Switch = Annotated[bool, Field(description="1 or 0")]
 # HS256 takes 32 bytes (RFC 7518).
 KEY = "a secret of at least 32 characters, all of them printable ASCII"
 Key = Annotated[str, Field(pattern="^[ -~]{32,}$")]
+# No comma, which parts them.
+TOKEN = r"[!-+\--~][ -+\--~]{14,}[!-+\--~]"
+TOKENS = f"^ *{TOKEN} *(, *{TOKEN} *)*$"
+TOKENS_SAID = "a secret of at least 16 characters, printable ASCII, or several with commas between"
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
@@ -102,12 +106,18 @@ class Settings(BaseModel):
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
 
-    # The operator's routes take this as a bearer token; with none they answer this machine only.
-    # A header can carry no others: what a client makes of the rest is its own affair.
+    # The operator's routes take any of these, several so that one can follow another. A header can
+    # carry no other characters: what a client makes of the rest is its own affair.
     admin_token: Annotated[
-        Annotated[str, Field(pattern="^[!-~][ -~]{14,}[!-~]$")] | None,
-        Field(description="a secret of at least 16 characters, all of them printable ASCII"),
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
     ] = None
+    # Whoever has one of these looks, and changes nothing.
+    admin_read_token: Annotated[
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
+    ] = None
+    # Without any token, the operator's routes answer this machine only, and only with this: a proxy
+    # on the machine cannot always be told from a client. `make run` sets it.
+    development: Switch = False
 
     # With a secret users have passwords and tokens, and most routes need one; without it there are
     # none. The previous one's tokens are good, too, as long as they last.
@@ -162,6 +172,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def readers_only_read(self) -> Self:
+        if {*_parted(self.admin_token)} & {*_parted(self.admin_read_token)}:
+            raise ValueError("ADMIN_READ_TOKEN: is in ADMIN_TOKEN, too, takes another secret")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             takes = "the domain that MAILGUN_API_KEY sends for"
@@ -188,6 +204,7 @@ SECRET = {
     "admin_token",
     "jwt_secret",
     "jwt_secret_previous",
+    "admin_read_token",
 }
 
 
@@ -234,6 +251,19 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
         "drain_seconds": settings.drain_seconds,
         "max_keyed_body": MAX_BODY,
     }
+
+
+def for_operators(settings: Settings) -> dict[str, Any]:
+    """Return what `Operators` are made with."""
+    return {
+        "token": _parted(settings.admin_token),
+        "read_token": _parted(settings.admin_read_token),
+        "development": settings.development,
+    }
+
+
+def _parted(tokens: str | None) -> list[str]:
+    return [token.strip(" ") for token in tokens.split(",")] if tokens else []
 
 
 class _WhenAsked:

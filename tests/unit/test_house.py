@@ -47,6 +47,7 @@ DOORS = {
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
     "PIL": {"effects"},
+    "itsdangerous": {"afterwards.http.sessions"},
     "aiosmtplib": {"effects"},
     "argon2": {"web.passwords"},
     "jwt": {"web.tokens"},

@@ -31,6 +31,8 @@ WRONG = {
     "JWT_SECRET": "hunter2",
     "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
     "JWT_SECONDS": "1.5",
+    "ADMIN_READ_TOKEN": "hunter2",
+    "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
