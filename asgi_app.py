@@ -30,8 +30,16 @@ from afterwards.http import checking
 from afterwards.times import rfc3339
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, read_or_exit, settings
-from web import answers, bodies, connections, logs
+from settings import (
+    Settings,
+    WrongSetting,
+    exit_with,
+    for_afterwards,
+    read_or_exit,
+    settings,
+)
+from web import answers, bodies, connections, logs, proxies
+from web.rates import Rates
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
@@ -209,6 +217,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         )
     _quieten_garbage_collector()
     yield
+    await app.state.rates.close()
 
 
 def _quieten_garbage_collector() -> None:
@@ -221,10 +230,15 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
-    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
+    rates = Rates(settings)
+    afterwards = ServiceTasks(**for_afterwards(settings), admit=rates.admit, tracing=tracing)
     app = Starlette(
         routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
-        middleware=[Middleware(tracing.entry_spans)],
+        middleware=[
+            *proxies.middleware(settings),
+            Middleware(tracing.entry_spans),
+            *rates.middleware(),
+        ],
         exception_handlers={
             HTTPException: problems.answer,
             ClientDisconnect: answers.nobody,
@@ -235,6 +249,7 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.afterwards = afterwards
+    app.state.rates = rates
     afterwards.install(app)
     return app
 
@@ -248,7 +263,10 @@ logs.configure(
     tracing.trace_id,
     is_reported=settings.sw_agent_collector_backend_services is not None,
 )
-app = create_app(settings)
+try:
+    app = create_app(settings)
+except WrongSetting as complaint:
+    exit_with(complaint)
 afterwards = app.state.afterwards
 
 
