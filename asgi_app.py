@@ -26,9 +26,18 @@ from afterwards import Afterwards, current_task_id, http, problems
 from afterwards.errors import DatabaseUnavailable
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, for_operators, read_or_exit, settings
-from web import accounts, answers, bodies, connections, logs
+from settings import (
+    Settings,
+    WrongSetting,
+    exit_with,
+    for_afterwards,
+    for_operators,
+    read_or_exit,
+    settings,
+)
+from web import accounts, answers, bodies, connections, logs, proxies
 from web.authentication import Authentication
+from web.rates import Rates
 from web.routing import Route
 
 if TYPE_CHECKING:
@@ -178,6 +187,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         )
     _quieten_garbage_collector()
     yield
+    await app.state.rates.close()
 
 
 def _quieten_garbage_collector() -> None:
@@ -190,12 +200,18 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
-    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
+    rates = Rates(settings)
+    afterwards = ServiceTasks(**for_afterwards(settings), admit=rates.admit, tracing=tracing)
     operators, tokens = http.Operators(**for_operators(settings)), _tokens(settings)
     asking = [Middleware(Authentication, tokens=tokens)] if tokens else []
     app = Starlette(
         routes=[*ROUTES, *http.routes(afterwards, operators, prefix="/tasks")],
-        middleware=[Middleware(tracing.entry_spans), *asking],
+        middleware=[
+            *proxies.middleware(settings),
+            Middleware(tracing.entry_spans),
+            *rates.middleware(),
+            *asking,
+        ],
         exception_handlers={
             HTTPException: problems.answer,
             ClientDisconnect: answers.nobody,
@@ -206,7 +222,7 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.afterwards, app.state.operators = afterwards, operators
-    app.state.tokens = tokens
+    app.state.rates, app.state.tokens = rates, tokens
     afterwards.install(app)
     return app
 
@@ -228,7 +244,10 @@ logs.configure(
     tracing.trace_id,
     is_reported=settings.sw_agent_collector_backend_services is not None,
 )
-app = create_app(settings)
+try:
+    app = create_app(settings)
+except WrongSetting as complaint:
+    exit_with(complaint)
 afterwards = app.state.afterwards
 
 

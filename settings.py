@@ -9,10 +9,19 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever.
 UVICORN_STARTUP_FAILURE = 3
@@ -34,10 +43,25 @@ Key = Annotated[str, Field(pattern="^[ -~]{32,}$")]
 TOKEN = r"[!-+\--~][ -+\--~]{14,}[!-+\--~]"
 TOKENS = f"^ *{TOKEN} *(, *{TOKEN} *)*$"
 TOKENS_SAID = "a secret of at least 16 characters, printable ASCII, or several with commas between"
+OFF = "off"
+PERIOD = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
+RATE = "100/minute, 5/10 seconds or the like (second, minute, hour, day), or off"
+Rate = Annotated[str, Field(pattern=f"^({OFF}|{PERIOD})$", description=RATE)]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
+NAMED = rf"[\w.-]+={PERIOD}"
+# What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
+PROXIES = ("private", "cloudflare", "unix", "none")
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
+
+
+def _proxies(text: str) -> str:
+    for each in (each.strip() for each in text.split(",")):
+        # Where everybody is trusted, every client chooses its own address.
+        if each not in PROXIES and not ip_network(each).prefixlen:
+            raise ValueError("trusts everybody")
+    return text
 
 
 class Settings(BaseModel):
@@ -127,6 +151,29 @@ class Settings(BaseModel):
         int, Field(ge=1, le=2_592_000, description="whole seconds, 1 to 2592000")
     ] = 3600
 
+    # Requests of one client; off, because nobody can say what is many for your service.
+    rate_limit: Rate = OFF
+    # On from the start: mail to strangers and guesses at secrets harm others.
+    mails_per_recipient: Rate = "5/hour"
+    token_guesses: Rate = "10/minute"
+    task_rate_limits: Annotated[
+        Annotated[str, Field(pattern=f"^{NAMED}( *, *{NAMED})*$")] | None,
+        Field(description="task=30/minute, task=5/10 seconds, ..."),
+    ] = None
+    # Where they are counted: in memory each process counts for itself.
+    rate_limit_storage: Annotated[
+        str,
+        Field(
+            pattern="^(memory|database|rediss?://[^/].*)$",
+            description="memory, database or redis(s)://:password@host:port/0",
+        ),
+    ] = "memory"
+    # Whose X-Forwarded-For is believed. Unset: uvicorn's own rule; on Heroku and Render, theirs.
+    trusted_proxies: Annotated[
+        Annotated[str, AfterValidator(_proxies)] | None,
+        Field(description="networks, such as 10.0.0.0/8, private, cloudflare, unix, or none"),
+    ] = None
+
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="DEBUG, INFO, WARNING or ERROR"),
@@ -178,6 +225,13 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def redis_has_its_package(self) -> Self:
+        if self.rate_limit_storage.startswith("redis") and find_spec("redis") is None:
+            takes = "`pip install redis`, of requirements-celery.txt"
+            raise ValueError(f"RATE_LIMIT_STORAGE: is at Redis, takes {takes}")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             takes = "the domain that MAILGUN_API_KEY sends for"
@@ -205,6 +259,7 @@ SECRET = {
     "jwt_secret",
     "jwt_secret_previous",
     "admin_read_token",
+    "rate_limit_storage",
 }
 
 

@@ -16,6 +16,7 @@ from afterwards import http, installation, registry, server
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.brokers import Broker, check_broker
 from afterwards.errors import NotStarted, UnknownTask
+from afterwards.intake import Admit
 from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
 from afterwards.process import Process
@@ -37,7 +38,8 @@ class Afterwards:
     `threads` plain functions run at a time, each attempt for `timeout` seconds at most, unless its
     `@task` says otherwise. Beyond `max_queued` waiting tasks nothing is accepted. What succeeded
     or was cancelled is kept for `keep_days`; `drain_seconds` is what running tasks get at the end.
-    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes.
+    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes. `admit` is
+    awaited with tasks before they are accepted, and refuses them by raising a `Refused`.
     Nothing is opened here. Raises ValueError for a wrong argument.
     """
 
@@ -59,6 +61,7 @@ class Afterwards:
         keep_days: float = 7.0,
         drain_seconds: float = 20.0,
         max_keyed_body: int = 1024 * 1024,
+        admit: Admit | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         check_url(url)
@@ -75,7 +78,7 @@ class Afterwards:
             keep_days=keep_days,
         )
         self.url, self.broker, self.table_prefix = url, broker, table_prefix
-        self.run_tasks, self.tracing = run_tasks, tracing
+        self.run_tasks, self.admit, self.tracing = run_tasks, admit, tracing
         self.drain_seconds = drain_seconds
         self.max_keyed_body = max_keyed_body
         self.pages: str | None = None  # the path below which an application shows tasks
@@ -325,6 +328,7 @@ class Afterwards:
             tracing=self.tracing,
             broker=self.make_broker(),
             run_tasks=self.run_tasks,
+            admit=self.admit,
         )
 
     def __getattr__(self, name: str) -> NoReturn:
