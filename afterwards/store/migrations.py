@@ -75,6 +75,15 @@ MIGRATIONS = [
             "INSERT INTO {version} (number) VALUES (0)",
         ),
     ),
+    Migration(
+        2,
+        "keep secret arguments apart, and find what has been dead for long",
+        (
+            # JSON by parameter, or encrypted; in `arguments` stand asterisks for them.
+            "ALTER TABLE {tasks} ADD COLUMN secrets VARCHAR",
+            "CREATE INDEX IF NOT EXISTS {tasks}_dead ON {tasks} (finished_at) WHERE state = 'dead'",
+        ),
+    ),
 ]
 
 COLUMNS = {

@@ -29,7 +29,8 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"afterwards.skywalking.agent"},
     "grpc": set(),  # the agent's own affair
-    "sqlalchemy": {"afterwards.store", "afterwards.app", "users"},
+    # The rest of the library names only its connections, which callers bring.
+    "sqlalchemy": {"afterwards.store", "afterwards.app", "afterwards.erasing", "users"},
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},
@@ -41,6 +42,7 @@ DOORS = {
         *("afterwards.background", "afterwards.idempotency", "afterwards.tracing"),
         *("afterwards.errors", "afterwards.problems", "afterwards.request_bodies"),
     },
+    "cryptography": {"afterwards.sealing"},
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
     "PIL": {"effects"},
