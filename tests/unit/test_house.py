@@ -32,7 +32,8 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"afterwards.skywalking.agent"},
     "grpc": set(),  # the agent's own affair
-    "sqlalchemy": {"afterwards.store", "afterwards.app", "users"},
+    # The rest of the library names only its connections, which callers bring.
+    "sqlalchemy": {"afterwards.store", "afterwards.app", "afterwards.erasing", "users"},
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},
@@ -46,6 +47,7 @@ DOORS = {
     },
     "uvicorn": {"asgi_app", "web.connections", "web.proxies"},
     "limits": {"web.counting", "web.rates"},
+    "cryptography": {"afterwards.sealing"},
     "httpx": {"effects"},
     "PIL": {"effects"},
     "itsdangerous": {"afterwards.http.sessions"},
