@@ -154,6 +154,7 @@ ROUTES = [
         methods=["POST"],
         public=["POST"],
     ),
+    Route("/users/{id}", accounts.erase_user, methods=["DELETE"]),
     Route("/process-image/", process_image, methods=["POST"]),
     # Its id is the secret, as a task's is: a browser shows it without a token.
     Route("/images/{job_id}", show_image, public=["GET"]),

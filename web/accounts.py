@@ -1,5 +1,6 @@
 """The routes of users: they are added, listed, given a token, and erased."""
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,21 @@ import tasks
 import users
 from afterwards import Afterwards, problems
 from afterwards.http import checking
+from afterwards.http.operators import Operators
 from afterwards.problems import Problem
+from afterwards.store import changes
 from afterwards.store.database import Database
 from afterwards.times import rfc3339
 from web import bodies, oauth, passwords
+from web.rates import Rates
 
 if TYPE_CHECKING:
     from web.tokens import Tokens
 
 NO_TOKENS = "This service gives no tokens: JWT_SECRET is not set."
+NOT_YOURS = "Only the user, or an operator, may do this."
+NO_USER = "There is no such user."
+ID = re.compile("[1-9][0-9]{0,17}")
 
 
 class Users(HTTPEndpoint):
@@ -37,13 +44,41 @@ async def add_user_with_notifications(request: Request) -> Response:
     return await _add_user(request, is_announced=True)
 
 
+async def erase_user(request: Request) -> Response:
+    id, user = request.path_params["id"], _user(request)
+    operator = None
+    if user is None:
+        operators: Operators = request.app.state.operators
+        operator = operators.admit(request, changes=True)
+    elif id != str(user.id):
+        raise Problem(403, NOT_YOURS)
+    if not ID.fullmatch(id):
+        raise Problem(404, NO_USER)
+    afterwards: Afterwards = request.app.state.afterwards
+    try:
+        async with users.erasing(afterwards.database, int(id)) as (connection, erased):
+            # Not by the name: a user called resize would erase others' pictures.
+            await afterwards.erase(erased.email, within=connection)
+            if operator:
+                change = operator.change("erase user")
+                await changes.record(afterwards.database, connection, change, [id])
+    except users.Unknown:
+        raise Problem(404, NO_USER) from None
+    if operator:
+        operator.log("erase user", [id])
+    return Response(status_code=204)
+
+
 async def give_token(request: Request) -> Response:
     tokens: Tokens | None = request.app.state.tokens
+    rates: Rates = request.app.state.rates
     if tokens is None:
         raise Problem(404, NO_TOKENS)
     try:
         asked = await oauth.read(request)
-        subject = await _subject(_database(request), asked)
+        # By the name as it looks, which one account may be written in many ways.
+        async with rates.guess(request, users.folded(asked.username[: bodies.MAX_NAME])):
+            subject = await _subject(_database(request), asked)
     except oauth.Refused as refused:
         return oauth.refusal(refused)
     return oauth.answer(tokens.give(subject), tokens.seconds)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import users
 from afterwards import problems
+from afterwards.http.operators import Operators
 from afterwards.problems import Problem
 from web.routing import Route
 
@@ -42,7 +43,8 @@ class Authentication:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given.strip(" ") if scheme.lower() == "bearer" else ""
         if not self.tokens.is_one(given):
-            raise Problem(401, NEEDED, headers={"WWW-Authenticate": "Bearer"})
+            _admit_operator(request, given)
+            return None
         subject = self.tokens.subject(given)
         database = request.app.state.afterwards.database
         user = await users.with_subject(database, subject) if subject else None
@@ -58,3 +60,11 @@ def _needs_user(scope: Scope) -> bool:
             # The library's own routes ask for themselves.
             return isinstance(route, Route) and method not in route.public
     return False
+
+
+def _admit_operator(request: Request, given: str) -> None:
+    operators: Operators = request.app.state.operators
+    # By a token or a login alone: that a request comes from this machine is not enough here.
+    if not operators.tokens or not (given or operators.session(request)):
+        raise Problem(401, NEEDED, headers={"WWW-Authenticate": "Bearer"})
+    operators.admit(request, changes=request.method not in ("GET", "HEAD"))

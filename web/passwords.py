@@ -17,8 +17,9 @@ MIN_LENGTH, MAX_LENGTH = 8, 128  # characters
 
 # OWASP's first choice, for machines with little memory: 19 MiB and some 20 ms for each.
 _hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-_at_once = anyio.CapacityLimiter(2)
-MOST_WAITING = 50  # for a second or so; it is a flood that has more
+_slots = anyio.CapacityLimiter(2)
+MOST = 50  # that wait, for a second or so, or are under way; it is a flood that has more
+_room = anyio.CapacityLimiter(MOST)
 
 # A password's that nobody knows, checked for whom there is not: it takes as long.
 NOBODYS = (
@@ -64,7 +65,12 @@ def _normal(password: str) -> str:
 
 
 async def _in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
-    if _at_once.statistics().tasks_waiting >= MOST_WAITING:
+    try:
+        _room.acquire_nowait()
+    except anyio.WouldBlock:
         detail = "Too many passwords wait to be checked. Send the request again later."
-        raise Problem(503, detail, headers={"Retry-After": "1"})
-    return await anyio.to_thread.run_sync(function, *args, limiter=_at_once)
+        raise Problem(503, detail, headers={"Retry-After": "1"}) from None
+    try:
+        return await anyio.to_thread.run_sync(function, *args, limiter=_slots)
+    finally:
+        _room.release()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import jwt
@@ -19,25 +20,36 @@ from web import passwords
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 
 SECRET, PREVIOUS, OTHER = "s" * 32, "p" * 32, "o" * 32
+OPERATOR, READER = "an operator's token", "a reader's own token"
 PASSWORD = "correct horse"
 BOB = {"email": "bob@example.com", "username": "bob"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "jwt_secret", SECRET)
-
-
-@pytest.fixture
 async def app(
-    quick: None, secret: None, monkeypatch: pytest.MonkeyPatch, database_url: str
+    quick: None, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> AsyncIterator[Starlette]:
     """The service with users' tokens, over an empty database."""
+    monkeypatch.setattr(settings, "jwt_secret", SECRET)
+    monkeypatch.setattr(settings, "admin_token", OPERATOR)
+    monkeypatch.setattr(settings, "admin_read_token", READER)
     monkeypatch.setattr(settings, "database_url", database_url)
     app = asgi_app.create_app(settings)
     async with living(app):
         yield app
+
+
+@asynccontextmanager
+async def serving_here() -> AsyncIterator[httpx.AsyncClient]:
+    """Serve once more, with the settings as they are now."""
+    app = asgi_app.create_app(settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        living(app),
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+    ):
+        yield client
 
 
 async def registered(client: httpx.AsyncClient, who: dict[str, str] = ADA) -> dict[str, object]:
@@ -189,21 +201,78 @@ async def test_another_scheme_is_401(client: httpx.AsyncClient, scheme: str) -> 
 
 
 async def test_the_previous_secret_verifies_only(
-    app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await registered(client)
     old = await token(client)
     monkeypatch.setattr(settings, "jwt_secret", OTHER)
     monkeypatch.setattr(settings, "jwt_secret_previous", SECRET)
-    rotated = asgi_app.create_app(settings)
-    async with (
-        living(rotated),
-        httpx.AsyncClient(transport=httpx.ASGITransport(rotated), base_url="http://test") as client,
-    ):
+    async with serving_here() as client:
         assert await status_with(client, old) == 200
         new = await token(client)
         assert await status_with(client, new) == 200
         assert jwt.decode(new, OTHER, algorithms=["HS256"])
+
+
+async def test_an_operator_sees_all_users(client: httpx.AsyncClient) -> None:
+    both = [await registered(client), await registered(client, BOB)]
+    for known in (OPERATOR, READER):
+        assert (await client.get("/users/", headers=bearing(known))).json() == both
+    assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
+
+
+async def test_a_readers_token_enqueues_nothing(client: httpx.AsyncClient) -> None:
+    response = await client.post("/action", headers=bearing(READER))
+    assert (response.status_code, ids(response)) == (403, [])
+    assert (await client.post("/action", headers=bearing(OPERATOR))).status_code == 202
+
+
+async def test_this_machine_alone_is_nobody(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "admin_token", None)
+    monkeypatch.setattr(settings, "admin_read_token", None)
+    async with serving_here() as client:
+        assert (await client.get("/tasks")).status_code == 200  # which is what development is for
+        assert (await client.get("/users/")).status_code == 401
+        assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
+
+
+async def test_guesses_at_passwords_are_limited(client: httpx.AsyncClient) -> None:
+    await registered(client)
+    for _ in range(20):
+        assert (await asked(client)).status_code == 200
+    statuses = [(await asked(client, password=f"wrong {n}")).status_code for n in range(11)]
+    assert statuses == [400] * 10 + [429]
+    refused = await asked(client)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.headers["content-type"] == "application/problem+json"
+
+
+async def test_users_erase_themselves(app: Starlette, client: httpx.AsyncClient) -> None:
+    ada, bob = await registered(client), await registered(client, BOB)
+    await drained(app)
+    headers = bearing(await token(client))
+    for other in (bob["id"], 99, "x", "9" * 30, "0", "-1"):
+        response = await client.delete(f"/users/{other}", headers=headers)
+        assert response.status_code == 403
+    assert (await client.delete(f"/users/{ada['id']}")).status_code == 401
+    erased = await client.delete(f"/users/{ada['id']}", headers=headers)
+    assert (erased.status_code, erased.content) == (204, b"")
+    assert (await client.delete(f"/users/{ada['id']}", headers=headers)).status_code == 401
+    assert (await client.get("/users/", headers=bearing(OPERATOR))).json() == [bob]
+    found = await app.state.afterwards.database.all("SELECT arguments, result FROM {tasks}")
+    assert "bob@example.com" in str(found)
+    assert "ada" not in str(found)
+
+
+async def test_readers_erase_nobody(client: httpx.AsyncClient) -> None:
+    ada = await registered(client)
+    erase = f"/users/{ada['id']}"
+    assert (await client.delete(erase, headers=bearing(READER))).status_code == 403
+    assert (await client.delete(erase, headers=bearing(OPERATOR))).status_code == 204
+    assert (await client.delete(erase, headers=bearing(OPERATOR))).status_code == 404
 
 
 async def test_a_replay_needs_a_token(app: Starlette, client: httpx.AsyncClient) -> None:
@@ -265,6 +334,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
 
 async def test_a_refusal_is_oauths_and_a_problem(client: httpx.AsyncClient) -> None:
     await registered(client)
+    assert sum(error == "invalid_grant" for _, error in REFUSED) < 10  # as many may be guessed
     for form, error in REFUSED:
         response = await client.post("/token", data=form, headers=FORM)
         assert response.status_code == 400
