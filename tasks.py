@@ -84,7 +84,13 @@ async def _send(letter: mail.Mail) -> None:
     # The task's id, so that a mail which arrives twice can be recognised.
     message_id = f"<{current_task_id.get()}@{letter.sender_address.rpartition('@')[2]}>"
     if settings.smtp_url:
-        await mail.send_smtp(letter, settings.smtp_url, timeout=timeout, message_id=message_id)
+        await mail.send_smtp(
+            letter,
+            settings.smtp_url,
+            timeout=timeout,
+            require_tls=settings.smtp_require_tls,
+            message_id=message_id,
+        )
     elif key := settings.sendgrid_api_key:
         await mail.send_sendgrid(
             letter, key, base_url=settings.sendgrid_url, timeout=timeout, message_id=message_id
@@ -103,8 +109,11 @@ async def _send(letter: mail.Mail) -> None:
 
 
 @task()
-async def announce_on_discord(username: str) -> None:
-    """Tell Discord of a new user; without a webhook the message is logged."""
+async def announce_on_discord(username: str, email: str = "") -> None:
+    """Tell Discord of a new user; without a webhook the message is logged.
+
+    The address is not told: the task is found by it when the user is erased.
+    """
     message = f"{discord.harmless(username)} has joined."
     if settings.discord_webhook_url is None:
         log.info("no Discord webhook is set up; message: %s", message)

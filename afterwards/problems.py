@@ -42,7 +42,9 @@ DETAILS = {
 }
 
 
-class _Body(TypedDict):
+class Body(TypedDict):
+    """A problem, as JSON has it."""
+
     type: str
     title: str
     status: int
@@ -74,12 +76,17 @@ def response(
     status: int, detail: str, errors: list[FieldError] | None = None, headers: Any = None
 ) -> JSONResponse:
     """Make the answer that bears a problem."""
-    body: _Body = {
+    shown = body(status, detail)
+    if errors:
+        shown["errors"] = errors
+    return JSONResponse(shown, status, headers, media_type="application/problem+json")
+
+
+def body(status: int, detail: str) -> Body:
+    """Make the problem itself."""
+    return {
         "type": "about:blank",
         "title": http.HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }
-    if errors:
-        body["errors"] = errors
-    return JSONResponse(body, status, headers, media_type="application/problem+json")

@@ -8,7 +8,7 @@ from afterwards import rescue
 from afterwards.backlog import Backlog
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import Publisher
-from afterwards.intake import Intake
+from afterwards.intake import Admit, Intake
 from afterwards.limits import Limits
 from afterwards.loop import Loop
 from afterwards.maintenance import Maintenance
@@ -41,6 +41,7 @@ class Process:
         broker: Broker | None = None,
         run_tasks: bool = True,
         slots: Slots | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self.store = store
         self.slots = slots or Slots(
@@ -70,7 +71,12 @@ class Process:
             Worker(store, self.slots, beats, self.backlog, self._refused) if claims else None
         )
         self._intake = intake = Intake(
-            store, self.backlog, self._refused, worker=self.worker, publisher=self.publisher
+            store,
+            self.backlog,
+            self._refused,
+            worker=self.worker,
+            publisher=self.publisher,
+            admit=admit,
         )
         self.accept, self.accept_within = intake.accept, intake.accept_within
         self.start = intake.start

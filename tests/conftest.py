@@ -67,6 +67,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(settings, name, 0.01)
     monkeypatch.setattr(settings, "images_dir", tmp_path / "images")
     monkeypatch.setattr(settings, "drain_seconds", 5)
+    monkeypatch.setattr(settings, "development", True)
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     hooks = {"response": [_check] if find_spec("jsonschema") else []}
     async with httpx.AsyncClient(
-        transport=transport, base_url="http://test", event_hooks=hooks
+        transport=transport, base_url="http://localhost", event_hooks=hooks
     ) as client:
         yield client
 

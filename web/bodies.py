@@ -13,11 +13,13 @@ from starlette.requests import Request
 from afterwards.http.checking import checked
 from afterwards.problems import Problem
 from afterwards.request_bodies import in_time
+from web import passwords
 
 # Characters: `email.message` takes the square of its length for one of many semicolons.
 MAX_CONTENT_TYPE = 200
 # Characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square.
 MAX_ADDRESS = 254
+MAX_NAME = 64  # characters
 
 
 def _address(text: str) -> str:
@@ -52,7 +54,15 @@ class NewUser(Body):
     # The length first: pydantic checks in the order in which they stand here.
     email: Annotated[str, Field(max_length=MAX_ADDRESS), AfterValidator(_address)]
     username: Annotated[
-        str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)
+        str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_without_control_characters)
+    ]
+
+
+class NewUserWithPassword(NewUser):
+    password: Annotated[
+        str,
+        Field(min_length=passwords.MIN_LENGTH, max_length=passwords.MAX_LENGTH),
+        AfterValidator(_without_control_characters),
     ]
 
 

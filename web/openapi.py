@@ -81,7 +81,7 @@ class _Schemas(GenerateJsonSchema):
         return False
 
 
-def listed(routes: Iterable[BaseRoute]) -> Iterator[str]:
+def operations_of(routes: Iterable[BaseRoute]) -> Iterator[str]:
     """List what can be asked, such as `GET /users/`."""
     for route in routes:
         if isinstance(route, Route):
@@ -94,7 +94,7 @@ def listed(routes: Iterable[BaseRoute]) -> Iterator[str]:
 
 def document(routes: Iterable[BaseRoute], table: Mapping[str, Operation], info: Json) -> Json:
     """Describe those of the routes that are in the table."""
-    found = {name: table[name] for name in listed(routes) if name in table}
+    found = {name: table[name] for name in operations_of(routes) if name in table}
     schemas, definitions = _schemas(found.values())
     paths: dict[str, Json] = {}
     for name, operation in found.items():

@@ -23,7 +23,7 @@ from tests.app.asking import ADA, drained, ids
 from tests.described import complaints, described, resolved, wrong
 from tests.lifespan import living
 from web.described import OPERATIONS, UNDESCRIBED
-from web.openapi import JSON, Answer, Json, Operation, document, listed
+from web.openapi import JSON, Answer, Json, Operation, document, operations_of
 from web.parts import TASK_ID
 
 # What an answer holds does not depend on the kind of database.
@@ -33,7 +33,7 @@ IMAGE = {"image_url": "http://127.0.0.1:9/a.png", "operations": ["resize"]}
 
 
 def undescribed(routes: list[BaseRoute]) -> set[str]:
-    return {*listed(routes)} - OPERATIONS.keys() - UNDESCRIBED.keys()
+    return {*operations_of(routes)} - OPERATIONS.keys() - UNDESCRIBED.keys()
 
 
 def test_every_route_is_described() -> None:
@@ -54,7 +54,7 @@ def test_a_forgotten_route_is_named() -> None:
 
 
 def test_what_is_described_has_a_route() -> None:
-    there = {*listed(asgi_app.app.routes)}
+    there = {*operations_of(asgi_app.app.routes)}
     assert OPERATIONS.keys() | UNDESCRIBED.keys() <= there
     assert not OPERATIONS.keys() & UNDESCRIBED.keys()
 

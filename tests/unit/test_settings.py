@@ -13,6 +13,7 @@ WRONG = {
     "DATABASE_URL": "mysql://me:hunter2@db/name",
     "CELERY_BROKER_URL": "kafka://me:hunter2@host",
     "SMTP_URL": "http://me:hunter2@mail",
+    "SMTP_REQUIRE_TLS": "perhaps",
     "SENDGRID_URL": "ftp://api",
     "MAILGUN_URL": "api.mailgun.net",
     "DISCORD_WEBHOOK_URL": "discord.com/hunter2",
@@ -27,7 +28,18 @@ WRONG = {
     "MAX_QUEUED": "none",
     "KEEP_DAYS": "-1",
     "ADMIN_TOKEN": "hunter2",
+    "JWT_SECRET": "hunter2",
+    "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
+    "JWT_SECONDS": "1.5",
+    "ADMIN_READ_TOKEN": "hunter2",
+    "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
+    "RATE_LIMIT": "100",
+    "MAILS_PER_RECIPIENT": "0/hour",
+    "TOKEN_GUESSES": "10/fortnight",
+    "TASK_RATE_LIMITS": "work",
+    "RATE_LIMIT_STORAGE": "memcached://me:hunter2@host",
+    "TRUSTED_PROXIES": "10.0.0.1/8",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
     "SW_AGENT_PROFILE_ACTIVE": "maybe",
@@ -126,6 +138,13 @@ def test_a_mailgun_key_needs_its_domain() -> None:
         read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain
         == "example.com"
     )
+
+
+def test_a_previous_secret_needs_the_next() -> None:
+    with pytest.raises(WrongSetting, match="JWT_SECRET: not set"):
+        read({"JWT_SECRET_PREVIOUS": "x" * 32})
+    both = read({"JWT_SECRET_PREVIOUS": "x" * 32, "JWT_SECRET": "y" * 32})
+    assert (both.jwt_secret, both.jwt_secret_previous) == ("y" * 32, "x" * 32)
 
 
 def test_one_line_refuses_a_wrong_setting() -> None:
