@@ -30,8 +30,8 @@ from afterwards.http import checking
 from afterwards.times import rfc3339
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, read_or_exit, settings
-from web import answers, bodies, connections, logs
+from settings import Settings, for_afterwards, listed, read_or_exit, settings
+from web import answers, bodies, connections, door, logs
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
@@ -100,7 +100,7 @@ async def show_image(request: Request) -> Response:
             404, "There is no image under this id: it is not ready yet, or its task failed."
         )
     path, media_type = found
-    headers = {"X-Content-Type-Options": "nosniff"}
+    headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # to be shown on any page
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
@@ -235,6 +235,9 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.afterwards = afterwards
+    door.put_before(
+        app, hosts=listed(settings.allowed_hosts), origins=listed(settings.cors_origins)
+    )
     afterwards.install(app)
     return app
 

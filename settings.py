@@ -29,6 +29,10 @@ Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL
 Switch = Annotated[bool, Field(description="1 or 0")]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
+HOST = r"(\*|(\*\.)?\w[\w.-]*|\[[0-9A-Fa-f:.]+\])"
+ORIGIN = r"(\*|https?://[\w.-]+(:[0-9]+)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]+)?)"
+LIST = r"^\s*{0}(\s*,\s*{0})*\s*$"
+
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
 
@@ -102,6 +106,17 @@ class Settings(BaseModel):
     admin_token: Annotated[
         Annotated[str, Field(pattern="^[!-~][ -~]{14,}[!-~]$")] | None,
         Field(description="a secret of at least 16 characters, all of them printable ASCII"),
+    ] = None
+
+    # Any, so that a platform's own name for the service works before anybody has set it.
+    allowed_hosts: Annotated[
+        Annotated[str, Field(pattern=LIST.format(HOST))] | None,
+        Field(description="names without ports, comma-separated; *.example.com for all below it"),
+    ] = None
+    # None: a page that is not the service's own has no business here until somebody says so.
+    cors_origins: Annotated[
+        Annotated[str, Field(pattern=LIST.format(ORIGIN))] | None,
+        Field(description="origins as https://app.example.com, comma-separated, or *"),
     ] = None
 
     log_level: Annotated[
@@ -213,6 +228,11 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
         "drain_seconds": settings.drain_seconds,
         "max_keyed_body": MAX_BODY,
     }
+
+
+def listed(text: str | None) -> list[str]:
+    """Return what a setting lists between commas, in lower case."""
+    return [each.strip().lower() for each in text.split(",")] if text else []
 
 
 class _WhenAsked:
