@@ -30,7 +30,15 @@ from afterwards.http import checking
 from afterwards.times import rfc3339
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, listed, read_or_exit, settings
+from settings import (
+    Settings,
+    allowed_hosts,
+    for_afterwards,
+    for_operators,
+    listed,
+    read_or_exit,
+    settings,
+)
 from web import answers, bodies, connections, door, logs
 from web.routing import Route
 
@@ -222,8 +230,9 @@ def _quieten_garbage_collector() -> None:
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
     afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
+    operators = http.Operators(**for_operators(settings))
     app = Starlette(
-        routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
+        routes=[*ROUTES, *http.routes(afterwards, operators, prefix="/tasks")],
         middleware=[Middleware(tracing.entry_spans)],
         exception_handlers={
             HTTPException: problems.answer,
@@ -234,10 +243,8 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.afterwards = afterwards
-    door.put_before(
-        app, hosts=listed(settings.allowed_hosts), origins=listed(settings.cors_origins)
-    )
+    app.state.afterwards, app.state.operators = afterwards, operators
+    door.put_before(app, hosts=allowed_hosts(settings), origins=listed(settings.cors_origins))
     afterwards.install(app)
     return app
 

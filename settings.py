@@ -27,11 +27,17 @@ SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 
 Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
 Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
 Switch = Annotated[bool, Field(description="1 or 0")]
+# No comma, which parts them.
+TOKEN = r"[!-+\--~][ -+\--~]{14,}[!-+\--~]"
+TOKENS = f"^ *{TOKEN} *(, *{TOKEN} *)*$"
+TOKENS_SAID = "a secret of at least 16 characters, printable ASCII, or several with commas between"
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
 
 HOST = r"(\*|(\*\.)?\w[\w.-]*|\[[0-9A-Fa-f:.]+\])"
 ORIGIN = r"(\*|https?://[\w.-]+(:[0-9]+)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]+)?)"
-LIST = r"^\s*{0}(\s*,\s*{0})*\s*$"
+LIST = r"^ *{0}( *, *{0})* *$"
+
+LOOPBACK = ["localhost", "*.localhost", "127.0.0.1", "[::1]"]
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
@@ -101,14 +107,21 @@ class Settings(BaseModel):
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
 
-    # The operator's routes take this as a bearer token; with none they answer this machine only.
-    # A header can carry no others: what a client makes of the rest is its own affair.
+    # The operator's routes take any of these, several so that one can follow another. A header can
+    # carry no other characters: what a client makes of the rest is its own affair.
     admin_token: Annotated[
-        Annotated[str, Field(pattern="^[!-~][ -~]{14,}[!-~]$")] | None,
-        Field(description="a secret of at least 16 characters, all of them printable ASCII"),
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
     ] = None
+    # Whoever has one of these looks, and changes nothing.
+    admin_read_token: Annotated[
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
+    ] = None
+    # Without any token, the operator's routes answer this machine only, and only with this: a proxy
+    # on the machine cannot always be told from a client. `make run` sets it.
+    development: Switch = False
 
-    # Any, so that a platform's own name for the service works before anybody has set it.
+    # Any, so that a platform's own name for the service works before anybody has set it; in
+    # development those of this machine, so that no page's foreign name can lead here.
     allowed_hosts: Annotated[
         Annotated[str, Field(pattern=LIST.format(HOST))] | None,
         Field(description="names without ports, comma-separated; *.example.com for all below it"),
@@ -158,6 +171,12 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def readers_only_read(self) -> Self:
+        if {*_parted(self.admin_token)} & {*_parted(self.admin_read_token)}:
+            raise ValueError("ADMIN_READ_TOKEN: is in ADMIN_TOKEN, too, takes another secret")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             takes = "the domain that MAILGUN_API_KEY sends for"
@@ -182,6 +201,7 @@ SECRET = {
     "mailgun_api_key",
     "discord_webhook_url",
     "admin_token",
+    "admin_read_token",
 }
 
 
@@ -230,9 +250,27 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
     }
 
 
+def for_operators(settings: Settings) -> dict[str, Any]:
+    """Return what `Operators` are made with."""
+    return {
+        "token": _parted(settings.admin_token),
+        "read_token": _parted(settings.admin_read_token),
+        "development": settings.development,
+    }
+
+
+def _parted(tokens: str | None) -> list[str]:
+    return [token.strip(" ") for token in tokens.split(",")] if tokens else []
+
+
+def allowed_hosts(settings: Settings) -> list[str]:
+    """Return the names that this service answers to; any, if there are none."""
+    return listed(settings.allowed_hosts) or (LOOPBACK if settings.development else [])
+
+
 def listed(text: str | None) -> list[str]:
-    """Return what a setting lists between commas, in lower case."""
-    return [each.strip().lower() for each in text.split(",")] if text else []
+    """Return what a setting of names lists, in lower case."""
+    return [each.lower() for each in _parted(text)]
 
 
 class _WhenAsked:

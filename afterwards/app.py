@@ -230,9 +230,19 @@ class Afterwards:
         if in_memory:
             self.process.start_in_memory(in_memory)
 
-    def http(self, *, token: str | None = None) -> Starlette:
-        """Make an application that answers what is asked of these tasks, to be mounted."""
-        return http.make(self, token=token)
+    def http(
+        self,
+        *,
+        token: str | Sequence[str] | None = None,
+        read_token: str | Sequence[str] | None = None,
+        development: bool = False,
+    ) -> Starlette:
+        """Make an application that answers what is asked of these tasks, to be mounted.
+
+        Operators need a `token`, or, only to look, a `read_token`; of several each is right. With
+        none, `development` admits whoever is on this machine.
+        """
+        return http.make(self, http.Operators(token, read_token, development=development))
 
     def make_broker(self) -> Broker | None:
         """Make what publishes to the broker, if there is one; nothing is connected yet."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from afterwards.loop import Loop
-from afterwards.store import statements
+from afterwards.store import changes, statements
 from afterwards.store.tasks import Store
 
 UPKEEP_SECONDS = 10.0  # between the end of one round and the next
@@ -24,6 +24,7 @@ class Upkeep:
         chores: list[Callable[[], Awaitable[object]]] = [
             partial(store.prune, statements.PRUNE_TASKS, keep_days),
             partial(store.prune, statements.PRUNE_ANSWERS, keep_days),
+            partial(store.prune, statements.PRUNE_CHANGES, changes.KEPT_DAYS),
             store.shrink,
         ]
         self._loops = [Loop(partial(self._do, chore), UPKEEP_SECONDS) for chore in chores]

@@ -66,6 +66,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(settings, name, 0.01)
     monkeypatch.setattr(settings, "images_dir", tmp_path / "images")
     monkeypatch.setattr(settings, "drain_seconds", 5)
+    monkeypatch.setattr(settings, "development", True)
+    monkeypatch.setattr(settings, "allowed_hosts", "*")
 
 
 @pytest.fixture
@@ -83,5 +85,5 @@ async def app(
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the service in this process."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client

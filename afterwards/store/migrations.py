@@ -75,6 +75,21 @@ MIGRATIONS = [
             "INSERT INTO {version} (number) VALUES (0)",
         ),
     ),
+    Migration(
+        2,
+        "write down what operators change",
+        (
+            """CREATE TABLE {changes} (
+                id VARCHAR NOT NULL PRIMARY KEY,
+                at BIGINT NOT NULL,
+                who VARCHAR NOT NULL, -- a role and its token's fingerprint
+                address VARCHAR NOT NULL,
+                what VARCHAR NOT NULL,
+                which VARCHAR NOT NULL -- JSON: ids of tasks, mostly
+            )""",
+            "CREATE INDEX {changes}_at ON {changes} (at)",
+        ),
+    ),
 ]
 
 COLUMNS = {

@@ -166,8 +166,10 @@ def test_a_foreign_script_enqueues_nothing(evil: Page, service: Server, tmp_path
             told = fetched(evil, service.url + path, method="POST", **options)
             expected = "opaque 0 " if options["mode"] == "no-cors" else "TypeError: Failed to fetch"
             assert told == expected
-    evil.evaluate("([url, body]) => navigator.sendBeacon(url, new Blob([body]))",
-        [f"{service.url}/process", ITEM])
+    evil.evaluate(
+        "([url, body]) => navigator.sendBeacon(url, new Blob([body]))",
+        [f"{service.url}/process", ITEM],
+    )
     # After it, on the same connection or not: what a beacon sends comes first.
     assert fetched(evil, f"{service.url}/test", mode="no-cors") == "opaque 0 "
     assert [id for id, _ in rows(service, tmp_path)] == []

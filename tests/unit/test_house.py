@@ -44,6 +44,7 @@ DOORS = {
     "uvicorn": {"asgi_app", "web.connections"},
     "httpx": {"effects"},
     "PIL": {"effects"},
+    "itsdangerous": {"afterwards.http.sessions"},
     "aiosmtplib": {"effects"},
     "pydantic": {"settings", "web", "afterwards.registry", "afterwards.http"},
 }

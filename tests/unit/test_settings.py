@@ -29,6 +29,8 @@ WRONG = {
     "ADMIN_TOKEN": "hunter2",
     "ALLOWED_HOSTS": "https://example.com",
     "CORS_ORIGINS": "app.example.com",
+    "ADMIN_READ_TOKEN": "hunter2",
+    "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
