@@ -119,7 +119,15 @@ async def test_a_picture_may_be_shown_anywhere(ask: Serve) -> None:
 
 
 async def test_any_host_is_answered_at_first(ask: Serve) -> None:
-    assert (await (await ask("http://evil.com")).get("/")).status_code == 200
+    client = await ask("http://evil.com", allowed_hosts=None, development=False)
+    assert (await client.get("/")).status_code == 200
+
+
+async def test_in_development_this_machine_is(ask: Serve) -> None:
+    client = await ask("http://evil.com", allowed_hosts=None, development=True)
+    assert (await client.get("/users/")).status_code == 421
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:1", "app.localhost"):
+        assert (await client.get("/users/", headers={"Host": host})).status_code == 200
 
 
 async def test_other_hosts_are_refused(ask: Serve) -> None:
