@@ -28,13 +28,15 @@ from effects import images
 from settings import (
     Settings,
     WrongSetting,
+    allowed_hosts,
     exit_with,
     for_afterwards,
     for_operators,
+    listed,
     read_or_exit,
     settings,
 )
-from web import accounts, answers, bodies, connections, logs, pages, proxies
+from web import accounts, answers, bodies, connections, door, logs, pages, proxies
 from web.accept import prefers_html
 from web.authentication import Authentication
 from web.openapi import operations_of
@@ -96,7 +98,7 @@ async def show_image(request: Request) -> Response:
             404, "There is no image under this id: it is not ready yet, or its task failed."
         )
     path, media_type = found
-    headers = {"X-Content-Type-Options": "nosniff"}
+    headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # to be shown on any page
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
@@ -225,6 +227,7 @@ def create_app(settings: Settings) -> Starlette:
     app.router.redirect_slashes = False
     app.state.afterwards, app.state.operators = afterwards, operators
     app.state.rates, app.state.tokens = rates, tokens
+    door.put_before(app, hosts=allowed_hosts(settings), origins=listed(settings.cors_origins))
     afterwards.install(app)
     return app
 

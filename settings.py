@@ -52,6 +52,12 @@ NAMED = rf"[\w.-]+={PERIOD}"
 # What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
 PROXIES = ("private", "cloudflare", "unix", "none")
 
+HOST = r"(\*|(\*\.)?\w[\w.-]*|\[[0-9A-Fa-f:.]+\])"
+ORIGIN = r"(\*|https?://[\w.-]+(:[0-9]+)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]+)?)"
+LIST = r"^ *{0}( *, *{0})* *$"
+
+LOOPBACK = ["localhost", "*.localhost", "127.0.0.1", "[::1]"]
+
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
 
@@ -172,6 +178,18 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[
         Annotated[str, AfterValidator(_proxies)] | None,
         Field(description="networks, such as 10.0.0.0/8, private, cloudflare, unix, or none"),
+    ] = None
+
+    # Any, so that a platform's own name for the service works before anybody has set it; in
+    # development those of this machine, so that no page's foreign name can lead here.
+    allowed_hosts: Annotated[
+        Annotated[str, Field(pattern=LIST.format(HOST))] | None,
+        Field(description="names without ports, comma-separated; *.example.com for all below it"),
+    ] = None
+    # None: a page that is not the service's own has no business here until somebody says so.
+    cors_origins: Annotated[
+        Annotated[str, Field(pattern=LIST.format(ORIGIN))] | None,
+        Field(description="origins as https://app.example.com, comma-separated, or *"),
     ] = None
 
     log_level: Annotated[
@@ -319,6 +337,16 @@ def for_operators(settings: Settings) -> dict[str, Any]:
 
 def _parted(tokens: str | None) -> list[str]:
     return [token.strip(" ") for token in tokens.split(",")] if tokens else []
+
+
+def allowed_hosts(settings: Settings) -> list[str]:
+    """Return the names that this service answers to; any, if there are none."""
+    return listed(settings.allowed_hosts) or (LOOPBACK if settings.development else [])
+
+
+def listed(text: str | None) -> list[str]:
+    """Return what a setting of names lists, in lower case."""
+    return [each.lower() for each in _parted(text)]
 
 
 class _WhenAsked:

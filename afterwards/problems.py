@@ -58,6 +58,9 @@ async def answer(request: Request, error: Exception) -> Response:
     """Answer an `HTTPException`, ours or Starlette's."""
     assert isinstance(error, HTTPException)
     status, detail = error.status_code, error.detail
+    if status == 405 and request.method == "OPTIONS":
+        allowed = (error.headers or {}).get("Allow", "")
+        return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
     if isinstance(error, Refused):
         log.warning("answering %d: %s", status, error)
     elif not isinstance(error, Problem):

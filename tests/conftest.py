@@ -68,6 +68,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(settings, "images_dir", tmp_path / "images")
     monkeypatch.setattr(settings, "drain_seconds", 5)
     monkeypatch.setattr(settings, "development", True)
+    monkeypatch.setattr(settings, "allowed_hosts", "*")
 
 
 @pytest.fixture

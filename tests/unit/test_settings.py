@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import SECRET, Settings, WrongSetting, read
+from settings import SECRET, Settings, WrongSetting, listed, read
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +31,8 @@ WRONG = {
     "JWT_SECRET": "hunter2",
     "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
     "JWT_SECONDS": "1.5",
+    "ALLOWED_HOSTS": "https://example.com",
+    "CORS_ORIGINS": "app.example.com",
     "ADMIN_READ_TOKEN": "hunter2",
     "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
@@ -118,6 +120,22 @@ def test_a_token_must_fit_a_header(token: str) -> None:
 @pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
 def test_any_other_token_is_taken(token: str) -> None:
     assert read({"ADMIN_TOKEN": token}).admin_token == token
+
+
+@pytest.mark.parametrize("hosts", ["a.com:80", "a.com/", "a.com b.com", "a.*", ",", "a,", "null"])
+def test_what_is_no_list_of_origins_is_refused(hosts: str) -> None:
+    for name in ("ALLOWED_HOSTS", "CORS_ORIGINS"):
+        if (name, hosts) != ("ALLOWED_HOSTS", "null"):  # which a host may well be called
+            with pytest.raises(WrongSetting, match=name):
+                read({name: hosts})
+
+
+def test_lists_of_hosts_and_origins_are_taken() -> None:
+    hosts, origins = "a.com, *.B.com,[::1],my_host", "https://a.com, http://Localhost:3000,*"
+    given = read({"ALLOWED_HOSTS": hosts, "CORS_ORIGINS": origins})
+    assert listed(given.allowed_hosts) == ["a.com", "*.b.com", "[::1]", "my_host"]
+    assert listed(given.cors_origins) == ["https://a.com", "http://localhost:3000", "*"]
+    assert listed(None) == []
 
 
 @pytest.mark.parametrize("name", sorted(SECRET & {name.lower() for name in WRONG}))
