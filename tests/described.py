@@ -63,7 +63,9 @@ def complaints(response: httpx.Response) -> list[str]:
 
 def _differences(response: httpx.Response, told: Json) -> Iterator[str]:
     kind = response.headers.get("content-type", "").partition(";")[0]
-    if kind not in told["content"]:
+    if not told["content"]:
+        yield from ["it has a body"] if response.content else []
+    elif kind not in told["content"]:
         yield f"its type is {kind}"
     elif kind.endswith("json"):
         yield from wrong(response.json(), told["content"][kind]["schema"])

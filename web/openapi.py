@@ -21,7 +21,8 @@ PROBLEM = "application/problem+json"
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 
 # The problems that follow from what an operation is; it says its own itself.
-ANYWHERE = (400, 413, 429, 431, 500, 503)
+ANYWHERE = (400, 413, 421, 429, 431, 500, 503)
+OF_CHANGE = (403,)  # which a page of another origin asks for
 OF_POST = (408, 409, 422)  # an Idempotency-Key may come with any
 OF_BODY = (408, 415, 422)
 OF_QUERY = (414, 422)
@@ -50,7 +51,7 @@ class Operation:
     answer: Answer
     description: str = ""
     query: type[BaseModel] | None = None
-    body: type[BaseModel] | None = None
+    body: Any = None  # a model, or several
     media_type: str = JSON  # of the body
     example: Any = None  # of the body
     tasks: int = 0  # that it enqueues
@@ -146,7 +147,9 @@ def _ref(kind: str, name: str) -> Json:
 
 
 def _parameters(method: str, path: str, operation: Operation) -> Iterator[Json]:
-    yield from (_ref("parameters", name) for name in re.findall(r"{(\w+)}", path))
+    for name in re.findall(r"{(\w+)}", path):
+        own = f"{path.split('/')[1]}.{name}"
+        yield _ref("parameters", own if own in parts.PARAMETERS else name)
     if operation.tasks and method == "POST":
         yield _ref("parameters", "Idempotency-Key")
     if operation.query is not None:
@@ -194,8 +197,12 @@ def _answer(answer: Answer, tasks: int, schemas: Json) -> Json:
         names.append("Task-Id")
     if tasks == 1 and answer.status == HTTPStatus.ACCEPTED:
         names.append("Location")
-    headers = {name: _ref("headers", name) for name in names}
+    headers = _headers(names)
     return {"description": answer.description, "headers": headers, "content": content}
+
+
+def _headers(names: Iterable[str]) -> Json:
+    return {name.split(".")[0]: _ref("headers", name) for name in names}
 
 
 def _problems(method: str, operation: Operation) -> Json:
@@ -203,6 +210,8 @@ def _problems(method: str, operation: Operation) -> Json:
     statuses = {*ANYWHERE, *own, *(OF_POST if method == "POST" else ())}
     statuses |= {*(OF_BODY if operation.body else ()), *(OF_QUERY if operation.query else ())}
     statuses |= {*(OF_SECURITY if any(operation.security) else ())}
+    statuses |= {*(OF_CHANGE if method != "GET" else ())}
+    statuses |= {303} if method == "GET" and operation.security == ("operator",) else set()
     return {
         str(status): _problem(status, own[status])
         if own.get(status)
@@ -224,6 +233,6 @@ def _problem(status: int, meaning: str = "") -> Json:
     content = {"schema": _ref("schemas", "Problem"), "example": example}
     return {
         "description": meaning or usual,
-        "headers": {name: _ref("headers", name) for name in headers},
+        "headers": _headers(headers),
         "content": {PROBLEM: content},
     }

@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from web.described import OPERATIONS
+from web.headers import policy
 from web.openapi import JSON, document
 
 STATIC = Path(__file__).parent / "static"
@@ -28,21 +29,18 @@ MARK, NO_MARK = b"https://cdn.redoc.ly/redoc/logo-mini.svg", b"data:,"
 # Asked for again each time, and sent only if changed: a deploy must not mix with what was kept.
 REVALIDATED = {"Cache-Control": "no-cache"}
 
-BARE = (
-    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    "img-src 'self' data:; style-src 'self'"
-)
+OURS = {"style": "'self'", "img": "'self' data:"}
 # "Try it out" calls the service, and neither of the two may call anybody else.
-SCRIPTED = f"{BARE}; script-src 'self'; connect-src 'self'"
+SCRIPTED = OURS | {"script": "'self'", "connect": "'self'"}
 # ReDoc inserts its rules, which no policy hinders, into style elements that are empty; and it has
 # one fixed text. Its search runs in a worker that it makes of its own text.
-EMPTY = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
-FIXED = "sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc="
-STYLED = SCRIPTED.replace("style-src 'self'", f"style-src 'self' '{EMPTY}' '{FIXED}'")
+EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+FIXED = "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+STYLED = SCRIPTED | {"style": f"'self' {EMPTY} {FIXED}", "worker": "blob:"}
 POLICIES = {
-    "index.html": BARE,
-    "docs.html": SCRIPTED,
-    "redoc.html": f"{STYLED}; worker-src blob:",
+    "index.html": policy(**OURS),
+    "docs.html": policy(**SCRIPTED),
+    "redoc.html": policy(**STYLED),
 }
 
 ABOUT = """\
@@ -113,7 +111,7 @@ def openapi(title: str, version: str) -> Callable[[Request], Awaitable[Response]
 def _page(name: str, request: Request, **values: str) -> Response:
     values["root"] = request.scope.get("root_path", "")
     escaped = {key: escape(value) for key, value in values.items()}
-    headers = {"Content-Security-Policy": POLICIES[name], "X-Content-Type-Options": "nosniff"}
+    headers = {"Content-Security-Policy": POLICIES[name]}
     return HTMLResponse(_template(name).substitute(escaped), headers=REVALIDATED | headers)
 
 

@@ -15,6 +15,7 @@ TAGS = {
     "service": "About the service itself.",
 }
 
+# By name; where a name means another thing below some path, by `path.name`.
 PARAMETERS: dict[str, dict[str, Any]] = {
     "id": {
         "name": "id",
@@ -23,6 +24,14 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "The task's id, as `Task-Id` told it. Whoever knows it may see the task.",
         "schema": {"type": "string"},
         "example": TASK_ID,
+    },
+    "users.id": {
+        "name": "id",
+        "in": "path",
+        "required": True,
+        "description": "The user's id.",
+        "schema": {"type": "integer", "minimum": 1},
+        "example": 1,
     },
     "job_id": {
         "name": "job_id",
@@ -51,6 +60,7 @@ QUERY = {
     "wait": "Seconds to wait for the task's end before the answer, 25 at most.",
 }
 
+# By name; what follows a dot tells two of one name apart.
 HEADERS: dict[str, dict[str, Any]] = {
     "Task-Id": {
         "description": "The ids of the tasks that the request enqueued, each committed by now.",
@@ -63,6 +73,21 @@ HEADERS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"type": "string", "pattern": f"/{ID}$"},
         "example": f"/tasks/{TASK_ID}",
+    },
+    "Location.login": {
+        "description": "Where to log in.",
+        "schema": {"type": "string", "pattern": "/login"},
+        "example": "/tasks/login?next=%2Ftasks",
+    },
+    "RateLimit": {
+        "description": "What is left until when, as the draft of the IETF has it.",
+        "schema": {"type": "string"},
+        "example": '"client";r=0;t=12',
+    },
+    "RateLimit-Policy": {
+        "description": "How many may come in how many seconds.",
+        "schema": {"type": "string"},
+        "example": '"client";q=100;w=60',
     },
     "Retry-After": {
         "description": "The seconds after which to send the request again.",
@@ -86,19 +111,35 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "operator": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The operator's token, `ADMIN_TOKEN`.",
+        "description": "An operator's token: one of `ADMIN_TOKEN`, or, to read, of"
+        " `ADMIN_READ_TOKEN`. A browser that is logged in at `/tasks/login` needs none to read, nor"
+        " does a machine for development (`DEVELOPMENT=1`).",
+    },
+    "user": {
+        "type": "oauth2",
+        "flows": {"password": {"tokenUrl": "/token", "scopes": {}}},
+        "description": "A user's token, where `JWT_SECRET` is set: then it is needed. Without it"
+        " there are none.",
     },
 }
 
 # By status: what it means, the detail of its example, and the headers that it may bear.
 PROBLEMS: dict[int, tuple[str, ...]] = {
+    303: (
+        "A browser that is not logged in is led to the login.",
+        "Send an operator's token as Authorization: Bearer, or log in with a browser.",
+        "Location.login",
+    ),
     400: ("The request is broken.", "The body is not JSON: EOF while parsing a value."),
     401: (
         "This needs a token, and the right one.",
-        "Send the operator's token as Authorization: Bearer.",
+        "Send an operator's token as Authorization: Bearer, or log in with a browser.",
         "WWW-Authenticate",
     ),
-    403: ("This is not for you.", "No operator's token is set."),
+    403: (
+        "This is not for you, or a page of another origin asks for it.",
+        "A page of another origin sent this; CORS_ORIGINS says of which it may.",
+    ),
     404: ("There is none.", "There is nothing at this path."),
     408: ("The body did not come in time.", "The body was not there after 10 s."),
     409: (
@@ -114,7 +155,16 @@ PROBLEMS: dict[int, tuple[str, ...]] = {
         "Some fields are wrong, or the Idempotency-Key cannot be used.",
         "Some fields are wrong; errors lists them.",
     ),
-    429: ("Too many requests.", "Too many requests were sent.", "Retry-After"),
+    421: (
+        "The service does not answer to this Host.",
+        "This service does not answer to that Host; ALLOWED_HOSTS says to which.",
+    ),
+    429: (
+        "Too many came.",
+        "No more than 100 requests from one client in 60 s; nothing was done."
+        " Retry-After says when to come back.",
+        *("Retry-After", "RateLimit", "RateLimit-Policy"),
+    ),
     431: (
         "The request's head is too large.",
         "A request's head may have 65536 bytes and 100 fields at most.",

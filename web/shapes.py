@@ -91,6 +91,27 @@ class ItemAccepted(Shape):
     id: Any
 
 
+class TokenForm(BaseModel):
+    """What is asked at /token; a form, which has no types."""
+
+    grant_type: Literal["password"]
+    username: str
+    password: str
+
+
+class Token(Shape):
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+
+
+class NoToken(Problem):
+    """A problem, and what RFC 6749 has in its place (section 5.2)."""
+
+    error: Literal["invalid_request", "invalid_grant", "invalid_scope", "unsupported_grant_type"]
+    error_description: str
+
+
 class Lost(Shape):
     status: Literal["accepted"]
 
@@ -124,4 +145,21 @@ class ListedTask(Task):
 
 class Tasks(Shape):
     tasks: list[ListedTask]
+    next: str | None
+
+
+class Change(Shape):
+    """What an operator changed; of many tasks only the first are named."""
+
+    id: str
+    at: datetime
+    who: str
+    address: str
+    what: str
+    count: int
+    which: list[str]
+
+
+class Changes(Shape):
+    changes: list[Change]
     next: str | None

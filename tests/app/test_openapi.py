@@ -107,6 +107,9 @@ ASKED: list[tuple[str, dict[str, Any], int]] = [
     ("POST /users/", {"content": "a", "headers": {"Content-Type": "text/plain"}}, 415),
     ("POST /users/", {"content": b"x" * 20_000}, 413),
     ("POST /users/with-notifications/", {"json": ADA}, 201),
+    ("POST /token", {"data": {}}, 404),
+    ("POST /token", {"json": {}}, 404),
+    ("DELETE /users/{id}", {}, 404),
     ("POST /process-image/", {"json": IMAGE}, 202),
     ("GET /images/{job_id}", {}, 404),
     ("POST /sync-task/", {}, 200),
@@ -117,6 +120,9 @@ ASKED: list[tuple[str, dict[str, Any], int]] = [
     ("POST /process", {"json": {"id": 1}}, 202),
     ("GET /tasks", {}, 200),
     ("GET /tasks", {"params": {"state": "x"}}, 422),
+    ("GET /tasks", {"params": {"before": "2026"}}, 422),
+    ("GET /tasks", {"params": {"before": "2026-01-01T00:00:00Z"}}, 200),
+    ("GET /tasks/changes", {}, 200),
     ("GET /tasks/{id}", {}, 404),
     ("DELETE /tasks/{id}", {}, 404),
     ("GET /tasks/{id}/arguments", {}, 404),
@@ -151,8 +157,9 @@ async def test_a_tasks_life_is_as_described(app: Starlette, client: httpx.AsyncC
         (await client.get(f"/tasks/{id}/arguments")).status_code,
         (await client.delete(f"/tasks/{id}")).status_code,
         (await client.post(f"/tasks/{id}/retry")).status_code,
+        (await client.get("/tasks/changes")).status_code,
     ]
-    assert statuses == [200, 200, 200, 409, 202]
+    assert statuses == [200, 200, 200, 409, 202, 200]
     await drained(app)
 
 
@@ -171,29 +178,81 @@ async def test_a_taken_name_is_as_described(app: Starlette, client: httpx.AsyncC
     await drained(app)
 
 
+def test_each_routes_door_is_as_described() -> None:
+    """What is not public where users have tokens says so."""
+    doors = {
+        name: name.split(" ")[0] in route.public
+        for route in asgi_app.ROUTES
+        for name in operations_of([route])
+        if name in OPERATIONS
+    }
+    assert {True, False} == {*doors.values()}
+    told = {name: "user" not in OPERATIONS[name].security for name in doors}
+    assert told == doors
+
+
 @pytest.fixture
-async def broken(quick: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service without its database."""
-    monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")
-    monkeypatch.setattr(settings, "admin_token", "a secret of the tests")
-    app = asgi_app.create_app(settings)
-    async with living(app):
+async def guarded(
+    quick: None, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the service that asks for tokens, and answers to one host."""
+    monkeypatch.setattr(settings, "database_url", database_url)
+    monkeypatch.setattr(settings, "admin_token", "a-secret-of-the-tests")
+    monkeypatch.setattr(settings, "jwt_secret", "another-secret-of-the-tests-of-32")
+    monkeypatch.setattr(settings, "allowed_hosts", "localhost")
+    monkeypatch.setattr(settings, "rate_limit", "9/hour")
+    async with living(app := asgi_app.create_app(settings)):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client
 
 
-async def test_refusals_are_as_described(broken: httpx.AsyncClient) -> None:
-    health = await broken.get("/health")
-    added = await broken.post("/users/", json=ADA)
-    refused = await broken.get("/tasks")
-    answers = (health, added, refused)
-    assert [each.status_code for each in answers] == [503, 503, 401]
+@of_one_database
+async def test_refusals_are_as_described(guarded: httpx.AsyncClient) -> None:
+    form = {"grant_type": "password", "username": "ada", "password": "correct horse"}
+    answers = [
+        await guarded.post("/users/", json=ADA),
+        await guarded.post("/users/", json={**ADA, "password": "correct horse"}),
+        await guarded.post("/token", data=form | {"password": "battery staple"}),
+        await guarded.post("/token", data=form),
+        await guarded.get("/users/"),
+        await guarded.get("/tasks"),
+        await guarded.get("/tasks", headers={"Accept": "text/html"}),
+        await guarded.post("/action", headers={"Origin": "https://example.com"}),
+        await guarded.get("/test", headers={"Host": "example.com"}),
+    ]
+    token = {"Authorization": f"Bearer {answers[3].json()['access_token']}"}
+    answers += [await guarded.get("/users/", headers=token) for _ in range(4)]
+    answers.append(await guarded.delete("/users/1", headers=token))
+    assert [each.status_code for each in answers][:9] == [
+        *(422, 201, 400, 200, 401, 401, 303, 403, 421)
+    ]
+    assert {each.status_code for each in answers[9:]} == {200, 429}
+    assert [each for answer in answers for each in complaints(answer)] == []
+
+
+@of_one_database
+async def test_an_erased_user_is_as_described(guarded: httpx.AsyncClient) -> None:
+    await guarded.post("/users/", json={**ADA, "password": "correct horse"})
+    operator = {"Authorization": "Bearer a-secret-of-the-tests"}
+    for status in (204, 404):
+        erased = await guarded.delete("/users/1", headers=operator)
+        assert erased.status_code == status
+        assert complaints(erased) == []
+
+
+async def test_an_outage_is_as_described(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "database_url", "postgres://127.0.0.1:1/none")
+    async with living(app := asgi_app.create_app(settings)):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            answers = await client.get("/health"), await client.post("/users/", json=ADA)
+    assert [each.status_code for each in answers] == [503, 503]
     assert [each for answer in answers for each in complaints(answer)] == []
 
 
 def answer(status: int = 202, body: object = None, id: str = TASK_ID) -> httpx.Response:
-    request = httpx.Request("POST", "http://test/action/")
+    request = httpx.Request("POST", "http://localhost/action/")
     headers = {"Task-Id": id, "Location": f"/tasks/{TASK_ID}"}
     told = body or {"status": "processing"}
     return httpx.Response(status, json=told, headers=headers, request=request)

@@ -62,7 +62,7 @@ async def test_the_index_is_for_both(client: httpx.AsyncClient) -> None:
     assert page.headers["vary"] == json.headers["vary"] == "Accept"
     for path in ("/docs", "/redoc", "/openapi.json", "/tasks", "/health"):
         assert f'href="{path}"' in page.text
-    assert "curl -i http://test/test" in page.text
+    assert "curl -i http://localhost/test" in page.text
 
 
 @of_one_database
@@ -87,7 +87,9 @@ async def test_pages_load_from_here_alone(client: httpx.AsyncClient, path: str) 
 @of_one_database
 async def test_pages_know_where_they_are_mounted(app: Starlette) -> None:
     transport = httpx.ASGITransport(app, root_path="/service")
-    async with httpx.AsyncClient(transport=transport, base_url="http://test/service") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost/service"
+    ) as client:
         page = await client.get("/docs")
         assert 'data-document="/service/openapi.json"' in page.text
         assert (await client.get("/static/docs.js")).status_code == 200
