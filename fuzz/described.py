@@ -36,6 +36,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         variables = {"ADMIN_TOKEN": TOKEN, "STALLS": str(directory / "stalls"), **QUICK}
+        variables["JWT_SECRET"] = secrets.token_hex()  # so that there are users' tokens, too
         server = serving.start(directory, app=asked.app, args=["--no-access-log"], **variables)
         try:
             failed = _sent(server, asked.seed, asked.minutes * 60, directory)

@@ -30,7 +30,6 @@ UNDESCRIBED = {
     "POST /tasks/logout": "that page's button",
 }
 
-PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 NO_TASK = "There is no such task: it never was, or it settled long ago and was pruned."
 
 
@@ -38,10 +37,8 @@ def _json(shape: Any, example: Any, description: str, status: int = 200) -> Answ
     return Answer(status, description, {JSON: shape}, example)
 
 
-def _processing(example: Any, shape: Any = shapes.Processing) -> Answer:
-    return _json(
-        shape, {"status": "processing", **example}, "It is on disk, and will be done.", 202
-    )
+def _processing(more: Any, shape: Any = shapes.Processing) -> Answer:
+    return _json(shape, {"status": "processing", **more}, "It is on disk; it will be done.", 202)
 
 
 ADDED = _json(shapes.User, examples.PERSON, "The user; the mail follows.", 201)
@@ -158,7 +155,7 @@ OPERATIONS = {
     "GET /images/{job_id}": Operation(
         "Show an edited picture",
         "pictures",
-        Answer(200, "The picture.", dict.fromkeys(PICTURES, bytes)),
+        Answer(200, "The picture.", dict.fromkeys(shapes.PICTURES, bytes)),
         problems={404: "It is not ready yet, or its task failed."},
     ),
     "POST /sync-task/": Operation(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+PICTURES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 State = Literal["queued", "running", "retrying", "succeeded", "dead", "cancelled"]
 
 
