@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import jwt
 import pytest
+from argon2 import PasswordHasher
 from starlette.applications import Starlette
 
 import asgi_app
@@ -183,7 +184,7 @@ async def test_a_token_that_is_not_good_is_401(client: httpx.AsyncClient) -> Non
     for wrong in ({"exp": int(time.time()) - 1}, {"sub": "1"}, {"sub": "\0"}):
         assert await status_with(client, jwt.encode(claims | wrong, SECRET)) == 401
     assert await status_with(client, jwt.encode(claims, OTHER)) == 401
-    assert await status_with(client, jwt.encode(claims, None, "none")) == 401
+    assert await status_with(client, jwt.encode(claims, "", "none")) == 401
 
 
 async def test_what_is_no_token_is_401(client: httpx.AsyncClient) -> None:
@@ -430,7 +431,7 @@ async def test_a_dated_hash_is_renewed(
         assert found is not None
         return found.password_hash
 
-    weak = passwords.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
+    weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
     with monkeypatch.context() as earlier:
         earlier.setattr(passwords, "_hasher", weak)
         await registered(client)
