@@ -1,9 +1,11 @@
 """How often a client, a recipient, a task and a guess may come, and what a 429 tells."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +18,10 @@ from afterwards.problems import Problem
 from settings import WrongSetting, read
 from tests.brokers import Broker, free_port
 from tests.databases import empty_database
+from tests.fleet import needs
 from tests.lifespan import living
+from web import rates
+from web.counting import InDatabase
 from web.rates import Rates, TooMany, client_of, mailbox
 
 pytestmark = pytest.mark.anyio
@@ -207,9 +212,9 @@ def asked_by(address: str) -> Request:
     return Request({"type": "http", "client": (address, 5000), "headers": []})
 
 
-async def guess(rates: Rates, account: str, address: str, *, is_right: bool = False) -> int:
+async def guess(own: Rates, account: str, address: str, *, is_right: bool = False) -> int:
     try:
-        async with rates.guess(asked_by(address), account):
+        async with own.guess(asked_by(address), account):
             if not is_right:
                 raise Problem(401, "The password is wrong.")
     except (Problem, TooMany) as error:
@@ -218,28 +223,28 @@ async def guess(rates: Rates, account: str, address: str, *, is_right: bool = Fa
 
 
 async def test_guesses_are_limited_from_the_start() -> None:
-    rates = Rates(read({}))
-    assert [await guess(rates, ADA, "203.0.113.7") for _ in range(12)] == [401] * 10 + [429] * 2
-    assert await guess(rates, ADA, "203.0.113.7", is_right=True) == 429
-    assert await guess(rates, ADA, "203.0.113.8", is_right=True) == 200
+    own = Rates(read({}))
+    assert [await guess(own, ADA, "203.0.113.7") for _ in range(12)] == [401] * 10 + [429] * 2
+    assert await guess(own, ADA, "203.0.113.7", is_right=True) == 429
+    assert await guess(own, ADA, "203.0.113.8", is_right=True) == 200
 
 
 async def test_who_knows_the_secret_is_not_limited() -> None:
-    rates = Rates(read({}))
-    known = [await guess(rates, ADA, "203.0.113.7", is_right=True) for _ in range(150)]
+    own = Rates(read({}))
+    known = [await guess(own, ADA, "203.0.113.7", is_right=True) for _ in range(150)]
     assert known == [200] * 150
 
 
 async def test_many_clients_guess_at_one_account() -> None:
-    rates = Rates(read({"TOKEN_GUESSES": "2/hour"}))
-    tried = [await guess(rates, ADA, f"203.0.113.{number}") for number in range(25)]
+    own = Rates(read({"TOKEN_GUESSES": "2/hour"}))
+    tried = [await guess(own, ADA, f"203.0.113.{number}") for number in range(25)]
     assert tried == [401] * 20 + [429] * 5
-    assert await guess(rates, "bob", "203.0.113.99") == 401
+    assert await guess(own, "bob", "203.0.113.99") == 401
 
 
 async def test_guesses_can_be_unlimited() -> None:
-    rates = Rates(read({"TOKEN_GUESSES": "off"}))
-    assert [await guess(rates, ADA, "203.0.113.7") for _ in range(20)] == [401] * 20
+    own = Rates(read({"TOKEN_GUESSES": "off"}))
+    assert [await guess(own, ADA, "203.0.113.7") for _ in range(20)] == [401] * 20
 
 
 async def test_a_storage_that_is_down_fails_nothing(
@@ -261,11 +266,70 @@ async def test_redis_counts_for_all_processes(
     variables = {"RATE_LIMIT": "4/hour", "RATE_LIMIT_STORAGE": brokers("redis").url}
     async with serving(**variables) as first, asking(first, "203.0.113.70") as client:
         assert await statuses(client, 3) == [202] * 3
-        rates = Rates(read(variables))
-        assert rates.client
-        hits = [await rates.hit(rates.client, "203.0.113.70") for _ in range(3)]
+        own = Rates(read(variables))
+        assert own.client
+        hits = [await own.hit(own.client, "203.0.113.70") for _ in range(3)]
         assert [quota.is_passed for quota in hits] == [True, False, False]
         assert 0 < hits[2].seconds <= 3600
-        await rates.close()
+        await own.close()
         is_refused(await client.post("/action"), "client", 4)
     assert not [line for line in caplog.messages if "rate limits" in line]
+
+
+async def test_a_flood_is_not_counted_elsewhere(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been refused costs the database nothing until its window ends."""
+    asked = []
+    incr = InDatabase.incr
+
+    async def counting(self: InDatabase, key: str, expiry: float, amount: int = 1) -> int:
+        asked.append(key)
+        return await incr(self, key, expiry, amount)
+
+    monkeypatch.setattr(InDatabase, "incr", counting)
+    rules = {"RATE_LIMIT": "3/hour", "RATE_LIMIT_STORAGE": "database"}
+    async with serving(**rules) as app, asking(app) as client:
+        assert await statuses(client, 20) == [202] * 3 + [429] * 17
+    assert len(asked) == 4
+    assert "203.0.113.7" not in asked[0]
+
+
+async def test_a_storage_that_hangs_holds_nobody_up(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connected = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+
+    monkeypatch.setattr(rates, "OPEN_SECONDS", 0.2)
+    monkeypatch.setattr(rates, "DOWN_SECONDS", 3600.0)
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    storage = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    rules = {"RATE_LIMIT": "20/hour", "RATE_LIMIT_STORAGE": storage}
+    async with asyncio.timeout(20), serving(**rules) as app, asking(app) as client:
+        assert await statuses(client, 20) == [202] * 20
+    assert len(connected) == 1
+    assert sum("rate limits" in line for line in caplog.messages) == 1
+    connected[0].close()
+    server.close()
+
+
+async def test_a_storage_that_is_back_counts(
+    serving: Serving,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    needs("redis")
+    monkeypatch.setattr(rates, "DOWN_SECONDS", 0.0)
+    redis = Broker("redis", tmp_path)
+    variables = {"RATE_LIMIT": "1000/hour", "RATE_LIMIT_STORAGE": redis.url}
+    async with serving(**variables) as app, asking(app) as client:
+        assert await statuses(client, 3) == [202] * 3
+        redis.start()
+        assert await statuses(client, 3) == [202] * 3
+        assert '"client";r=996;' in (await client.get("/")).headers["ratelimit"]  # three before it
+    redis.close()
+    assert [line for line in caplog.messages if "is back" in line]
