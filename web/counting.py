@@ -4,7 +4,6 @@ Its own memory looks through all keys at each hit, and is without a bound: a cli
 addresses would make every request dear. It has nothing for SQL.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
 
@@ -16,7 +15,6 @@ from afterwards.store.sql import MICROSECONDS
 
 MAX_KEYS = 50_000  # each takes some 250 bytes; beyond, the oldest window is forgotten
 PRUNE_SECONDS = 60.0
-CONNECTIONS = 2  # to Postgres, of which small plans allow twenty for all processes
 
 TABLE = "CREATE {kind} IF NOT EXISTS {{prefix}}rates ({columns})"
 COLUMNS = "key VARCHAR NOT NULL PRIMARY KEY, hits INTEGER NOT NULL, ends_at BIGINT NOT NULL"
@@ -98,7 +96,6 @@ class InDatabase(InMemory):
         self._kind = "TABLE" if url.startswith("sqlite") else "UNLOGGED TABLE"
         self._has_table = False
         self.prune_at = 0.0
-        self._turns = asyncio.Semaphore(CONNECTIONS)
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -106,11 +103,10 @@ class InDatabase(InMemory):
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         values = {"key": key, "hits": amount, "window_us": int(expiry * MICROSECONDS)}
-        async with self._turns:
-            await self._make_table()
-            await self._prune()
-            async with self._database.transaction() as connection:
-                row = (await connection.execute(self._database.sql(HIT), values)).one()
+        await self._make_table()
+        await self._prune()
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(self._database.sql(HIT), values)).one()
         return self.put(key, row.hits, time.monotonic() + row.left_us / MICROSECONDS)
 
     async def check(self) -> bool:

@@ -38,6 +38,7 @@ MAILS = {"send_welcome_mail": "email"}  # the tasks that send mail, and who gets
 
 OPEN_SECONDS = 5.0
 PATIENCE_SECONDS = 1.0  # with a storage elsewhere; a hit must not cost more than its request
+CONNECTIONS = 3  # to it; small plans of Postgres allow twenty for all processes together
 DOWN_SECONDS = 5.0  # in which a storage that has failed is not asked again
 
 
@@ -102,6 +103,7 @@ class Rates:
         self._here = FixedWindowRateLimiter(self._memory)
         self._shared = _shared(settings.rate_limit_storage, settings.database_url)
         self._there = FixedWindowRateLimiter(self._shared) if self._shared else None
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self._down_until = -math.inf
         self._is_down = False
 
@@ -172,7 +174,7 @@ class Rates:
         if self._there is None or is_refused or time.monotonic() < self._down_until:
             return None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS), self._turns:
                 quota = await _counted(self._there, rate, key, cost)
         except Exception as error:  # whatever its driver raises
             self._fall_back(error)
