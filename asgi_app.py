@@ -187,6 +187,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
             "set DATABASE_URL"
         )
     _quieten_garbage_collector()
+    await app.state.rates.open()
     yield
     await app.state.rates.close()
 

@@ -48,7 +48,7 @@ PERIOD = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
 RATE = "100/minute, 5/10 seconds or the like (second, minute, hour, day), or off"
 Rate = Annotated[str, Field(pattern=f"^({OFF}|{PERIOD})$", description=RATE)]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
-NAMED = rf"[\w.-]+={PERIOD}"
+NAMED = rf"[A-Za-z0-9_.-]+={PERIOD}"  # names that a header field can bear
 # What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
 PROXIES = ("private", "cloudflare", "unix", "none")
 
