@@ -221,7 +221,8 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
-    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing)
+    attachments = images.Kept(settings.images_dir)
+    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing, attachments=attachments)
     app = Starlette(
         routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
         middleware=[Middleware(tracing.entry_spans)],

@@ -47,7 +47,10 @@ DOORS = {
     "httpx": {"effects"},
     "PIL": {"effects"},
     "aiosmtplib": {"effects"},
-    "pydantic": {"settings", "web", "afterwards.registry", "afterwards.http"},
+    "pydantic": {
+        *("settings", "web"),
+        *("afterwards.registry", "afterwards.secrecy", "afterwards.http"),
+    },
 }
 
 
