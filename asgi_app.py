@@ -202,8 +202,11 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
+    attachments = images.Kept(settings.images_dir)
     rates = Rates(settings)
-    afterwards = ServiceTasks(**for_afterwards(settings), admit=rates.admit, tracing=tracing)
+    afterwards = ServiceTasks(
+        **for_afterwards(settings), admit=rates.admit, tracing=tracing, attachments=attachments
+    )
     operators, tokens = http.Operators(**for_operators(settings)), _tokens(settings)
     asking = [Middleware(Authentication, tokens=tokens)] if tokens else []
     app = Starlette(

@@ -126,6 +126,14 @@ class Settings(BaseModel):
         int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
     ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
+    # A dead task waits for a person, but what it holds of another must not wait for ever.
+    keep_dead_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 30.0
+
+    # What `@task(secret=...)` names is encrypted with the first, and decrypted with any of them.
+    task_secret_key: Annotated[
+        Annotated[str, Field(pattern=r"^[!-+\--~]{32,}(,[!-+\--~]{32,})*$")] | None,
+        Field(description="a secret of at least 32 characters, or several, with commas between"),
+    ] = None
     request_timeout: Seconds = 60.0
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
@@ -260,6 +268,7 @@ SECRET = {
     "jwt_secret_previous",
     "admin_read_token",
     "rate_limit_storage",
+    "task_secret_key",
 }
 
 
@@ -303,6 +312,8 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
         "timeout": settings.request_timeout,
         "max_queued": settings.max_queued,
         "keep_days": settings.keep_days,
+        "keep_dead_days": settings.keep_dead_days,
+        "secret_key": settings.task_secret_key and settings.task_secret_key.split(","),
         "drain_seconds": settings.drain_seconds,
         "max_keyed_body": MAX_BODY,
     }

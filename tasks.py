@@ -68,7 +68,7 @@ async def process_item(item: dict[str, Any]) -> None:
     log.info("processed item %s with %d fields", reprlib.repr(item["id"]), len(item))
 
 
-@task()
+@task(secret={"email"})
 async def send_welcome_mail(email: str, username: str) -> None:
     """Welcome a new user by mail, over the first service configured; without one, log the mail."""
     try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import SECRET, Settings, WrongSetting, for_operators, read
+from settings import SECRET, Settings, WrongSetting, for_afterwards, for_operators, read
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +27,8 @@ WRONG = {
     "REQUEST_TIMEOUT": "inf",
     "MAX_QUEUED": "none",
     "KEEP_DAYS": "-1",
+    "KEEP_DEAD_DAYS": "-1",
+    "TASK_SECRET_KEY": "hunter2" * 5 + ",hunter2",
     "ADMIN_TOKEN": "hunter2",
     "JWT_SECRET": "hunter2",
     "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
@@ -135,6 +137,13 @@ def test_a_reader_has_no_operators_token() -> None:
 @pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
 def test_any_other_token_is_taken(token: str) -> None:
     assert read({"ADMIN_TOKEN": token}).admin_token == token
+
+
+def test_secret_keys_may_be_rotated() -> None:
+    new, old = "n" * 32, "-o+/=" * 8
+    given = for_afterwards(read({"TASK_SECRET_KEY": f"{new},{old}"}))
+    assert given["secret_key"] == [new, old]
+    assert for_afterwards(read({}))["secret_key"] is None
 
 
 @pytest.mark.parametrize("name", sorted(SECRET & {name.lower() for name in WRONG}))
