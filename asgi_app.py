@@ -83,7 +83,8 @@ async def process_image(request: Request) -> Response:
     order = await bodies.read(request, bodies.ImageOrder)
     job_id = request.state.task_id
     background = BackgroundTasks()
-    background.add_task(tasks.process_image, job_id, str(order.image_url), order.operations)
+    url, owner = str(order.image_url), accounts.owner(request)
+    background.add_task(tasks.process_image, job_id, url, order.operations, *owner)
     return JSONResponse({"job_id": job_id, "status": "processing"}, 202, background=background)
 
 
@@ -130,7 +131,7 @@ async def complex_action(request: Request) -> Response:
 async def process(request: Request) -> Response:
     item = (await bodies.read(request, bodies.Item)).model_dump()
     background = BackgroundTasks()
-    background.add_task(tasks.process_item, item)
+    background.add_task(tasks.process_item, item, *accounts.owner(request))
     return JSONResponse({"status": "accepted", "id": item["id"]}, 202, background=background)
 
 
