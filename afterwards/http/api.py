@@ -63,7 +63,7 @@ class _Page(BaseModel):
 
 class _ChangesPage(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=100)] = 100
     after: Annotated[str, Field(pattern=r"^change-[0-9a-f-]{1,60}$")] | None = None
 
 

@@ -37,6 +37,7 @@ async def test_a_change_names_its_tasks(store: Store) -> None:
     noted = await store.changes()
     assert {(each.who, each.address, each.what) for each in noted} == {CHANGE}
     assert json.loads(noted[-1].which) == ids[:1]
+    assert max(len(json.loads(each.which)) for each in noted) == changes.MOST_IN_ROW
     assert sorted(id for each in noted for id in json.loads(each.which)) == ids
 
 
@@ -57,6 +58,8 @@ async def test_without_its_row_nothing_changes(
     with pytest.raises(Exception, match="changes"):
         await store.cancel(id, CHANGE)
     assert (await store.get(id)).state == "queued"
+    monkeypatch.undo()
+    assert await store.changes() == []
 
 
 async def test_other_changes_join_a_transaction(database: Database, store: Store) -> None:
