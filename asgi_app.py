@@ -170,14 +170,20 @@ ROUTES = [
 class ServiceTasks(Afterwards):
     """Has the users' table made, and ends the process where a task blocks the shutdown."""
 
+    rates: Rates | None = None  # what counts elsewhere lives as long as the tasks do
+
     async def start(self) -> None:
         await super().start()
+        if self.rates:
+            await self.rates.open()
         with suppress(DatabaseUnavailable):  # then it is made when users are first asked for
             await users.make_table(self.database)
 
     async def stop(self, seconds: float | None = None) -> None:
         with ending_within(self.drain_seconds + UNWINDING_SECONDS):
             await super().stop(seconds)
+        if self.rates:
+            await self.rates.close()
 
 
 @asynccontextmanager
@@ -188,9 +194,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
             "set DATABASE_URL"
         )
     _quieten_garbage_collector()
-    await app.state.rates.open()
     yield
-    await app.state.rates.close()
 
 
 def _quieten_garbage_collector() -> None:
@@ -228,7 +232,8 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.afterwards, app.state.operators = afterwards, operators
-    app.state.rates, app.state.tokens = rates, tokens
+    app.state.rates = afterwards.rates = rates
+    app.state.tokens = tokens
     afterwards.install(app)
     return app
 

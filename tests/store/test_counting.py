@@ -82,6 +82,13 @@ async def test_memory_holds_so_many_keys() -> None:
     assert await storage.reset() == 100
 
 
+async def test_a_closed_storage_opens_again(shared: list[InDatabase]) -> None:
+    assert await shared[0].incr("k", 60) == 1
+    for _ in range(2):
+        await shared[0].close()
+    assert await shared[0].incr("k", 60) == 2
+
+
 async def test_old_rows_are_pruned(shared: list[InDatabase]) -> None:
     storage = shared[0]
     await storage.incr("old", 0.001)
