@@ -87,7 +87,8 @@ async def process_image(request: Request) -> Response:
     order = await bodies.read(request, bodies.ImageOrder)
     job_id = request.state.task_id
     background = BackgroundTasks()
-    background.add_task(tasks.process_image, job_id, str(order.image_url), order.operations)
+    url, owner = str(order.image_url), accounts.owner(request)
+    background.add_task(tasks.process_image, job_id, url, order.operations, *owner)
     return JSONResponse({"job_id": job_id, "status": "processing"}, 202, background=background)
 
 
@@ -134,7 +135,7 @@ async def complex_action(request: Request) -> Response:
 async def process(request: Request) -> Response:
     item = (await bodies.read(request, bodies.Item)).model_dump()
     background = BackgroundTasks()
-    background.add_task(tasks.process_item, item)
+    background.add_task(tasks.process_item, item, *accounts.owner(request))
     return JSONResponse({"status": "accepted", "id": item["id"]}, 202, background=background)
 
 
@@ -172,14 +173,20 @@ ROUTES = [
 class ServiceTasks(Afterwards):
     """Has the users' table made, and ends the process where a task blocks the shutdown."""
 
+    rates: Rates | None = None  # what counts elsewhere lives as long as the tasks do
+
     async def start(self) -> None:
         await super().start()
+        if self.rates:
+            await self.rates.open()
         with suppress(DatabaseUnavailable):  # then it is made when users are first asked for
             await users.make_table(self.database)
 
     async def stop(self, seconds: float | None = None) -> None:
         with ending_within(self.drain_seconds + UNWINDING_SECONDS):
             await super().stop(seconds)
+        if self.rates:
+            await self.rates.close()
 
 
 @asynccontextmanager
@@ -191,7 +198,6 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         )
     _quieten_garbage_collector()
     yield
-    await app.state.rates.close()
 
 
 def _quieten_garbage_collector() -> None:
@@ -204,8 +210,11 @@ def _quieten_garbage_collector() -> None:
 
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
+    attachments = images.Kept(settings.images_dir)
     rates = Rates(settings)
-    afterwards = ServiceTasks(**for_afterwards(settings), admit=rates.admit, tracing=tracing)
+    afterwards = ServiceTasks(
+        **for_afterwards(settings), admit=rates.admit, tracing=tracing, attachments=attachments
+    )
     operators, tokens = http.Operators(**for_operators(settings)), _tokens(settings)
     asking = [Middleware(Authentication, tokens=tokens)] if tokens else []
     app = Starlette(
@@ -226,7 +235,8 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.afterwards, app.state.operators = afterwards, operators
-    app.state.rates, app.state.tokens = rates, tokens
+    app.state.rates = afterwards.rates = rates
+    app.state.tokens = tokens
     door.put_before(app, hosts=allowed_hosts(settings), origins=listed(settings.cors_origins))
     afterwards.install(app)
     return app

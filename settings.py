@@ -48,7 +48,7 @@ PERIOD = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
 RATE = "100/minute, 5/10 seconds or the like (second, minute, hour, day), or off"
 Rate = Annotated[str, Field(pattern=f"^({OFF}|{PERIOD})$", description=RATE)]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
-NAMED = rf"[\w.-]+={PERIOD}"
+NAMED = rf"[A-Za-z0-9_.-]+={PERIOD}"  # names that a header field can bear
 # What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
 PROXIES = ("private", "cloudflare", "unix", "none")
 
@@ -132,6 +132,14 @@ class Settings(BaseModel):
         int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
     ] = 100_000
     keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
+    # A dead task waits for a person, but what it holds of another must not wait for ever.
+    keep_dead_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 30.0
+
+    # What `@task(secret=...)` names is encrypted with the first, and decrypted with any of them.
+    task_secret_key: Annotated[
+        Annotated[str, Field(pattern=r"^[!-+\--~]{32,}(,[!-+\--~]{32,})*$")] | None,
+        Field(description="a secret of at least 32 characters, or several, with commas between"),
+    ] = None
     request_timeout: Seconds = 60.0
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
@@ -278,6 +286,7 @@ SECRET = {
     "jwt_secret_previous",
     "admin_read_token",
     "rate_limit_storage",
+    "task_secret_key",
 }
 
 
@@ -321,6 +330,8 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
         "timeout": settings.request_timeout,
         "max_queued": settings.max_queued,
         "keep_days": settings.keep_days,
+        "keep_dead_days": settings.keep_dead_days,
+        "secret_key": settings.task_secret_key and settings.task_secret_key.split(","),
         "drain_seconds": settings.drain_seconds,
         "max_keyed_body": MAX_BODY,
     }

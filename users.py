@@ -145,6 +145,7 @@ class User:
     email: str
     username: str
     created_at: datetime
+    subject: str | None  # what tokens call the user, and what the user's own tasks bear
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,4 +249,4 @@ async def _taken(database: Database, email: str, username: str) -> list[str]:
 
 
 def _user(row: Row[Any]) -> User:
-    return User(row.id, row.email, row.username, row.created_at)
+    return User(row.id, row.email, row.username, row.created_at, row.subject)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
 from afterwards import erasing, http, installation, registry, server
+from afterwards.attachments import Attachments
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.brokers import Broker, check_broker
 from afterwards.errors import NotStarted, UnknownTask
@@ -38,11 +39,12 @@ class Afterwards:
     With a `broker` (amqp://, redis:// or sqs://) those are Celery's. `max_running` coroutines and
     `threads` plain functions run at a time, each attempt for `timeout` seconds at most, unless its
     `@task` says otherwise. Beyond `max_queued` waiting tasks nothing is accepted. What succeeded
-    or was cancelled is kept for `keep_days`; `drain_seconds` is what running tasks get at the end.
+    or was cancelled is kept for `keep_days`, what is dead for `keep_dead_days`; `drain_seconds` is
+    what running tasks get at the end.
     A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes. `admit` is
     awaited with tasks before they are accepted, and refuses them by raising a `Refused`. With a
     `secret_key` arguments that `@task` names as secret are encrypted; of several the first one
-    encrypts, and all of them decrypt.
+    encrypts, and all of them decrypt. What `attachments` keep for a task goes when its row does.
     Nothing is opened here. Raises ValueError for a wrong argument.
     """
 
@@ -62,10 +64,12 @@ class Afterwards:
         timeout: float = 60.0,
         max_queued: int = 100_000,
         keep_days: float = 7.0,
+        keep_dead_days: float = 30.0,
         drain_seconds: float = 20.0,
         max_keyed_body: int = 1024 * 1024,
         admit: Admit | None = None,
         secret_key: str | Sequence[str] | None = None,
+        attachments: Attachments | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         check_url(url)
@@ -80,11 +84,12 @@ class Afterwards:
             timeout=timeout,
             max_queued=max_queued,
             keep_days=keep_days,
+            keep_dead_days=keep_dead_days,
         )
         self.url, self.broker, self.table_prefix = url, broker, table_prefix
         self.run_tasks, self.admit, self.tracing = run_tasks, admit, tracing
         self.drain_seconds = drain_seconds
-        self.seal = Seal(secret_key)
+        self.seal, self.attachments = Seal(secret_key), attachments
         self.max_keyed_body = max_keyed_body
         self.pages: str | None = None  # the path below which an application shows tasks
         self.is_started = False
@@ -211,6 +216,7 @@ class Afterwards:
             limits=self.limits,
             drain_seconds=self.drain_seconds,
             tracing=self.tracing,
+            attachments=self.attachments,
         )
 
     def is_well(self) -> bool:
@@ -348,6 +354,7 @@ class Afterwards:
             broker=self.make_broker(),
             run_tasks=self.run_tasks,
             admit=self.admit,
+            attachments=self.attachments,
         )
 
     def __getattr__(self, name: str) -> NoReturn:

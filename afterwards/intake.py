@@ -61,12 +61,12 @@ class Intake:
         self._backlog.refuse_excess(sum(not task.waits for task in tasks))
         checked = [(task, *check(task)) for task in tasks]
         after = self._publisher.publish_after if self._publisher else 0.0
-        rows, waiting = [], 0
+        rows, waiting, seal = [], 0, self._store.seal
         for task, kwargs, text in checked:
             task.stored = True
             worker = self._reserve(task, kwargs)
             waiting += not (worker or task.waits)
-            rows.append(row_of(task, text, worker=worker, publish_after=after))
+            rows.append(row_of(task, text, worker=worker, publish_after=after, seal=seal))
         with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(rows)
 
@@ -77,7 +77,7 @@ class Intake:
         count = sum(not task.waits for task in tasks)
         self._backlog.refuse_excess(count)
         # Due at once for every publisher: nobody here knows when the caller commits.
-        rows = [row_of(task, check(task)[1]) for task in tasks]
+        rows = [row_of(task, check(task)[1], seal=self._store.seal) for task in tasks]
         with self._backlog.reserved(count):
             await self._store.enqueue_within(connection, rows)
         for task in tasks:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterwards import rescue
+from afterwards.attachments import Attachments
 from afterwards.backlog import Backlog
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import Publisher
@@ -42,6 +43,7 @@ class Process:
         run_tasks: bool = True,
         slots: Slots | None = None,
         admit: Admit | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
         self.store = store
         self.slots = slots or Slots(
@@ -52,11 +54,12 @@ class Process:
         )
         self._maintenance = Maintenance(
             store,
-            limits.keep_days,
+            limits,
             held=self._held,
             cancel=self.cancel,
             found=self.wake,
             beaten=self._beaten,
+            attachments=attachments,
         )
         self._most_counted = max(MOST_COUNTED, 2 * limits.max_queued)
         self.backlog = Backlog(limits.max_queued, self._settled_per_second)

@@ -58,7 +58,8 @@ async def erase_user(request: Request) -> Response:
     try:
         async with users.erasing(afterwards.database, int(id)) as (connection, erased):
             # Not by the name: a user called resize would erase others' pictures.
-            await afterwards.erase(erased.email, within=connection)
+            for text in filter(None, (erased.email, erased.subject)):
+                await afterwards.erase(text, within=connection)
             if operator:
                 change = operator.change("erase user")
                 await changes.record(afterwards.database, connection, change, [id])
@@ -125,6 +126,12 @@ async def _new_user(request: Request) -> tuple[bodies.NewUser, str | None]:
     return new, await passwords.hashed(new.password)
 
 
+def owner(request: Request) -> tuple[str, ...]:
+    """Return the user who asks as tasks take it, that are erased with them; nobody is nothing."""
+    user = _user(request)
+    return (user.subject,) if user and user.subject else ()
+
+
 def _user(request: Request) -> users.User | None:
     """Return the user who asks; None for an operator, or for anybody where tokens are off."""
     return getattr(request.state, "user", None)
@@ -136,4 +143,6 @@ def _database(request: Request) -> Database:
 
 
 def _shown(user: users.User) -> dict[str, Any]:
-    return {**asdict(user), "created_at": rfc3339(user.created_at)}
+    shown = {**asdict(user), "created_at": rfc3339(user.created_at)}
+    del shown["subject"]
+    return shown

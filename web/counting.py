@@ -26,6 +26,7 @@ ON CONFLICT (key) DO UPDATE SET
     ends_at = CASE WHEN counted.ends_at > {now} THEN counted.ends_at ELSE excluded.ends_at END
 RETURNING hits, ends_at - {now} AS left_us
 """
+KEYS = "SELECT key FROM {prefix}rates ORDER BY key"
 PRUNE = "DELETE FROM {prefix}rates WHERE ends_at <= {now}"
 
 
@@ -91,40 +92,60 @@ class InDatabase(InMemory):
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self._database = Database(_beside(url))
+        self._url = _beside(url)
+        self._database: Database | None = None
         self._kind = "TABLE" if url.startswith("sqlite") else "UNLOGGED TABLE"
         self._has_table = False
-        self._prune_at = 0.0
+        self.prune_at = 0.0
 
     @property
     def base_exceptions(self) -> type[Exception]:
         return DatabaseUnavailable
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        values = {"key": key, "hits": amount, "window_us": int(expiry * MICROSECONDS)}
         await self._make_table()
         await self._prune()
-        values = {"key": key, "hits": amount, "window_us": int(expiry * MICROSECONDS)}
-        async with self._database.transaction() as connection:
-            row = (await connection.execute(self._database.sql(HIT), values)).one()
+        async with self._opened().transaction() as connection:
+            row = (await connection.execute(self._opened().sql(HIT), values)).one()
         return self.put(key, row.hits, time.monotonic() + row.left_us / MICROSECONDS)
 
+    async def check(self) -> bool:
+        """Make the table, and tell whether it is there; the first hit need not wait for it."""
+        try:
+            await self._make_table()
+        except DatabaseUnavailable:
+            return False
+        return True
+
+    async def keys(self) -> list[str]:
+        """List what is counted there now."""
+        return [row.key for row in await self._opened().all(KEYS)]
+
     async def close(self) -> None:
-        """Close its connections."""
-        await self._database.close()
+        """Close its connections; the next hit opens others."""
+        database, self._database, self._has_table = self._database, None, False
+        if database is not None:
+            await database.close()
+
+    def _opened(self) -> Database:
+        if self._database is None:
+            self._database = Database(self._url)
+        return self._database
 
     async def _make_table(self) -> None:
         if self._has_table:
             return
-        async with self._database.migrating() as connection:
+        async with self._opened().migrating() as connection:
             made = TABLE.format(kind=self._kind, columns=COLUMNS)
             for statement in (made, INDEX):
-                await connection.execute(self._database.sql(statement))
+                await connection.execute(self._opened().sql(statement))
         self._has_table = True
 
     async def _prune(self) -> None:
-        if time.monotonic() >= self._prune_at:
-            self._prune_at = time.monotonic() + PRUNE_SECONDS
-            await self._database.change(PRUNE)
+        if time.monotonic() >= self.prune_at:
+            self.prune_at = time.monotonic() + PRUNE_SECONDS
+            await self._opened().change(PRUNE)
 
 
 def _beside(url: str) -> str:

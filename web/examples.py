@@ -43,7 +43,6 @@ CHANGE = {
     "who": "operator 1f2e3d4c",
     "address": "192.0.2.1",
     "what": "retry",
-    "count": 1,
     "which": [TASK_ID],
 }
 NO_TOKEN = {

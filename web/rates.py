@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -36,7 +36,9 @@ MAX_ADDRESS = 60  # characters
 AROUND_ONE = 10  # times what one client may guess, all clients together may guess at one account
 MAILS = {"send_welcome_mail": "email"}  # the tasks that send mail, and who gets it
 
-PATIENCE_SECONDS = 0.5  # with a storage elsewhere; a hit must not cost more than its request
+OPEN_SECONDS = 5.0
+PATIENCE_SECONDS = 1.0  # with a storage elsewhere; a hit must not cost more than its request
+CONNECTIONS = 3  # to it; small plans of Postgres allow twenty for all processes together
 DOWN_SECONDS = 5.0  # in which a storage that has failed is not asked again
 
 
@@ -96,10 +98,12 @@ class Rates:
         self.guesses = _rate("guesses", "guesses at tokens", settings.token_guesses)
         self.guesses_at_one = self.guesses and _times(self.guesses, "account", AROUND_ONE)
         self.tasks = _task_rates(settings.task_rate_limits)
+        self._limited = {*self.tasks, *(MAILS if self.mails else ())}
         self._memory = InMemory()
         self._here = FixedWindowRateLimiter(self._memory)
         self._shared = _shared(settings.rate_limit_storage, settings.database_url)
         self._there = FixedWindowRateLimiter(self._shared) if self._shared else None
+        self._turns = asyncio.Semaphore(CONNECTIONS)
         self._down_until = -math.inf
         self._is_down = False
 
@@ -131,17 +135,24 @@ class Rates:
     async def admit(self, tasks: Sequence[Task]) -> None:
         """Count tasks that are about to be accepted; raise `TooMany` where none may be."""
         for task in tasks:
-            if rate := self.tasks.get(task.name):
-                await self.require(rate, task.name)
-            if self.mails is not None and (parameter := MAILS.get(task.name)):
-                found = task.kwargs[parameter] if parameter in task.kwargs else task.args[0]
-                await self.require(self.mails, mailbox(str(found)))
+            if task.name in self._limited:
+                await self._admit(task)
 
     async def hit(self, rate: Rate, key: str, cost: int = 1) -> Quota:
         """Count a hit, and tell what is left."""
         key = hashlib.blake2b(f"{rate.name} {key}".encode(), digest_size=16).hexdigest()
         quota = await self._hit_there(rate, key, cost) if self._there else None
         return quota or await _counted(self._here, rate, key, cost)
+
+    async def open(self) -> None:
+        """Connect to what counts elsewhere, so that the first request need not wait for it."""
+        if self._shared is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(OPEN_SECONDS):
+                if await self._shared.check():
+                    return
+        self._fall_back(ConnectionError("it does not answer"))
 
     async def close(self) -> None:
         """Close what counts elsewhere."""
@@ -150,13 +161,20 @@ class Rates:
         elif isinstance(self._shared, RedisStorage):
             await self._shared.bridge.get_connection().aclose()  # type: ignore[attr-defined]
 
+    async def _admit(self, task: Task) -> None:
+        if rate := self.tasks.get(task.name):
+            await self.require(rate, task.name)
+        if self.mails and (parameter := MAILS.get(task.name)):
+            recipient = task.kwargs[parameter] if parameter in task.kwargs else task.args[0]
+            await self.require(self.mails, mailbox(str(recipient)))
+
     async def _hit_there(self, rate: Rate, key: str, cost: int) -> Quota | None:
         # What has once been refused is refused here until its window ends: a flood costs nothing.
         is_refused = cost > 0 and not await self._here.test(rate.item, key)
         if self._there is None or is_refused or time.monotonic() < self._down_until:
             return None
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS), self._turns:
                 quota = await _counted(self._there, rate, key, cost)
         except Exception as error:  # whatever its driver raises
             self._fall_back(error)

@@ -150,14 +150,13 @@ class Tasks(Shape):
 
 
 class Change(Shape):
-    """What an operator changed; of many tasks only the first are named."""
+    """What an operator changed, or, of a change of many tasks, a part of it."""
 
     id: str
     at: datetime
     who: str
     address: str
     what: str
-    count: int
     which: list[str]
 
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import jwt
 import pytest
+from argon2 import PasswordHasher
 from starlette.applications import Starlette
 
 import asgi_app
@@ -183,7 +184,7 @@ async def test_a_token_that_is_not_good_is_401(client: httpx.AsyncClient) -> Non
     for wrong in ({"exp": int(time.time()) - 1}, {"sub": "1"}, {"sub": "\0"}):
         assert await status_with(client, jwt.encode(claims | wrong, SECRET)) == 401
     assert await status_with(client, jwt.encode(claims, OTHER)) == 401
-    assert await status_with(client, jwt.encode(claims, None, "none")) == 401
+    assert await status_with(client, jwt.encode(claims, "", "none")) == 401
 
 
 async def test_what_is_no_token_is_401(client: httpx.AsyncClient) -> None:
@@ -262,9 +263,24 @@ async def test_users_erase_themselves(app: Starlette, client: httpx.AsyncClient)
     assert (erased.status_code, erased.content) == (204, b"")
     assert (await client.delete(f"/users/{ada['id']}", headers=headers)).status_code == 401
     assert (await client.get("/users/", headers=bearing(OPERATOR))).json() == [bob]
-    found = await app.state.afterwards.database.all("SELECT arguments, result FROM {tasks}")
+    found = await app.state.afterwards.database.all("SELECT arguments, secrets FROM {tasks}")
     assert "bob@example.com" in str(found)
     assert "ada" not in str(found)
+
+
+async def test_a_users_own_tasks_go_too(app: Starlette, client: httpx.AsyncClient) -> None:
+    item = {"id": 7, "of": "a person"}
+    image = {"image_url": "http://127.0.0.1:9/a.png", "operations": ["resize"]}
+    kept = []
+    for who, name in ((ADA, "ada"), (BOB, "bob")):
+        await registered(client, who)
+        headers = bearing(await token(client, name))
+        for path, body in (("/process", item), ("/process-image/", image)):
+            kept += ids(await client.post(path, json=body, headers=headers))
+    await drained(app)
+    assert (await client.delete("/users/1", headers=bearing(OPERATOR))).status_code == 204
+    statuses = [(await client.get(f"/tasks/{id}")).status_code for id in kept]
+    assert statuses == [404, 404, 200, 200]
 
 
 async def test_readers_erase_nobody(client: httpx.AsyncClient) -> None:
@@ -430,7 +446,7 @@ async def test_a_dated_hash_is_renewed(
         assert found is not None
         return found.password_hash
 
-    weak = passwords.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
+    weak = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
     with monkeypatch.context() as earlier:
         earlier.setattr(passwords, "_hasher", weak)
         await registered(client)

@@ -55,6 +55,17 @@ def test_scripts_do_not_see_the_cookie(page: Page, serve: Callable[..., Server])
     assert page.evaluate("document.cookie") == ""
 
 
+def test_another_sites_link_needs_no_second_login(
+    page: Page, serve: Callable[..., Server], other_port: str
+) -> None:
+    url = serve(ADMIN_TOKEN=TOKEN).url.replace("127.0.0.1", "localhost")
+    log_in(page, url)
+    page.goto(other_port.replace("127.0.0.1", "elsewhere.test"))
+    page.evaluate("url => location.assign(url)", f"{url}/tasks?limit=7")
+    page.wait_for_url(f"{url}/tasks?limit=7")
+    assert page.inner_text("body") == '{"tasks":[],"next":null}'
+
+
 @pytest.fixture
 def other_port() -> Iterator[str]:
     """The URL of a page on another port: to a browser another origin, but the same site."""

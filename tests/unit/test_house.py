@@ -54,7 +54,10 @@ DOORS = {
     "aiosmtplib": {"effects"},
     "argon2": {"web.passwords"},
     "jwt": {"web.tokens"},
-    "pydantic": {"settings", "web", "afterwards.registry", "afterwards.http"},
+    "pydantic": {
+        *("settings", "web"),
+        *("afterwards.registry", "afterwards.secrecy", "afterwards.http"),
+    },
 }
 
 

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from settings import SECRET, Settings, WrongSetting, listed, read
+from settings import (
+    SECRET,
+    Settings,
+    WrongSetting,
+    for_afterwards,
+    for_operators,
+    listed,
+    read,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +35,8 @@ WRONG = {
     "REQUEST_TIMEOUT": "inf",
     "MAX_QUEUED": "none",
     "KEEP_DAYS": "-1",
+    "KEEP_DEAD_DAYS": "-1",
+    "TASK_SECRET_KEY": "hunter2" * 5 + ",hunter2",
     "ADMIN_TOKEN": "hunter2",
     "JWT_SECRET": "hunter2",
     "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
@@ -117,6 +127,23 @@ def test_a_token_must_fit_a_header(token: str) -> None:
         read({"ADMIN_TOKEN": token})
 
 
+def test_commas_part_several_tokens() -> None:
+    settings = read({"ADMIN_TOKEN": f"{'a' * 16}, {'b' * 16},{'c c' * 8}", "DEVELOPMENT": "1"})
+    assert for_operators(settings) == {
+        "token": ["a" * 16, "b" * 16, "c c" * 8],
+        "read_token": [],
+        "development": True,
+    }
+    for wrong in (f"{'a' * 16},short", f"{'a' * 16},", ","):
+        with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
+            read({"ADMIN_TOKEN": wrong})
+
+
+def test_a_reader_has_no_operators_token() -> None:
+    with pytest.raises(WrongSetting, match=r"^ADMIN_READ_TOKEN: is in ADMIN_TOKEN"):
+        read({"ADMIN_TOKEN": f"{'a' * 16},{'b' * 16}", "ADMIN_READ_TOKEN": "b" * 16})
+
+
 @pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
 def test_any_other_token_is_taken(token: str) -> None:
     assert read({"ADMIN_TOKEN": token}).admin_token == token
@@ -136,6 +163,13 @@ def test_lists_of_hosts_and_origins_are_taken() -> None:
     assert listed(given.allowed_hosts) == ["a.com", "*.b.com", "[::1]", "my_host"]
     assert listed(given.cors_origins) == ["https://a.com", "http://localhost:3000", "*"]
     assert listed(None) == []
+
+
+def test_secret_keys_may_be_rotated() -> None:
+    new, old = "n" * 32, "-o+/=" * 8
+    given = for_afterwards(read({"TASK_SECRET_KEY": f"{new},{old}"}))
+    assert given["secret_key"] == [new, old]
+    assert for_afterwards(read({}))["secret_key"] is None
 
 
 @pytest.mark.parametrize("name", sorted(SECRET & {name.lower() for name in WRONG}))

@@ -9,7 +9,7 @@ import pytest
 from starlette.routing import BaseRoute
 
 import asgi_app
-from web.tokens import MAX_TOKEN, Tokens
+from web.tokens import Tokens
 
 SECRET, PREVIOUS, OTHER = "s" * 32, "p" * 32, "o" * 32
 TOKENS = Tokens(SECRET, PREVIOUS, 60)
@@ -32,7 +32,6 @@ def test_a_given_token_is_good() -> None:
     claims = jwt.decode(given, SECRET, algorithms=["HS256"])
     assert claims.keys() == {"sub", "iat", "exp"}
     assert claims["exp"] - claims["iat"] == 60
-    assert len(Tokens(SECRET, None, 60).give("f" * 32)) < MAX_TOKEN / 2
 
 
 @pytest.mark.parametrize(("secret", "subject"), [(SECRET, "ada"), (PREVIOUS, "ada"), (OTHER, None)])
@@ -65,7 +64,7 @@ def test_a_wrong_claim_is_refused(changed: dict[str, object]) -> None:
 @pytest.mark.parametrize("algorithm", ["none", "HS384", "HS512"])
 @pytest.mark.filterwarnings("ignore:.*HMAC key.*")
 def test_another_algorithm_is_refused(algorithm: str) -> None:
-    key = None if algorithm == "none" else SECRET
+    key = "" if algorithm == "none" else SECRET
     assert TOKENS.subject(jwt.encode(GOOD, key, algorithm)) is None
 
 
