@@ -107,10 +107,11 @@ async def test_a_pages_own_headers_are_left(ask: Serve) -> None:
 
 
 async def test_a_picture_may_be_shown_anywhere(ask: Serve) -> None:
-    id = "task-20261120-233412-123456-0123456789abcdef"
-    settings.images_dir.mkdir()
+    client = await ask()
+    id = (await client.post("/action")).headers["task-id"]  # without a task it would be removed
+    settings.images_dir.mkdir(exist_ok=True)
     (settings.images_dir / f"{id}.png").write_bytes(b"x" * 200_000)
-    response = await (await ask()).get(f"/images/{id}")
+    response = await client.get(f"/images/{id}")
     assert len(response.content) == 200_000
     assert fixed(response) == text(ALWAYS) | {"cross-origin-resource-policy": "cross-origin"}
 

@@ -17,7 +17,6 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import asgi_app
 from afterwards import problems
-from effects import images
 from settings import settings
 from tests.app.asking import ADA, drained, ids
 from tests.described import complaints, described, resolved, wrong
@@ -164,11 +163,12 @@ async def test_a_tasks_life_is_as_described(app: Starlette, client: httpx.AsyncC
 
 
 @of_one_database
-async def test_a_picture_is_as_described(client: httpx.AsyncClient) -> None:
-    settings.images_dir.mkdir()
-    (settings.images_dir / f"{TASK_ID}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    assert images.find(settings.images_dir, TASK_ID)
-    assert (await client.get(f"/images/{TASK_ID}")).headers["content-type"] == "image/png"
+async def test_a_picture_is_as_described(app: Starlette, client: httpx.AsyncClient) -> None:
+    [id] = ids(await client.post("/action"))  # without a task it would be removed
+    settings.images_dir.mkdir(exist_ok=True)
+    (settings.images_dir / f"{id}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert (await client.get(f"/images/{id}")).headers["content-type"] == "image/png"
+    await drained(app)
 
 
 @of_one_database
