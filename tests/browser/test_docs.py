@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -104,3 +105,27 @@ def test_another_hosts_script_is_refused(page: Page, complaints: list[str], serv
     )
     assert page.title().startswith("Swagger UI")
     assert any("script-src" in each for each in complaints)
+
+
+def test_a_user_authorizes_with_a_password(
+    page: Page, complaints: list[str], asked: list[str], serve: Serve
+) -> None:
+    server = serve(JWT_SECRET="a-secret-of-the-tests-of-32-characters")
+    ada = {"email": "ada@example.com", "username": "ada", "password": "correct horse"}
+    assert httpx.post(f"{server.url}/users/", json=ada).status_code == 201
+    page.goto(f"{server.url}/docs")
+    page.locator(".auth-wrapper > .authorize").click()
+    form = page.locator(".auth-container", has_text="OAuth")
+    form.get_by_label("username:").fill("ada")
+    form.get_by_label("password:").fill("correct horse")
+    form.get_by_role("button", name="Apply").click()
+    expect(form).to_contain_text("Logout")
+    form.get_by_role("button", name="Close").click()
+    operation = page.locator("#operations-users-get_users")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table .response").first
+    expect(answer.locator(".response-col_status")).to_contain_text("200")
+    assert complaints == []
+    assert elsewhere(asked, server) == []
