@@ -46,8 +46,9 @@ bench: .venv-bench/complete .venv-bench-arq/complete
 torture: .venv/complete
 	.venv/bin/python -m torture --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
 
-fuzz: .venv/complete
+fuzz: .venv/for-tests
 	.venv/bin/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --cases ,$(CASES))
+	$(if $(CASES),,.venv/bin/python -m fuzz.described --minutes $(MINUTES) $(addprefix --seed ,$(SEED)))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt requirements.lock

@@ -3,6 +3,7 @@
 import tasks as task_functions  # importing them registers them
 import tracing
 from afterwards import Afterwards, current_task_id
+from effects import images
 from settings import exit_with, for_afterwards, read_or_exit
 from web import logs
 
@@ -18,4 +19,5 @@ logs.configure(
     tracing.trace_id,
     is_reported=settings.sw_agent_collector_backend_services is not None,
 )
-app = Afterwards(**for_afterwards(settings), tracing=tracing).celery()
+kept = images.Kept(settings.images_dir)
+app = Afterwards(**for_afterwards(settings), tracing=tracing, attachments=kept).celery()

@@ -12,14 +12,17 @@ from typing import Any, NoReturn, ParamSpec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from starlette.applications import Starlette
 
-from afterwards import http, installation, registry, server
+from afterwards import erasing, http, installation, registry, server
+from afterwards.attachments import Attachments
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.brokers import Broker, check_broker
 from afterwards.errors import NotStarted, UnknownTask
+from afterwards.intake import Admit
 from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
 from afterwards.process import Process
 from afterwards.request_tasks import RequestTasks, current_request
+from afterwards.sealing import Seal
 from afterwards.store.database import Connection, Database, connection_of
 from afterwards.store.engines import check_url
 from afterwards.store.sql import check_prefix
@@ -36,8 +39,12 @@ class Afterwards:
     With a `broker` (amqp://, redis:// or sqs://) those are Celery's. `max_running` coroutines and
     `threads` plain functions run at a time, each attempt for `timeout` seconds at most, unless its
     `@task` says otherwise. Beyond `max_queued` waiting tasks nothing is accepted. What succeeded
-    or was cancelled is kept for `keep_days`; `drain_seconds` is what running tasks get at the end.
-    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes.
+    or was cancelled is kept for `keep_days`, what is dead for `keep_dead_days`; `drain_seconds` is
+    what running tasks get at the end.
+    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes. `admit` is
+    awaited with tasks before they are accepted, and refuses them by raising a `Refused`. With a
+    `secret_key` arguments that `@task` names as secret are encrypted; of several the first one
+    encrypts, and all of them decrypt. What `attachments` keep for a task goes when its row does.
     Nothing is opened here. Raises ValueError for a wrong argument.
     """
 
@@ -57,8 +64,12 @@ class Afterwards:
         timeout: float = 60.0,
         max_queued: int = 100_000,
         keep_days: float = 7.0,
+        keep_dead_days: float = 30.0,
         drain_seconds: float = 20.0,
         max_keyed_body: int = 1024 * 1024,
+        admit: Admit | None = None,
+        secret_key: str | Sequence[str] | None = None,
+        attachments: Attachments | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
         check_url(url)
@@ -73,10 +84,12 @@ class Afterwards:
             timeout=timeout,
             max_queued=max_queued,
             keep_days=keep_days,
+            keep_dead_days=keep_dead_days,
         )
         self.url, self.broker, self.table_prefix = url, broker, table_prefix
-        self.run_tasks, self.tracing = run_tasks, tracing
+        self.run_tasks, self.admit, self.tracing = run_tasks, admit, tracing
         self.drain_seconds = drain_seconds
+        self.seal, self.attachments = Seal(secret_key), attachments
         self.max_keyed_body = max_keyed_body
         self.pages: str | None = None  # the path below which an application shows tasks
         self.is_started = False
@@ -177,6 +190,20 @@ class Afterwards:
                 return asyncio.run_coroutine_threadsafe(enqueue(), self._loop).result()
             return asyncio.run(self._alone(enqueue))
 
+    async def erase(
+        self, text: str, *, within: AsyncConnection | AsyncSession | None = None
+    ) -> int:
+        """Delete each task that holds the text, whatever its state, and return how many they were.
+
+        It is looked for as a word, in any letter case, in arguments (secret ones too), results and
+        errors, and in the answers that are stored beside Idempotency-Keys, which are deleted too.
+        What runs is cut off within seconds, and leaves an empty row until that is pruned. All rows
+        are read. With `within` it happens by your commit, or not at all. Raises ValueError for a
+        text without letters and digits, `DatabaseUnavailable`.
+        """
+        await self._ready()
+        return await erasing.erase(self.database, text, within)
+
     def celery(self) -> Any:
         """Make the application whose workers run these tasks, where there is a broker."""
         from afterwards.brokers import celery_worker  # here, because it is an extra
@@ -185,10 +212,11 @@ class Afterwards:
             raise ValueError("broker: takes the one that Celery's workers listen to")
         return celery_worker.worker_app(
             self.broker,
-            lambda: Database(self.url, self.table_prefix),
+            lambda: Database(self.url, self.table_prefix, self.seal),
             limits=self.limits,
             drain_seconds=self.drain_seconds,
             tracing=self.tracing,
+            attachments=self.attachments,
         )
 
     def is_well(self) -> bool:
@@ -317,7 +345,7 @@ class Afterwards:
         if self.is_started or self._has_running_loop():
             raise RuntimeError("this Afterwards runs in another event loop: use enqueue_sync here")
         self._loop, self._has_tables, self._pid = loop, False, os.getpid()
-        self.database = Database(self.url, self.table_prefix)
+        self.database = Database(self.url, self.table_prefix, self.seal)
         self.store = Store(self.database)
         self.process = Process(
             self.store,
@@ -325,6 +353,8 @@ class Afterwards:
             tracing=self.tracing,
             broker=self.make_broker(),
             run_tasks=self.run_tasks,
+            admit=self.admit,
+            attachments=self.attachments,
         )
 
     def __getattr__(self, name: str) -> NoReturn:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
+from afterwards import secrecy
 from afterwards.model import Attempt, Outcome
 from afterwards.threads import start_in_thread
 from afterwards.time_limits import TimeLimits
@@ -52,6 +53,10 @@ async def run(
     with span:
         log.info("%s started", attempt.task.name)
         attempt.outcome, attempt.error = await outcome_of(attempt, timeout, limits, call)
+        if attempt.error is not None and (secret := attempt.task.policy.secret):
+            arguments = attempt.task.kwargs
+            secrets = {name: arguments[name] for name in secret if name in arguments}
+            attempt.error = secrecy.without(attempt.error, secrets)
         _log_end(attempt, time.perf_counter() - began)
 
 

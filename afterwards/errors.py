@@ -2,6 +2,7 @@
 
 AfterwardsError
   ArgumentsRefused       they do not fit the task function, when enqueued or when loaded
+  SecretsUnreadable      they are encrypted, and no key here reads them
   UnknownTask            no task function has this name (any more), or the function has no name
   NotStorable            a background that holds a task function in a way that no row can
   NotStarted             nothing runs that could accept tasks
@@ -27,6 +28,15 @@ class AfterwardsError(Exception):
 
 class ArgumentsRefused(AfterwardsError):
     """The arguments do not fit the task function's parameters; the text says which and why."""
+
+
+class SecretsUnreadable(AfterwardsError):
+    """A task's secret arguments are encrypted with a key that is not here; the row keeps them."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"its secret arguments are encrypted, and {why}: bring the key back, then retry it"
+        )
 
 
 class UnknownTask(AfterwardsError):

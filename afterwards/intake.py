@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +21,9 @@ from afterwards.worker import Worker
 COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
 UNCOUNTED = nullcontext()  # for tasks that have slots, as most have
 
+# Asked before tasks are accepted; it refuses them all by raising a `Refused`.
+Admit = Callable[[Sequence[Task]], Awaitable[None]]
+
 
 class Intake:
     """Stores tasks: claimed at once where a worker of this process has a free slot for them.
@@ -36,12 +39,14 @@ class Intake:
         *,
         worker: Worker | None,
         publisher: Publisher | None,
+        admit: Admit | None = None,
     ) -> None:
         self._store = store
         self._backlog = backlog
         self._refused = refused
         self._worker = worker
         self._publisher = publisher
+        self._admit = admit
         # They have a slot, and start when their answers have gone; with the moment of their commit.
         self._reserved: dict[str, tuple[Task, float]] = {}
 
@@ -51,24 +56,28 @@ class Intake:
         Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored, or
         ever runs.
         """
+        if self._admit is not None:
+            await self._admit(tasks)
         self._backlog.refuse_excess(sum(not task.waits for task in tasks))
         checked = [(task, *check(task)) for task in tasks]
         after = self._publisher.publish_after if self._publisher else 0.0
-        rows, waiting = [], 0
+        rows, waiting, seal = [], 0, self._store.seal
         for task, kwargs, text in checked:
             task.stored = True
             worker = self._reserve(task, kwargs)
             waiting += not (worker or task.waits)
-            rows.append(row_of(task, text, worker=worker, publish_after=after))
+            rows.append(row_of(task, text, worker=worker, publish_after=after, seal=seal))
         with self._backlog.reserved(waiting) if waiting else UNCOUNTED:
             await self._commit(rows)
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
+        if self._admit is not None:
+            await self._admit(tasks)
         count = sum(not task.waits for task in tasks)
         self._backlog.refuse_excess(count)
         # Due at once for every publisher: nobody here knows when the caller commits.
-        rows = [row_of(task, check(task)[1]) for task in tasks]
+        rows = [row_of(task, check(task)[1], seal=self._store.seal) for task in tasks]
         with self._backlog.reserved(count):
             await self._store.enqueue_within(connection, rows)
         for task in tasks:

@@ -15,6 +15,7 @@ class Limits:
     timeout: float = 60.0  # seconds; for task functions that set none
     max_queued: int = 100_000  # tasks that may wait for a slot before new ones are refused
     keep_days: float = 7.0  # for which what has succeeded, or was cancelled, is kept
+    keep_dead_days: float = 30.0  # for which what is dead waits for a person
 
     def __post_init__(self) -> None:
         for field in fields(self):

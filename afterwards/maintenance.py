@@ -5,7 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 
 from afterwards import rescue
+from afterwards.attachments import Attachments
 from afterwards.heartbeat import Heartbeat
+from afterwards.limits import Limits
 from afterwards.loop import Loop
 from afterwards.store.failures import DatabaseUnavailable
 from afterwards.store.tasks import Store
@@ -26,18 +28,19 @@ class Maintenance:
     def __init__(
         self,
         store: Store,
-        keep_days: float,
+        limits: Limits,
         *,
         held: Callable[[], Collection[str]],
         cancel: Callable[[str], None],
         found: Callable[[], None],
         beaten: Callable[[], Awaitable[None]] = _nothing,
         family: str = "",
+        attachments: Attachments | None = None,
     ) -> None:
         self._store = store
         self._beaten = beaten
         self.heartbeat = Heartbeat(store, held=held, cancel=cancel, found=found, family=family)
-        self._upkeep = Upkeep(store, keep_days, self.heartbeat.is_known)
+        self._upkeep = Upkeep(store, limits, self.heartbeat.is_known, attachments)
         self._beating = Loop(self._beat, rescue.BEAT_SECONDS)
 
     async def first_beat(self) -> None:

@@ -37,7 +37,8 @@ MOVES: dict[str, Move] = {
     "release": Move((State.RUNNING,), (State.QUEUED,)),  # or rescue, from a worker that is dead
     "cancel": Move((State.QUEUED, State.RUNNING, State.RETRYING), (State.CANCELLED,)),
     "retry": Move((State.DEAD, State.CANCELLED), (State.QUEUED,)),
-    "prune": Move((State.SUCCEEDED, State.CANCELLED)),  # what is dead waits for a person
+    "prune": Move((State.SUCCEEDED, State.CANCELLED)),
+    "prune_dead": Move((State.DEAD,)),  # later: it waits for a person
     "delete": Move((State.SUCCEEDED, State.DEAD, State.CANCELLED)),
 }
 
@@ -89,15 +90,16 @@ def _to_the_second(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How often a task is tried, for how long and with what pauses (s).
+    """How often a task is tried, for how long, with what pauses (s), and what is nobody's business.
 
-    No `timeout` means the one that `Limits` sets for all.
+    No `timeout` means the one that `Limits` sets for all. `secret` names arguments.
     """
 
     attempts: int = 5
     timeout: float | None = None
     first_pause: float = 1.0
     longest_pause: float = 600.0
+    secret: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True, eq=False)

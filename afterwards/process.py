@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterwards import rescue
+from afterwards.attachments import Attachments
 from afterwards.backlog import Backlog
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import Publisher
-from afterwards.intake import Intake
+from afterwards.intake import Admit, Intake
 from afterwards.limits import Limits
 from afterwards.loop import Loop
 from afterwards.maintenance import Maintenance
@@ -41,6 +42,8 @@ class Process:
         broker: Broker | None = None,
         run_tasks: bool = True,
         slots: Slots | None = None,
+        admit: Admit | None = None,
+        attachments: Attachments | None = None,
     ) -> None:
         self.store = store
         self.slots = slots or Slots(
@@ -51,11 +54,12 @@ class Process:
         )
         self._maintenance = Maintenance(
             store,
-            limits.keep_days,
+            limits,
             held=self._held,
             cancel=self.cancel,
             found=self.wake,
             beaten=self._beaten,
+            attachments=attachments,
         )
         self._most_counted = max(MOST_COUNTED, 2 * limits.max_queued)
         self.backlog = Backlog(limits.max_queued, self._settled_per_second)
@@ -70,7 +74,12 @@ class Process:
             Worker(store, self.slots, beats, self.backlog, self._refused) if claims else None
         )
         self._intake = intake = Intake(
-            store, self.backlog, self._refused, worker=self.worker, publisher=self.publisher
+            store,
+            self.backlog,
+            self._refused,
+            worker=self.worker,
+            publisher=self.publisher,
+            admit=admit,
         )
         self.accept, self.accept_within = intake.accept, intake.accept_within
         self.start = intake.start

@@ -2,11 +2,12 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
 
 from afterwards.errors import ArgumentsRefused, UnknownTask
 from afterwards.limits import SHORTEST, check
@@ -44,8 +45,10 @@ class TaskFunction:
         try:
             checked = self.arguments.model_validate(self._bound(args, kwargs))
             text = checked.model_dump_json(by_alias=True)
-        except ValueError as error:  # ValidationError is one
-            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+        except Exception as error:
+            if (refusal := self._refusal(error)) is None:
+                raise
+            raise refusal from None
         return self.load(text), text
 
     def load(self, arguments: str) -> dict[str, Any]:
@@ -54,9 +57,19 @@ class TaskFunction:
             return {}
         try:
             loaded = self.arguments.model_validate_json(arguments)
-        except ValueError as error:
-            raise ArgumentsRefused(f"{self.name}: {_in_words(error)}") from None
+        except Exception as error:
+            if (refusal := self._refusal(error)) is None:
+                raise
+            raise refusal from None
         return self._by_parameter(loaded)
+
+    def _refusal(self, error: Exception) -> ArgumentsRefused | None:
+        """Say what is wrong with the arguments, without the values of secret ones."""
+        if isinstance(error, ValueError):  # ValidationError is one
+            return ArgumentsRefused(f"{self.name}: {_in_words(error, self.policy.secret)}")
+        if self.policy.secret:
+            return ArgumentsRefused(f"{self.name}: {type(error).__name__}")
+        return None
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         if len(args) > len(self.positional):
@@ -81,18 +94,22 @@ def task(
     timeout: float | None = None,
     first_pause: float = 1.0,
     longest_pause: float = 600.0,
+    secret: Collection[str] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Register a function as a task function, and leave it as it is.
 
     `name` is what rows hold: keep it when the function is renamed or moved; by default it is the
     function's own. The arguments are checked against the annotations, and must survive JSON. Pauses
-    and `timeout` are seconds.
+    and `timeout` are seconds. `secret` names arguments that no list, page or log line shows, and
+    that are encrypted where the `Afterwards` has a `secret_key`.
     """
+    if isinstance(secret, str):
+        raise TypeError(f"secret: takes a set of names, such as {{{secret!r}}}")
     check("attempts", attempts, is_whole=True, least=1)
     check("timeout", 1 if timeout is None else timeout, least=SHORTEST)
     check("first_pause", first_pause)
     check("longest_pause", longest_pause)
-    policy = Policy(attempts, timeout, first_pause, longest_pause)
+    policy = Policy(attempts, timeout, first_pause, longest_pause, frozenset(secret))
 
     def register(function: Callable[P, R]) -> Callable[P, R]:
         entry = _entry(name or function.__name__, function, policy)
@@ -151,6 +168,8 @@ def _entry(name: str, function: Callable[..., Any], policy: Policy) -> TaskFunct
             f"{name}: a task function takes no * and ** parameters, because its row holds them by "
             "name"
         )
+    if unknown := policy.secret - {*signature.parameters}:
+        raise ValueError(f"{name}: secret names {', '.join(sorted(unknown))}, no parameter of it")
     model = create_model(
         name, __config__=ConfigDict(extra="forbid", ser_json_inf_nan="constants"), **fields
     )
@@ -175,10 +194,14 @@ def _where(function: Callable[..., Any]) -> tuple[str, str]:
     return os.path.realpath(code.co_filename) if code else "", function.__qualname__
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: Exception, secret: Collection[str]) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     errors = error.errors(include_url=False, include_input=False)[:5]
-    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in errors)[
-        :MAX_WORDS
-    ]
+    return "; ".join(_in_word(each, secret) for each in errors)[:MAX_WORDS]
+
+
+def _in_word(error: ErrorDetails, secret: Collection[str]) -> str:
+    if error["loc"] and error["loc"][0] in secret:  # a validator's words may repeat the value
+        return f"{error['loc'][0]}: {error['type']}"
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from afterwards import registry
+from afterwards import registry, secrecy
 from afterwards.model import Attempt, Task
 from afterwards.retries import Poison, Settlement
+from afterwards.sealing import NO_SEAL, Seal
 from afterwards.store.given import NewRow, PoisonRow, SettledRow
 from afterwards.store.sql import MICROSECONDS
 
@@ -25,11 +26,22 @@ def check(task: Task) -> tuple[dict[str, Any], str]:
     return entry.dump(task.args, task.kwargs)
 
 
-def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float = 0.0) -> NewRow:
+def row_of(
+    task: Task,
+    arguments: str,
+    *,
+    worker: str = "",
+    publish_after: float = 0.0,
+    seal: Seal = NO_SEAL,
+) -> NewRow:
     """Return the row of a new task: claimed at once by the `worker`, if one is given.
 
     `publish_after` (s) is how long the loop that publishes leaves it to whoever enqueued it.
     """
+    secrets = None
+    if task.policy.secret:
+        arguments, secrets = secrecy.apart(arguments, task.policy.secret)
+        secrets = seal.close(secrets)
     delay = max(0.0, (task.run_at - datetime.now(UTC)).total_seconds()) if task.run_at else 0.0
     return NewRow(
         task.id,
@@ -42,22 +54,26 @@ def row_of(task: Task, arguments: str, *, worker: str = "", publish_after: float
         task.follows or None,
         int(delay * MICROSECONDS),
         0 if delay else int(publish_after * MICROSECONDS),
+        secrets,
     )
 
 
-def task_of(row: Any) -> Task:
+def task_of(row: Any, seal: Seal = NO_SEAL) -> Task:
     """Make the claimed row a task.
 
-    Raises `UnknownTask`, `ArgumentsRefused`, or whatever the type of an argument raises.
+    Raises `UnknownTask`, `ArgumentsRefused`, `SecretsUnreadable`, or whatever the type of an
+    argument raises.
     """
-    entry = registry.of_name(row.name)
+    entry, arguments = registry.of_name(row.name), row.arguments
+    if row.secrets is not None:
+        arguments = secrecy.together(arguments, seal.open(row.secrets))
     due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
     return Task(
         row.id,
         row.name,
         entry.function,
         entry.is_async,
-        kwargs=entry.load(row.arguments),
+        kwargs=entry.load(arguments),
         carrier=row.carrier,
         created_at=time.time() - due_for,
         policy=replace(entry.policy, attempts=row.max_attempts),

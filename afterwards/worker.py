@@ -93,7 +93,7 @@ class Worker:
             if row.id in self._refused.ids or running.get(row.id) == row.attempt:
                 continue
             try:
-                self.run(task_of(row))
+                self.run(task_of(row, self._store.seal))
             except Exception as error:  # a type of an argument may raise anything
                 unfit.append((row, error))
         return unfit

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "ImageRefused",
     "ImageTooLarge",
     "ImageUnfetchable",
+    "Kept",
     "NotAnImage",
     "Operation",
     "fetch",
@@ -56,6 +58,11 @@ EDITOR: Final = (
 
 # An id comes out of a URL's path: no dot and no slash, so that it cannot lead anywhere else.
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_OF_TASK = re.compile(rf"(task-[0-9a-f-]{{1,59}})\.(?:{'|'.join(MEDIA_TYPES)})")
+_UNFINISHED = re.compile(r"\.[a-z0-9_]{8}")  # as `tempfile` names them
+UNFINISHED_SECONDS: Final = 3600
+
+PRIVATE: Final = 0o700  # a directory that nobody else looks into; `tempfile` makes the files so
 
 
 async def fetch(
@@ -174,7 +181,7 @@ def keep(directory: Path, job_id: str, data: bytes, extension: str) -> Path:
             "the id takes 1 to 64 letters, digits and dashes,"
             f" the extension is one of {[*MEDIA_TYPES]}"
         )
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     path = directory / f"{job_id}.{extension}"
     _replace(path, data)
     for other in MEDIA_TYPES.keys() - {extension}:
@@ -190,6 +197,31 @@ def find(directory: Path, job_id: str) -> tuple[Path, str] | None:
         if (path := directory / f"{job_id}.{extension}").is_file():
             return path, media_type
     return None
+
+
+class Kept:
+    """The pictures that are kept for tasks, by their ids, to be removed when those have gone."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def ids(self) -> set[str]:
+        """List the tasks that a picture is kept for; remove what writers that died have left."""
+        if not self._directory.is_dir():
+            return set()
+        names = [path.name for path in self._directory.iterdir()]
+        for name in filter(_UNFINISHED.fullmatch, names):
+            path = self._directory / name
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                if time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
+                    path.unlink()
+        return {found[1] for name in names if (found := _OF_TASK.fullmatch(name))}
+
+    def remove(self, id: str) -> None:
+        """Remove the task's picture, if there is one."""
+        if _ID.fullmatch(id):
+            for extension in MEDIA_TYPES:
+                (self._directory / f"{id}.{extension}").unlink(missing_ok=True)
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -19,6 +19,7 @@ from celery.worker import state
 from celery.worker import strategy as celery_strategy
 
 from afterwards import registry
+from afterwards.attachments import Attachments
 from afterwards.brokers.celery import make_app
 from afterwards.brokers.consumer import Consumer, LoopThread
 from afterwards.limits import Limits, check
@@ -44,6 +45,7 @@ def worker_app(
     limits: Limits,
     drain_seconds: float = 20.0,
     tracing: Tracing = NO_TRACING,
+    attachments: Attachments | None = None,
 ) -> Any:
     """Make the Celery application whose workers run every registered task function.
 
@@ -52,7 +54,8 @@ def worker_app(
     """
     check("drain_seconds", drain_seconds)
     # The processes that this worker forks have identities that begin so.
-    share = _Share(make_database, limits, tracing, family=f"celery-{secrets.token_hex(4)}-")
+    family = f"celery-{secrets.token_hex(4)}-"
+    share = _Share(make_database, limits, tracing, family, attachments)
     app = make_app(broker_url, longest=registry.longest(limits.timeout))
     signals.worker_process_init.connect(share.renew, weak=False)
     signals.setup_logging.connect(_leave_logging, weak=False)
@@ -72,12 +75,18 @@ class _Share:
     """
 
     def __init__(
-        self, make_database: Callable[[], Database], limits: Limits, tracing: Tracing, family: str
+        self,
+        make_database: Callable[[], Database],
+        limits: Limits,
+        tracing: Tracing,
+        family: str,
+        attachments: Attachments | None,
     ) -> None:
         self._make_database = make_database
         self._limits = limits
         self._tracing = tracing
         self._family = family
+        self._attachments = attachments
         self._making = threading.Lock()
         self._begun: tuple[LoopThread, Consumer] | None = None
 
@@ -118,7 +127,13 @@ class _Share:
         return loop, loop.run(self._consumer())
 
     async def _consumer(self) -> Consumer:
-        consumer = Consumer(self._make_database(), self._limits, self._tracing, family=self._family)
+        consumer = Consumer(
+            self._make_database(),
+            self._limits,
+            self._tracing,
+            family=self._family,
+            attachments=self._attachments,
+        )
         await consumer.begin()
         return consumer
 

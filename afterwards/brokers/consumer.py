@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from afterwards.attachments import Attachments
 from afterwards.limits import Limits
 from afterwards.maintenance import Maintenance
 from afterwards.model import Attempt, Task
@@ -36,7 +37,13 @@ class Consumer:
     """Claims what it is told of, runs it and settles it; closes its database when it ends."""
 
     def __init__(
-        self, database: Database, limits: Limits, tracing: Tracing, *, family: str
+        self,
+        database: Database,
+        limits: Limits,
+        tracing: Tracing,
+        *,
+        family: str,
+        attachments: Attachments | None = None,
     ) -> None:
         self._database = database
         self._store = Store(database)
@@ -49,11 +56,12 @@ class Consumer:
         )
         self._maintenance = Maintenance(
             self._store,
-            limits.keep_days,
+            limits,
             held=self._slots.held,
             cancel=self._slots.cancel,
             found=lambda: None,  # whoever publishes finds it in the database
             family=family,
+            attachments=attachments,
         )
         self._has_ended = False
 
@@ -76,7 +84,7 @@ class Consumer:
         if not beats.vouches_for(row.worker):
             return "refused"
         try:
-            task = task_of(row)
+            task = task_of(row, self._store.seal)
         except Exception as error:  # a type of an argument may raise anything
             refuse(self._store, row, error)
             return "unfit"

@@ -1,11 +1,12 @@
 """What can be asked about stored tasks, and what an operator can do to them."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 from urllib.parse import quote, urlencode
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -22,7 +23,16 @@ LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 
 
 NOT_KEPT = {"Cache-Control": "no-store"}  # by a browser whose operator has logged out
 
+
+def _with_a_date(text: object) -> object:
+    if not re.match(r"\d{4}-\d\d-\d\d", str(text)):
+        raise ValueError("A moment is told as 2026-01-31T12:00:00Z.")
+    return text
+
+
 Text = Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")]
+# As RFC 3339 has it: pydantic would take a bare number, such as a year, for seconds since 1970.
+Moment = Annotated[AwareDatetime, BeforeValidator(_with_a_date)]
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
 
 
@@ -56,7 +66,7 @@ class _Page(BaseModel):
     state: Literal["queued", "running", "retrying", "succeeded", "dead", "cancelled"] | None = None
     name: Text | None = None
     error: Text | None = None
-    before: AwareDatetime | None = None
+    before: Moment | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     after: Id | None = None
 

@@ -12,6 +12,7 @@ from sqlalchemy.engine import CursorResult, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import NullPool
 
+from afterwards.sealing import NO_SEAL, Seal
 from afterwards.store import engines, lost_commit, migrations
 from afterwards.store.commits import Commits
 from afterwards.store.failures import (
@@ -50,9 +51,11 @@ class Database:
     """A pool of connections to the database at `url`, in any spelling that is common for one.
 
     The names of all tables begin with `prefix`; a statement is text for `afterwards.store.sql`.
+    Secret arguments are written and read through the `seal`.
     """
 
-    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(self, url: str, prefix: str = DEFAULT_PREFIX, seal: Seal = NO_SEAL) -> None:
+        self.seal = seal
         self._engine = engines.writing(engines.with_driver(make_url(url)))
         self.sql = Sql(self._engine.dialect.name, prefix)
         path = str(self._engine.url.database)

@@ -22,6 +22,7 @@ class NewRow(NamedTuple):
     follows: str | None
     delay_us: int
     publish_after_us: int
+    secrets: str | None = None
 
 
 class WantedRow(NamedTuple):

@@ -90,6 +90,15 @@ MIGRATIONS = [
             "CREATE INDEX {changes}_at ON {changes} (at)",
         ),
     ),
+    Migration(
+        3,
+        "keep secret arguments apart, and find what has been dead for long",
+        (
+            # JSON by parameter, or encrypted; in `arguments` stand asterisks for them.
+            "ALTER TABLE {tasks} ADD COLUMN secrets VARCHAR",
+            "CREATE INDEX IF NOT EXISTS {tasks}_dead ON {tasks} (finished_at) WHERE state = 'dead'",
+        ),
+    ),
 ]
 
 COLUMNS = {

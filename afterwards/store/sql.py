@@ -38,6 +38,8 @@ SQLITE = {
     "skip_locked": "",  # there is one writer at a time
     "position": "instr",
     "bytes": "BLOB",
+    "body_text": "CAST(body AS TEXT)",
+    "ascii": "",  # lower() knows no other letters
 }
 POSTGRESQL = {
     # Not clock_timestamp(), which changes within a statement: no index can be searched for what is
@@ -47,6 +49,8 @@ POSTGRESQL = {
     "skip_locked": "FOR UPDATE SKIP LOCKED",
     "position": "strpos",
     "bytes": "BYTEA",
+    "body_text": "encode(body, 'escape')",
+    "ascii": 'COLLATE "C"',  # or lower() would go by the database's language
 }
 
 

@@ -6,7 +6,7 @@
 ENQUEUE = """
 INSERT INTO {tasks} (
     id, name, arguments, in_thread, carrier, max_attempts, worker, follows, state, attempt, crashes,
-    created_at, run_at, publish_at, started_at
+    created_at, run_at, publish_at, started_at, secrets
 )
 SELECT id, name, arguments, in_thread, carrier, max_attempts, worker, follows,
     CASE WHEN worker IS NULL THEN 'queued' ELSE 'running' END,
@@ -15,7 +15,8 @@ SELECT id, name, arguments, in_thread, carrier, max_attempts, worker, follows,
     {now},
     {now} + delay_us,
     {now} + delay_us + publish_after_us,
-    CASE WHEN worker IS NOT NULL THEN {now} END
+    CASE WHEN worker IS NOT NULL THEN {now} END,
+    secrets
 FROM {given:NewRow}
 """
 
@@ -241,5 +242,6 @@ DELETE FROM {table} WHERE {key} IN (
 
 
 PRUNE_TASKS = _prune("{tasks}", "id", "finished_at", "state {may:prune} AND")
+PRUNE_DEAD = _prune("{tasks}", "id", "finished_at", "state {may:prune_dead} AND")
 PRUNE_ANSWERS = _prune("{answers}", "key", "created_at")
 PRUNE_CHANGES = _prune("{changes}", "id", "at")

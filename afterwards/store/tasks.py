@@ -32,6 +32,7 @@ class Store(ForPeople, ForWorkers):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
+        self.seal = database.seal
         self._commits = GroupCommit(database)
         self._claims = GroupClaim(partial(database.returned, statements.CLAIM_GIVEN))
         self._turns = Turns()
@@ -141,6 +142,10 @@ class Store(ForPeople, ForWorkers):
         await self._database.change(statements.NOT_PUBLISHED, {"ids": listed(ids)})
 
     # --- keep small, and count ---
+
+    async def stored(self, ids: Collection[str]) -> set[str]:
+        """Tell which of these tasks are there."""
+        return {row.id for row in await self._given(statements.STORED, ids)}
 
     async def prune(self, pruning: str, days: float) -> int:
         """Delete in steps, by a pruning statement, what is so many days old; return how much."""

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import resource
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -299,3 +300,37 @@ def test_a_full_disk_leaves_pictures_whole(tmp_path: Path) -> None:
         images.keep(tmp_path, ID, bytes(1024 * 1024), "jpeg")
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
     assert path.read_bytes() == b"before"
+
+
+# --- and removing it ---
+
+TASK = "task-20261120-233412-123456-0123456789abcdef"
+
+
+def test_pictures_are_listed_and_removed(tmp_path: Path) -> None:
+    kept = images.Kept(tmp_path / "images")
+    assert kept.ids() == set()
+    images.keep(tmp_path / "images", TASK, b"pixels", "png")
+    for name in ("notes.png", "task-1.txt", "README", ".hidden"):
+        (tmp_path / "images" / name).write_text("another's")
+    assert kept.ids() == {TASK}
+    kept.remove("../task-1")
+    kept.remove("task-1")
+    kept.remove(TASK)
+    kept.remove(TASK)
+    assert kept.ids() == set()
+    assert len([*(tmp_path / "images").iterdir()]) == 4
+
+
+def test_what_a_dead_writer_left_goes(tmp_path: Path) -> None:
+    old, new = tmp_path / ".abcd1234", tmp_path / ".abcd5678"
+    for path in (old, new):
+        path.write_bytes(b"half a picture")
+    os.utime(old, (0, 0))
+    images.Kept(tmp_path).ids()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_nobody_else_sees_pictures(tmp_path: Path) -> None:
+    path = images.keep(tmp_path / "data" / "images", TASK, b"pixels", "png")
+    assert [each.stat().st_mode & 0o777 for each in (path.parent, path)] == [0o700, 0o600]

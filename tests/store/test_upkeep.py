@@ -2,13 +2,14 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from afterwards import rescue, upkeep
+from afterwards import attachments, rescue, upkeep
 from afterwards.limits import Limits
 from afterwards.process import Process
 from afterwards.store import sqlite_writer, statements
@@ -16,6 +17,7 @@ from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.upkeep import Upkeep
 from tests.databases import empty_database
+from tests.store.rows import row
 
 pytestmark = pytest.mark.anyio
 
@@ -51,10 +53,14 @@ async def emptied(database: Database, table: str) -> None:
             await asyncio.sleep(0.01)
 
 
+DEAD = TASKS.replace("succeeded", "dead")
+
+
 @pytest.mark.parametrize(
     ("pruning", "old"),
     [
         (statements.PRUNE_TASKS, TASKS),
+        (statements.PRUNE_DEAD, DEAD),
         (statements.PRUNE_ANSWERS, ANSWERS),
         (statements.PRUNE_CHANGES, CHANGES),
     ],
@@ -73,6 +79,20 @@ def known() -> asyncio.Event:
     return event
 
 
+async def test_the_dead_have_their_own_time(database: Database, store: Store) -> None:
+    await execute(database, DEAD, count=100)
+    await execute(database, TASKS.replace("CAST(n", "'b' || CAST(n"), count=100)
+    chores = Upkeep(store, Limits(keep_days=1, keep_dead_days=40_000), known())
+    chores.begin()
+    await emptied(database, "{tasks} WHERE state = 'succeeded'")
+    await chores.end()
+    assert len(await database.all("SELECT state FROM {tasks}")) == 100
+    later = Upkeep(store, Limits(keep_days=40_000, keep_dead_days=1), known())
+    later.begin()
+    await emptied(database, "{tasks}")
+    await later.end()
+
+
 async def test_two_processes_may_prune_at_once(database: Database, store: Store) -> None:
     await execute(database, TASKS, count=MANY)
     counts = await asyncio.gather(*(store.prune(statements.PRUNE_TASKS, 1) for _ in range(2)))
@@ -82,7 +102,7 @@ async def test_two_processes_may_prune_at_once(database: Database, store: Store)
 async def test_a_failing_pruning_stops_no_other(database: Database, store: Store) -> None:
     await execute(database, TASKS, count=MANY)
     await execute(database, "DROP TABLE {answers}")
-    chores = Upkeep(store, keep_days=1, is_known=known())
+    chores = Upkeep(store, Limits(keep_days=1), known())
     chores.begin()
     await emptied(database, "{tasks}")
     await chores.end()
@@ -92,7 +112,7 @@ async def test_upkeep_comes_round_again(
     database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "UPKEEP_SECONDS", 0.01)
-    chores = Upkeep(store, keep_days=1, is_known=known())
+    chores = Upkeep(store, Limits(keep_days=1), known())
     chores.begin()
     every = ((TASKS, "{tasks}"), (ANSWERS, "{answers}"), (CHANGES, "{changes}"))
     for statement, table in every * 2:
@@ -115,6 +135,59 @@ async def test_a_long_pruning_delays_no_heartbeat(
                 break
             await asyncio.sleep(0.01)
     await process.drain(0.1)
+
+
+# --- attachments ---
+
+
+class Files:
+    """What is kept for tasks, in memory."""
+
+    def __init__(self, *ids: str) -> None:
+        self.kept = {*ids}
+
+    def ids(self) -> list[str]:
+        assert threading.current_thread() is not threading.main_thread()
+        return sorted(self.kept)
+
+    def remove(self, id: str) -> None:
+        self.kept.discard(id)
+
+
+async def test_attachments_go_with_their_tasks(
+    database: Database, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr(attachments, "MOST", 3)
+    new = [row() for _ in range(10)]
+    await store.enqueue(new)
+    files = Files("task-gone", *(each.id for each in new))
+    limits = Limits(keep_days=1)
+    chores = Upkeep(store, limits, known(), files)
+    chores.begin()
+    await until(lambda: files.kept == {each.id for each in new})
+    await execute(database, "DELETE FROM {tasks} WHERE id = :id", id=new[0].id)
+    await until(lambda: files.kept == {each.id for each in new[1:]})
+    await chores.end()
+    files.kept.add("task-gone")
+    await asyncio.sleep(0.05)
+    assert "task-gone" in files.kept
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_without_the_database_nothing_is_removed(store: Store) -> None:
+    files = Files("task-a")
+    await execute(store._database, "ALTER TABLE {tasks} RENAME TO elsewhere")
+    with pytest.raises(Exception, match="afterwards_tasks"):
+        await attachments.sweep(store, files)
+    assert files.kept == {"task-a"}
 
 
 # --- SQLite's files ---

@@ -3,9 +3,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from afterwards import registry
 from afterwards.errors import ArgumentsRefused, UnknownTask
@@ -154,3 +155,48 @@ def test_task_functions_take_no_star_parameters() -> None:
 
     with pytest.raises(TypeError, match="by name"):
         task()(starry)
+
+
+# --- secret ---
+
+
+@pytest.mark.parametrize("names", [{"nam"}, ["name", "Name"]])
+def test_secrets_must_be_parameters(names: Any) -> None:
+    with pytest.raises(ValueError, match=r"greet: secret names [nN]am"):
+        task(secret=names)(greet)
+    with pytest.raises(TypeError, match="takes a set of names"):
+        task(secret="name")
+    task(secret={"name"})(greet)
+
+
+def picky(value: str) -> str:
+    raise ValueError(f"{value} is wrong")
+
+
+def rude(value: str) -> str:
+    raise LookupError(f"{value} is wrong")
+
+
+@pytest.mark.parametrize("check", [picky, rude])
+def test_no_refusal_tells_a_secret(check: Callable[[str], str]) -> None:
+    def send(email: Annotated[str, AfterValidator(check)], times: int) -> None: ...
+
+    task(secret={"email"})(send)
+    entry = registry.of_name("send")
+    for refused in (
+        lambda: entry.dump(["ada@example.com", "x"], {}),
+        lambda: entry.load('{"email": "ada@example.com", "times": "x"}'),
+    ):
+        with pytest.raises(ArgumentsRefused) as error:
+            refused()
+        assert "ada" not in str(error.value)
+        if check is picky:
+            assert str(error.value).startswith("send: email: value_error; times: Input should")
+
+
+def test_other_refusals_tell_all() -> None:
+    def send(email: Annotated[str, AfterValidator(picky)]) -> None: ...
+
+    task()(send)
+    with pytest.raises(ArgumentsRefused, match="ada is wrong"):
+        registry.of_name("send").dump(["ada"], {})
