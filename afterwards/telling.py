@@ -7,7 +7,6 @@ from afterwards.skywalking.sw8 import parent_of
 from afterwards.times import rfc3339
 
 NAMES = ("id", "name", "state", "attempt", "max_attempts", "crashes")
-MOST_NAMED = 100
 MOMENTS = ("created_at", "run_at", "started_at", "finished_at")
 
 
@@ -30,14 +29,12 @@ def told_to_operators(row: Any) -> dict[str, Any]:
 
 
 def change_told(row: Any) -> dict[str, Any]:
-    """Return what an operator changed; of many tasks in one step only the first are named."""
-    which = json.loads(row.which)
+    """Return what an operator changed, or, of a change of many tasks, a part of it."""
     return {
         "id": row.id,
         "at": rfc3339(row.at),
         **{name: getattr(row, name) for name in ("who", "address", "what")},
-        "count": len(which),
-        "which": which[:MOST_NAMED],
+        "which": json.loads(row.which),
     }
 
 

@@ -20,6 +20,8 @@ from afterwards.telling import change_told, told, told_to_operators
 LIST_LENGTH = 256 * 1024
 LONGEST_WAIT = 25.0  # seconds; routers on platforms give up on an answer after 30
 
+NOT_KEPT = {"Cache-Control": "no-store"}  # by a browser whose operator has logged out
+
 Text = Annotated[str, Field(max_length=200, pattern="^[^\x00]*$")]
 Id = Annotated[str, Field(pattern=r"^task-[0-9a-f-]{1,60}$")]
 
@@ -61,7 +63,7 @@ class _Page(BaseModel):
 
 class _ChangesPage(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    limit: Annotated[int, Field(ge=1, le=100)] = 100
     after: Annotated[str, Field(pattern=r"^change-[0-9a-f-]{1,60}$")] | None = None
 
 
@@ -80,7 +82,7 @@ class Tasks:
         if len(shown) < len(rows) or len(rows) == asked.limit:
             following = _next(request, asked, shown[-1].id)
         tasks = [told_to_operators(row) for row in shown]
-        return JSONResponse({"tasks": tasks, "next": following})
+        return JSONResponse({"tasks": tasks, "next": following}, headers=NOT_KEPT)
 
     async def changes(self, request: Request) -> Response:
         """Answer the operator with what operators changed, the newest first."""
@@ -88,7 +90,8 @@ class Tasks:
         asked = checking.query(request, _ChangesPage)
         rows = await self.owner.store.changes(limit=asked.limit, after=asked.after)
         following = _next(request, asked, rows[-1].id) if len(rows) == asked.limit else None
-        return JSONResponse({"changes": [change_told(row) for row in rows], "next": following})
+        changes = [change_told(row) for row in rows]
+        return JSONResponse({"changes": changes, "next": following}, headers=NOT_KEPT)
 
     async def one(self, request: Request) -> Response:
         """Answer how a task stands, after `?wait=` seconds at most, or cancel it."""
@@ -102,7 +105,8 @@ class Tasks:
     async def arguments(self, request: Request) -> Response:
         """Answer the operator with a task's whole arguments, as they are stored."""
         self._admit(request)
-        return Response((await self._row(request)).arguments, media_type="application/json")
+        arguments = (await self._row(request)).arguments
+        return Response(arguments, headers=NOT_KEPT, media_type="application/json")
 
     async def retry(self, request: Request) -> Response:
         """Queue a dead or cancelled task anew, with all its attempts."""

@@ -49,6 +49,7 @@ aria-describedby="hint">
 <p class="soft" id="hint">It is the value of <code>ADMIN_TOKEN</code>, or of \
 <code>ADMIN_READ_TOKEN</code>, in the deployment. You stay signed in for 12 hours.</p>"""
 
+AGAIN = """<meta http-equiv="refresh" content="0"><p><a href="">Go on</a></p>"""
 LINKS = """\
 <p><a href="$base/">The tasks</a> and <a href="$base/changes">what operators changed</a></p>"""
 SIGNED_IN = f"""\
@@ -74,9 +75,15 @@ class Login:
             return _page(request, "This machine", THIS_MACHINE)
         if request.method == "POST":
             return await self._log_in(request)
+        following = request.query_params.get("next", "")
         if self._operators.session(request) is None:
-            return _asking(request, request.query_params.get("next", ""))
-        return _signed_in(request, self._operators.admit(request))
+            return _arriving(request) or _asking(request, following)
+        operator = self._operators.admit(request)
+        return (
+            RedirectResponse(_own(request, following), 303)
+            if following
+            else _signed_in(request, operator)
+        )
 
     async def logout(self, request: Request) -> Response:
         """Log out; a link only leads to the button."""
@@ -126,6 +133,13 @@ def _own(request: Request, path: str) -> str:
     return path if path and is_ours else f"{base}/login"
 
 
+def _arriving(request: Request) -> Response | None:
+    """Have a browser ask again that follows another site's link: for that it withholds cookies."""
+    if request.headers.get("sec-fetch-site") != "cross-site":
+        return None
+    return _page(request, "Sign in", AGAIN)
+
+
 def _asking(request: Request, following: str, problem: Problem | None = None) -> Response:
     values = {"following": following, "complaint": ""}
     if problem is None:
@@ -138,7 +152,8 @@ def _asking(request: Request, following: str, problem: Problem | None = None) ->
 
 
 def _signed_in(request: Request, operator: Operator) -> Response:
-    values = {"name": operator.name, "form_token": operator.form_token}
+    name = operator.name.partition(",")[0]
+    values = {"name": name, "form_token": operator.form_token}
     return _page(request, "Signed in", SIGNED_IN, action="logout", **values)
 
 

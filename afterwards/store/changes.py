@@ -1,4 +1,4 @@
-"""What operators changed: who, from where, what, which tasks and when; a row for each."""
+"""What operators changed: who, from where, what, which tasks and when."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -8,6 +8,7 @@ from afterwards.model import new_task_id
 from afterwards.store.database import Connection, Database
 
 KEPT_DAYS = 90.0
+MOST_IN_ROW = 100  # a list of changes is made on the event loop
 
 RECORD = """
 INSERT INTO {changes} (id, at, who, address, what, which)
@@ -31,10 +32,14 @@ class Change(NamedTuple):
 async def record(
     database: Database, connection: Connection, change: Change, which: Collection[str]
 ) -> None:
-    """Insert the change in the transaction in which it is made."""
-    id = new_task_id().replace("task-", "change-", 1)
-    values = {**change._asdict(), "id": id, "which": json.dumps([*which])}
-    await connection.execute(database.sql(RECORD), values)
+    """Insert the change in the transaction in which it is made, in rows that stay small."""
+    left, rows = [*which], []
+    while left:
+        part, left = left[:MOST_IN_ROW], left[MOST_IN_ROW:]
+        id = new_task_id().replace("task-", "change-", 1)
+        rows.append({**change._asdict(), "id": id, "which": json.dumps(part)})
+    if rows:
+        await connection.execute(database.sql(RECORD), rows)
 
 
 async def page(database: Database, *, limit: int, after: str | None = None) -> Sequence[Any]:

@@ -349,6 +349,34 @@ async def test_a_browser_is_led_to_the_login(kit: TaskKit) -> None:
         assert (await client.delete("/tasks/task-1", headers=html)).status_code == 401
 
 
+async def test_a_proxys_host_does_not_matter(kit: TaskKit) -> None:
+    """A browser knows better than a Host that a proxy has put."""
+    id = await dead(kit)
+    public = {"Origin": "https://public.example", "Sec-Fetch-Site": "same-origin"}
+    async with asking(kit, Operators(TOKEN)) as client:
+        answer = await client.post("/tasks/login", data={"token": TOKEN}, headers=public)
+        assert answer.status_code == 303
+        csrf = form_token(await client.get("/tasks/login"))
+        retried = await client.post(f"/tasks/{id}/retry", headers=public | {"X-CSRF-Token": csrf})
+        assert retried.status_code == 202
+
+
+async def test_a_logged_in_browser_goes_on(kit: TaskKit) -> None:
+    async with asking(kit, Operators(TOKEN)) as client:
+        await log_in(client)
+        for path, where in (("/tasks?limit=3", "/tasks?limit=3"), ("//evil", "/tasks/login")):
+            answer = await client.get("/tasks/login", params={"next": path})
+            assert (answer.status_code, answer.headers["location"]) == (303, where)
+
+
+async def test_no_list_is_cached(kit: TaskKit) -> None:
+    id = await dead(kit)
+    async with asking(kit, Operators(TOKEN), **bearer(TOKEN)) as client:
+        for path in ("", "/changes", f"/{id}/arguments"):
+            answer = await client.get(f"/tasks{path}")
+            assert answer.headers["cache-control"] == "no-store"
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -365,8 +393,8 @@ async def test_a_login_leads_nowhere_else(kit: TaskKit, path: str) -> None:
 
 async def test_the_pages_have_a_strict_policy(kit: TaskKit) -> None:
     async with asking(kit, Operators(TOKEN)) as client:
-        for _ in range(2):
-            page = await client.get("/tasks/login", params={"next": '"><script>alert(1)</script>'})
+        for query in ({"next": '"><script>alert(1)</script>'}, {}):
+            page = await client.get("/tasks/login", params=query)
             policy = page.headers["content-security-policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
@@ -517,7 +545,7 @@ async def test_logins_and_this_machine_are_told_apart(kit: TaskKit) -> None:
     ]
 
 
-@pytest.mark.parametrize("query", ["after=task-1", "limit=0", "limit=1001", "before=now"])
+@pytest.mark.parametrize("query", ["after=task-1", "limit=0", "limit=101", "before=now"])
 async def test_a_wrong_page_is_a_422(kit: TaskKit, query: str) -> None:
     async with asking(kit, Operators(TOKEN), **bearer(TOKEN)) as client:
         assert (await client.get(f"/tasks/changes?{query}")).status_code == 422

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from settings import SECRET, Settings, WrongSetting, listed, read
+from settings import SECRET, Settings, WrongSetting, for_operators, listed, read
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +105,23 @@ def test_a_refused_value_says_what_fits(name: str, value: str) -> None:
 def test_a_token_must_fit_a_header(token: str) -> None:
     with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
         read({"ADMIN_TOKEN": token})
+
+
+def test_commas_part_several_tokens() -> None:
+    settings = read({"ADMIN_TOKEN": f"{'a' * 16}, {'b' * 16},{'c c' * 8}", "DEVELOPMENT": "1"})
+    assert for_operators(settings) == {
+        "token": ["a" * 16, "b" * 16, "c c" * 8],
+        "read_token": [],
+        "development": True,
+    }
+    for wrong in (f"{'a' * 16},short", f"{'a' * 16},", ","):
+        with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
+            read({"ADMIN_TOKEN": wrong})
+
+
+def test_a_reader_has_no_operators_token() -> None:
+    with pytest.raises(WrongSetting, match=r"^ADMIN_READ_TOKEN: is in ADMIN_TOKEN"):
+        read({"ADMIN_TOKEN": f"{'a' * 16},{'b' * 16}", "ADMIN_READ_TOKEN": "b" * 16})
 
 
 @pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
