@@ -97,6 +97,7 @@ def test_leaving_amid_bodies_is_no_error(serve: Serve) -> None:
     server = serve()
     connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=5)
     connection.putrequest("POST", "/process")
+    connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", "100")
     connection.endheaders(b'{"id":')
     connection.close()

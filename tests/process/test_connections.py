@@ -21,6 +21,8 @@ Serve = Callable[..., Server]
 MIB = 1024 * 1024
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+POST = b"POST /process HTTP/1.1\r\nContent-Type: application/json\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n"
 HALF = b"GET / HTTP/1.1\r\nHost:"
 IMPATIENT = "tests.process.impatient_app:app"
 
@@ -126,8 +128,8 @@ def is_served(server: Server) -> bool:
         (b"GET / HTTP/1.1\r\n", b"a:\r\n" * 1000),
         (b"GET / HTTP/1.1\r\nname: ", b"x" * 65536),
         (b"GET /", b"x" * 65536),
-        (b"POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nname: ", b"x" * 65536),
-        (b"POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;name=", b"x" * 65536),
+        (CHUNKED + b"\r\n0\r\nname: ", b"x" * 65536),
+        (CHUNKED + b"\r\n1;name=", b"x" * 65536),
     ],
     ids=["fields", "small fields", "one field", "path", "trailer", "chunk extension"],
 )
@@ -349,10 +351,7 @@ def test_nonsense_behind_requests_leaves_their_answer(server: Server, connect: C
 def test_nonsense_as_body_costs_no_traceback(serve: Serve, connect: Connect) -> None:
     server = serve()
     client = connect(server)
-    client.sendall(
-        b"POST /process HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
-        b"nonsense\r\n"
-    )
+    client.sendall(CHUNKED + b"Expect: 100-continue\r\n\r\nnonsense\r\n")
     assert problem(client) == 400
     server.stop()
     assert "Traceback" not in server.log()
@@ -360,9 +359,7 @@ def test_nonsense_as_body_costs_no_traceback(serve: Serve, connect: Connect) -> 
 
 def test_nonsense_within_bodies_is_refused_immediately(server: Server, connect: Connect) -> None:
     client, began = connect(server), time.monotonic()
-    client.sendall(
-        b'POST /process HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"id"\r\nnonsense\r\n'
-    )
+    client.sendall(CHUNKED + b'\r\n5\r\n{"id"\r\nnonsense\r\n')
     assert problem(client) == 400
     assert time.monotonic() - began < 8  # the body itself has ten seconds
 
@@ -371,7 +368,7 @@ def test_clients_leaving_early_cost_no_traceback(serve: Serve, connect: Connect)
     server = serve()
     for _ in range(50):
         client = connect(server)
-        client.sendall(b'POST /process HTTP/1.1\r\nContent-Length: 8\r\n\r\n{"id":1}' * 5)
+        client.sendall((POST + b'Content-Length: 8\r\n\r\n{"id":1}') * 5)
         # Closing sends a reset.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.close()
