@@ -22,6 +22,8 @@ help:
 	@echo 'make run | test | lint | lock | bench | torture | fuzz'
 	@echo 'PORT=8000, PYTHON=python3, ROUNDS=2 SECONDS=3 ONLY=table for bench, MINUTES=2 SEED=7 for torture and fuzz'
 
+# The operator's routes answer this machine, which nobody else can reach it from: it listens to 127.0.0.1.
+run: export DEVELOPMENT ?= 1
 run: .venv/complete
 	.venv/bin/python asgi_app.py
 
@@ -44,8 +46,9 @@ bench: .venv-bench/complete .venv-bench-arq/complete
 torture: .venv/complete
 	.venv/bin/python -m torture --minutes $(MINUTES) $(addprefix --seed ,$(SEED))
 
-fuzz: .venv/complete
+fuzz: .venv/for-tests
 	.venv/bin/python -m fuzz --minutes $(MINUTES) $(addprefix --seed ,$(SEED)) $(addprefix --cases ,$(CASES))
+	$(if $(CASES),,.venv/bin/python -m fuzz.described --minutes $(MINUTES) $(addprefix --seed ,$(SEED)))
 
 # The file `complete` comes last: an environment whose making was interrupted is made anew.
 .venv/complete: requirements.txt requirements.lock

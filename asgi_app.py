@@ -8,31 +8,43 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.background import BackgroundTasks
-from starlette.endpoints import HTTPEndpoint
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute
 
 import tasks
 import tracing
 import users
 from afterwards import Afterwards, current_task_id, http, problems
 from afterwards.errors import DatabaseUnavailable
-from afterwards.http import checking
-from afterwards.times import rfc3339
 from afterwards.watchdog import UNWINDING_SECONDS, ending_within
 from effects import images
-from settings import Settings, for_afterwards, read_or_exit, settings
-from web import answers, bodies, connections, logs
+from settings import (
+    Settings,
+    WrongSetting,
+    allowed_hosts,
+    exit_with,
+    for_afterwards,
+    for_operators,
+    listed,
+    read_or_exit,
+    settings,
+)
+from web import accounts, answers, bodies, connections, door, logs, pages, proxies
+from web.accept import prefers_html
+from web.authentication import Authentication
+from web.openapi import operations_of
+from web.rates import Rates
 from web.routing import Route
+
+if TYPE_CHECKING:
+    from web.tokens import Tokens
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
 
@@ -40,10 +52,11 @@ log = logging.getLogger("service")
 
 
 async def index(request: Request) -> Response:
-    routes = [
-        f"{method} {route.path}" for route in request.app.routes for method in _methods(route)
-    ]
-    return JSONResponse({"name": NAME, "version": VERSION, "status": "ok", "routes": routes})
+    if prefers_html(request):
+        return pages.index(request, VERSION)
+    routes = [*operations_of(request.app.routes)]
+    body = {"name": NAME, "version": VERSION, "status": "ok", "routes": routes}
+    return JSONResponse(body, headers={"Vary": "Accept"})
 
 
 async def health(request: Request) -> Response:
@@ -70,26 +83,12 @@ async def notify(request: Request) -> Response:
     return JSONResponse({"ok": True, "message": message}, background=background)
 
 
-class Users(HTTPEndpoint):
-    async def get(self, request: Request) -> Response:
-        page = checking.query(request, bodies.Page)
-        database = request.app.state.afterwards.database
-        found = await users.page(database, limit=page.limit, after=page.after)
-        return JSONResponse([_shown(user) for user in found])
-
-    async def post(self, request: Request) -> Response:
-        return await _add_user(request, is_announced=False)
-
-
-async def add_user_with_notifications(request: Request) -> Response:
-    return await _add_user(request, is_announced=True)
-
-
 async def process_image(request: Request) -> Response:
     order = await bodies.read(request, bodies.ImageOrder)
     job_id = request.state.task_id
     background = BackgroundTasks()
-    background.add_task(tasks.process_image, job_id, str(order.image_url), order.operations)
+    url, owner = str(order.image_url), accounts.owner(request)
+    background.add_task(tasks.process_image, job_id, url, order.operations, *owner)
     return JSONResponse({"job_id": job_id, "status": "processing"}, 202, background=background)
 
 
@@ -100,7 +99,7 @@ async def show_image(request: Request) -> Response:
             404, "There is no image under this id: it is not ready yet, or its task failed."
         )
     path, media_type = found
-    headers = {"X-Content-Type-Options": "nosniff"}
+    headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # to be shown on any page
     return FileResponse(path, media_type=media_type, headers=headers)
 
 
@@ -136,49 +135,33 @@ async def complex_action(request: Request) -> Response:
 async def process(request: Request) -> Response:
     item = (await bodies.read(request, bodies.Item)).model_dump()
     background = BackgroundTasks()
-    background.add_task(tasks.process_item, item)
+    background.add_task(tasks.process_item, item, *accounts.owner(request))
     return JSONResponse({"status": "accepted", "id": item["id"]}, 202, background=background)
 
 
-async def _add_user(request: Request, *, is_announced: bool) -> Response:
-    new = await bodies.read(request, bodies.NewUser)
-    afterwards: Afterwards = request.app.state.afterwards
-    adding = users.adding(afterwards.database, new.email, new.username)
-    try:
-        async with adding as (connection, user):
-            # In the user's own transaction: there is no user without a welcome.
-            welcome = (tasks.send_welcome_mail, user.email, user.username)
-            await afterwards.enqueue(*welcome, within=connection)
-            if is_announced:
-                announcement = (tasks.announce_on_discord, user.username)
-                await afterwards.enqueue(*announcement, within=connection)
-    except users.Taken as taken:
-        errors: list[problems.FieldError] = [
-            {"pointer": f"#/{field}", "detail": "Another user has it."} for field in taken.fields
-        ]
-        detail = "There is such a user already; errors says in which fields."
-        raise problems.Problem(409, detail, errors) from None
-    return JSONResponse(_shown(user), 201)
-
-
-def _shown(user: users.User) -> dict[str, Any]:
-    return {**asdict(user), "created_at": rfc3339(user.created_at)}
-
-
-def _methods(route: BaseRoute) -> list[str]:
-    methods = getattr(route, "methods", None) or {"GET", "POST"}  # an HTTPEndpoint has none
-    return sorted(methods - {"HEAD"})
-
-
+# What is not public needs a user where JWT_SECRET is set.
 ROUTES = [
-    Route("/", index),
-    Route("/health", health),
+    Route("/", index, public=["GET"]),
+    Route("/docs", pages.docs, public=["GET"]),
+    Route("/redoc", pages.redoc, public=["GET"]),
+    Route("/openapi.json", pages.openapi(NAME, VERSION), public=["GET"]),
+    Route("/static/{name}", pages.static, public=["GET"]),
+    Route("/health", health, public=["GET"]),
     Route("/test", test),
     Route("/api/notifications/notify", notify, methods=["POST"]),
-    Route("/users/", Users),
-    Route("/users/with-notifications/", add_user_with_notifications, methods=["POST"]),
+    Route("/token", accounts.give_token, methods=["POST"], public=["POST"]),
+    # Anybody may become a user.
+    Route("/users/", accounts.Users, public=["POST"]),
+    Route(
+        "/users/with-notifications/",
+        accounts.add_user_with_notifications,
+        methods=["POST"],
+        public=["POST"],
+    ),
+    Route("/users/{id}", accounts.erase_user, methods=["DELETE"]),
     Route("/process-image/", process_image, methods=["POST"]),
-    Route("/images/{job_id}", show_image),
+    # Its id is the secret, as a task's is: a browser shows it without a token.
+    Route("/images/{job_id}", show_image, public=["GET"]),
     Route("/sync-task/", sync_task, methods=["POST"]),
     Route("/async-task/", async_task, methods=["POST"]),
     Route("/action", action, methods=["POST"]),
@@ -190,14 +173,20 @@ ROUTES = [
 class ServiceTasks(Afterwards):
     """Has the users' table made, and ends the process where a task blocks the shutdown."""
 
+    rates: Rates | None = None  # what counts elsewhere lives as long as the tasks do
+
     async def start(self) -> None:
         await super().start()
+        if self.rates:
+            await self.rates.open()
         with suppress(DatabaseUnavailable):  # then it is made when users are first asked for
             await users.make_table(self.database)
 
     async def stop(self, seconds: float | None = None) -> None:
         with ending_within(self.drain_seconds + UNWINDING_SECONDS):
             await super().stop(seconds)
+        if self.rates:
+            await self.rates.close()
 
 
 @asynccontextmanager
@@ -222,10 +211,20 @@ def _quieten_garbage_collector() -> None:
 def create_app(settings: Settings) -> Starlette:
     """Make the service; its `state.afterwards` runs its tasks."""
     attachments = images.Kept(settings.images_dir)
-    afterwards = ServiceTasks(**for_afterwards(settings), tracing=tracing, attachments=attachments)
+    rates = Rates(settings)
+    afterwards = ServiceTasks(
+        **for_afterwards(settings), admit=rates.admit, tracing=tracing, attachments=attachments
+    )
+    operators, tokens = http.Operators(**for_operators(settings)), _tokens(settings)
+    asking = [Middleware(Authentication, tokens=tokens)] if tokens else []
     app = Starlette(
-        routes=[*ROUTES, *http.routes(afterwards, token=settings.admin_token, prefix="/tasks")],
-        middleware=[Middleware(tracing.entry_spans)],
+        routes=[*ROUTES, *http.routes(afterwards, operators, prefix="/tasks")],
+        middleware=[
+            *proxies.middleware(settings),
+            Middleware(tracing.entry_spans),
+            *rates.middleware(),
+            *asking,
+        ],
         exception_handlers={
             HTTPException: problems.answer,
             ClientDisconnect: answers.nobody,
@@ -235,9 +234,20 @@ def create_app(settings: Settings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.afterwards = afterwards
+    app.state.afterwards, app.state.operators = afterwards, operators
+    app.state.rates = afterwards.rates = rates
+    app.state.tokens = tokens
+    door.put_before(app, hosts=allowed_hosts(settings), origins=listed(settings.cors_origins))
     afterwards.install(app)
     return app
+
+
+def _tokens(settings: Settings) -> "Tokens | None":
+    if settings.jwt_secret is None:
+        return None
+    from web.tokens import Tokens  # brings what takes 9 MB, and a third of a second at the start
+
+    return Tokens(settings.jwt_secret, settings.jwt_secret_previous, settings.jwt_seconds)
 
 
 read_or_exit()
@@ -249,7 +259,10 @@ logs.configure(
     tracing.trace_id,
     is_reported=settings.sw_agent_collector_backend_services is not None,
 )
-app = create_app(settings)
+try:
+    app = create_app(settings)
+except WrongSetting as complaint:
+    exit_with(complaint)
 afterwards = app.state.afterwards
 
 

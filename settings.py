@@ -9,10 +9,19 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 # uvicorn's supervisor gives up on this exit code; on any other it restarts for ever.
 UVICORN_STARTUP_FAILURE = 3
@@ -27,10 +36,38 @@ SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 
 Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
 Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
 Switch = Annotated[bool, Field(description="1 or 0")]
+# HS256 takes 32 bytes (RFC 7518).
+KEY = "a secret of at least 32 characters, all of them printable ASCII"
+Key = Annotated[str, Field(pattern="^[ -~]{32,}$")]
+# No comma, which parts them.
+TOKEN = r"[!-+\--~][ -+\--~]{14,}[!-+\--~]"
+TOKENS = f"^ *{TOKEN} *(, *{TOKEN} *)*$"
+TOKENS_SAID = "a secret of at least 16 characters, printable ASCII, or several with commas between"
+OFF = "off"
+PERIOD = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
+RATE = "100/minute, 5/10 seconds or the like (second, minute, hour, day), or off"
+Rate = Annotated[str, Field(pattern=f"^({OFF}|{PERIOD})$", description=RATE)]
 BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
+NAMED = rf"[A-Za-z0-9_.-]+={PERIOD}"  # names that a header field can bear
+# What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
+PROXIES = ("private", "cloudflare", "unix", "none")
+
+HOST = r"(\*|(\*\.)?\w[\w.-]*|\[[0-9A-Fa-f:.]+\])"
+ORIGIN = r"(\*|https?://[\w.-]+(:[0-9]+)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]+)?)"
+LIST = r"^ *{0}( *, *{0})* *$"
+
+LOOPBACK = ["localhost", "*.localhost", "127.0.0.1", "[::1]"]
 
 # Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
 MAX_BODY = 16 * 1024
+
+
+def _proxies(text: str) -> str:
+    for each in (each.strip() for each in text.split(",")):
+        # Where everybody is trusted, every client chooses its own address.
+        if each not in PROXIES and not ip_network(each).prefixlen:
+            raise ValueError("trusts everybody")
+    return text
 
 
 class Settings(BaseModel):
@@ -63,6 +100,8 @@ class Settings(BaseModel):
         Annotated[str, Field(pattern="^smtps?://[^/]")] | None,
         Field(description="smtp://user:password@host:port or smtps://user:password@host:port"),
     ] = None
+    # Whoever stands between can take away the offer of STARTTLS; not on this machine itself.
+    smtp_require_tls: Switch = True
     sendgrid_api_key: Annotated[str | None, Field(description="a SendGrid API key")] = None
     sendgrid_url: Url = "https://api.sendgrid.com"
     mailgun_api_key: Annotated[
@@ -105,11 +144,60 @@ class Settings(BaseModel):
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
 
-    # The operator's routes take this as a bearer token; with none they answer this machine only.
-    # A header can carry no others: what a client makes of the rest is its own affair.
+    # The operator's routes take any of these, several so that one can follow another. A header can
+    # carry no other characters: what a client makes of the rest is its own affair.
     admin_token: Annotated[
-        Annotated[str, Field(pattern="^[!-~][ -~]{14,}[!-~]$")] | None,
-        Field(description="a secret of at least 16 characters, all of them printable ASCII"),
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
+    ] = None
+    # Whoever has one of these looks, and changes nothing.
+    admin_read_token: Annotated[
+        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
+    ] = None
+    # Without any token, the operator's routes answer this machine only, and only with this: a proxy
+    # on the machine cannot always be told from a client. `make run` sets it.
+    development: Switch = False
+
+    # With a secret users have passwords and tokens, and most routes need one; without it there are
+    # none. The previous one's tokens are good, too, as long as they last.
+    jwt_secret: Annotated[Key | None, Field(description=KEY)] = None
+    jwt_secret_previous: Annotated[Key | None, Field(description=KEY)] = None
+    jwt_seconds: Annotated[
+        int, Field(ge=1, le=2_592_000, description="whole seconds, 1 to 2592000")
+    ] = 3600
+
+    # Requests of one client; off, because nobody can say what is many for your service.
+    rate_limit: Rate = OFF
+    # On from the start: mail to strangers and guesses at secrets harm others.
+    mails_per_recipient: Rate = "5/hour"
+    token_guesses: Rate = "10/minute"
+    task_rate_limits: Annotated[
+        Annotated[str, Field(pattern=f"^{NAMED}( *, *{NAMED})*$")] | None,
+        Field(description="task=30/minute, task=5/10 seconds, ..."),
+    ] = None
+    # Where they are counted: in memory each process counts for itself.
+    rate_limit_storage: Annotated[
+        str,
+        Field(
+            pattern="^(memory|database|rediss?://[^/].*)$",
+            description="memory, database or redis(s)://:password@host:port/0",
+        ),
+    ] = "memory"
+    # Whose X-Forwarded-For is believed. Unset: uvicorn's own rule; on Heroku and Render, theirs.
+    trusted_proxies: Annotated[
+        Annotated[str, AfterValidator(_proxies)] | None,
+        Field(description="networks, such as 10.0.0.0/8, private, cloudflare, unix, or none"),
+    ] = None
+
+    # Any, so that a platform's own name for the service works before anybody has set it; in
+    # development those of this machine, so that no page's foreign name can lead here.
+    allowed_hosts: Annotated[
+        Annotated[str, Field(pattern=LIST.format(HOST))] | None,
+        Field(description="names without ports, comma-separated; *.example.com for all below it"),
+    ] = None
+    # None: a page that is not the service's own has no business here until somebody says so.
+    cors_origins: Annotated[
+        Annotated[str, Field(pattern=LIST.format(ORIGIN))] | None,
+        Field(description="origins as https://app.example.com, comma-separated, or *"),
     ] = None
 
     log_level: Annotated[
@@ -151,6 +239,25 @@ class Settings(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def previous_secret_has_a_next(self) -> Self:
+        if self.jwt_secret_previous and not self.jwt_secret:
+            raise ValueError("JWT_SECRET: not set, takes what comes after JWT_SECRET_PREVIOUS")
+        return self
+
+    @model_validator(mode="after")
+    def readers_only_read(self) -> Self:
+        if {*_parted(self.admin_token)} & {*_parted(self.admin_read_token)}:
+            raise ValueError("ADMIN_READ_TOKEN: is in ADMIN_TOKEN, too, takes another secret")
+        return self
+
+    @model_validator(mode="after")
+    def redis_has_its_package(self) -> Self:
+        if self.rate_limit_storage.startswith("redis") and find_spec("redis") is None:
+            takes = "`pip install redis`, of requirements-celery.txt"
+            raise ValueError(f"RATE_LIMIT_STORAGE: is at Redis, takes {takes}")
+        return self
+
+    @model_validator(mode="after")
     def mailgun_is_whole(self) -> Self:
         if self.mailgun_api_key and not self.mailgun_domain:
             takes = "the domain that MAILGUN_API_KEY sends for"
@@ -175,6 +282,10 @@ SECRET = {
     "mailgun_api_key",
     "discord_webhook_url",
     "admin_token",
+    "jwt_secret",
+    "jwt_secret_previous",
+    "admin_read_token",
+    "rate_limit_storage",
     "task_secret_key",
 }
 
@@ -224,6 +335,29 @@ def for_afterwards(settings: Settings) -> dict[str, Any]:
         "drain_seconds": settings.drain_seconds,
         "max_keyed_body": MAX_BODY,
     }
+
+
+def for_operators(settings: Settings) -> dict[str, Any]:
+    """Return what `Operators` are made with."""
+    return {
+        "token": _parted(settings.admin_token),
+        "read_token": _parted(settings.admin_read_token),
+        "development": settings.development,
+    }
+
+
+def _parted(tokens: str | None) -> list[str]:
+    return [token.strip(" ") for token in tokens.split(",")] if tokens else []
+
+
+def allowed_hosts(settings: Settings) -> list[str]:
+    """Return the names that this service answers to; any, if there are none."""
+    return listed(settings.allowed_hosts) or (LOOPBACK if settings.development else [])
+
+
+def listed(text: str | None) -> list[str]:
+    """Return what a setting of names lists, in lower case."""
+    return [each.lower() for each in _parted(text)]
 
 
 class _WhenAsked:

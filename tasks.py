@@ -62,8 +62,11 @@ def write_audit_record(action: str) -> None:
 
 
 @task()
-async def process_item(item: dict[str, Any]) -> None:
-    """Write to the log which item this is and how many fields it has."""
+async def process_item(item: dict[str, Any], owner: str = "") -> None:
+    """Write to the log which item this is and how many fields it has.
+
+    The `owner` is the user whose task it is: by it the task is found when the user is erased.
+    """
     # A stranger names the fields and chooses the id: neither is repeated at length.
     log.info("processed item %s with %d fields", reprlib.repr(item["id"]), len(item))
 
@@ -84,7 +87,13 @@ async def _send(letter: mail.Mail) -> None:
     # The task's id, so that a mail which arrives twice can be recognised.
     message_id = f"<{current_task_id.get()}@{letter.sender_address.rpartition('@')[2]}>"
     if settings.smtp_url:
-        await mail.send_smtp(letter, settings.smtp_url, timeout=timeout, message_id=message_id)
+        await mail.send_smtp(
+            letter,
+            settings.smtp_url,
+            timeout=timeout,
+            require_tls=settings.smtp_require_tls,
+            message_id=message_id,
+        )
     elif key := settings.sendgrid_api_key:
         await mail.send_sendgrid(
             letter, key, base_url=settings.sendgrid_url, timeout=timeout, message_id=message_id
@@ -102,9 +111,12 @@ async def _send(letter: mail.Mail) -> None:
     log.info("mail sent to %s", letter.to)
 
 
-@task()
-async def announce_on_discord(username: str) -> None:
-    """Tell Discord of a new user; without a webhook the message is logged."""
+@task(secret={"email"})
+async def announce_on_discord(username: str, email: str = "") -> None:
+    """Tell Discord of a new user; without a webhook the message is logged.
+
+    The address is not told: the task is found by it when the user is erased.
+    """
     message = f"{discord.harmless(username)} has joined."
     if settings.discord_webhook_url is None:
         log.info("no Discord webhook is set up; message: %s", message)
@@ -118,9 +130,12 @@ async def announce_on_discord(username: str) -> None:
 
 @task(timeout=1800)  # most of which may be the wait for its turn; REQUEST_TIMEOUT begins then
 async def process_image(
-    job_id: str, image_url: str, operations: Sequence[images.Operation]
+    job_id: str, image_url: str, operations: Sequence[images.Operation], owner: str = ""
 ) -> None:
-    """Fetch a picture, apply the operations in order, keep the result under the job's id."""
+    """Fetch a picture, apply the operations in order, keep the result under the job's id.
+
+    The `owner` is the user whose picture it is: by it the task is found when the user is erased.
+    """
     try:
         async with pictures_at_once, asyncio.timeout(settings.request_timeout):
             data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)

@@ -1,7 +1,8 @@
-"""Users in the database: added once, listed by rising id."""
+"""Users in the database: added once, listed by rising id, known by their password, erased."""
 
+import secrets
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,10 +19,12 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     String,
     Table,
     TypeDecorator,
     bindparam,
+    delete,
     exists,
     inspect,
     or_,
@@ -72,8 +75,15 @@ users = Table(
     # Unique without regard to looks; null for those who looked like another before that was so.
     Column("username_folded", String),
     Column("created_at", Instant, nullable=False),
+    # Null for those who were added without a password, and cannot ask for a token.
+    Column("password_hash", String),
+    # What tokens call a user: SQLite may give an erased user's id to another.
+    Column("subject", String),
 )
+# What earlier versions' tables lack.
+ADDED = ("username_folded", "password_hash", "subject")
 NAMES = Index("users_username_folded", users.c.username_folded, unique=True)
+SUBJECTS = Index("users_subject", users.c.subject, unique=True)
 
 
 _made = WeakSet[Database]()  # whose table was found as it is meant to be
@@ -95,15 +105,18 @@ async def make_table(database: Database) -> None:
 def _migrate(connection: Connection) -> None:
     metadata.create_all(connection)
     found = {column["name"] for column in inspect(connection).get_columns("users")}
-    if found | {"username_folded"} != {column.name for column in users.columns}:
+    if found | {*ADDED} != {column.name for column in users.columns}:
         raise SchemaRefused(
             "there is a table users that is none of ours, and it is left alone: give the service a"
             " database where there is none"
         )
+    for name in ADDED:
+        if name not in found:
+            connection.execute(text(f"ALTER TABLE users ADD COLUMN {name} VARCHAR"))
     if "username_folded" not in found:
-        connection.execute(text("ALTER TABLE users ADD COLUMN username_folded VARCHAR"))
         _fold_names(connection)
-    NAMES.create(connection, checkfirst=True)
+    for index in (NAMES, SUBJECTS):
+        index.create(connection, checkfirst=True)
 
 
 def _fold_names(connection: Connection) -> None:
@@ -132,6 +145,20 @@ class User:
     email: str
     username: str
     created_at: datetime
+    subject: str | None  # what tokens call the user, and what the user's own tasks bear
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a user is asked for, and what a token calls them then."""
+
+    id: int
+    password_hash: str
+    subject: str
+
+
+class Unknown(Exception):
+    """There is no such user."""
 
 
 class Taken(Exception):
@@ -144,11 +171,13 @@ class Taken(Exception):
 
 @asynccontextmanager
 async def adding(
-    database: Database, email: str, username: str
+    database: Database, email: str, username: str, password_hash: str | None = None
 ) -> AsyncIterator[tuple[AsyncConnection, User]]:
     """Add a user in a transaction that the block may go on with; raise `Taken`."""
     row = {"email": email, "username": username, "created_at": datetime.now(UTC)}
     row |= {"email_folded": email.casefold(), "username_folded": folded(username)}
+    if password_hash is not None:
+        row |= {"password_hash": password_hash, "subject": secrets.token_hex(16)}
     insert = users.insert().values(row).returning(users)
     await make_table(database)
     try:
@@ -158,23 +187,66 @@ async def adding(
         raise Taken(await _taken(database, email, username)) from None
 
 
-async def page(database: Database, *, limit: int, after: int) -> list[User]:
-    """List at most `limit` users whose ids are above `after`, by rising id."""
+async def page(
+    database: Database, *, limit: int, after: int, only: int | None = None
+) -> list[User]:
+    """List at most `limit` users whose ids are above `after`, by rising id, or `only` this one."""
     query = select(users).where(users.c.id > after).order_by(users.c.id).limit(limit)
+    if only is not None:
+        query = query.where(users.c.id == only)
+    return [_user(row) for row in await _rows(database, query)]
+
+
+async def with_subject(database: Database, subject: str) -> User | None:
+    """Find the user whom tokens call so; None if there is none (any more)."""
+    if not subject.isalnum():  # none of ours, and Postgres takes no NUL
+        return None
+    rows = await _rows(database, select(users).where(users.c.subject == subject))
+    return _user(rows[0]) if rows else None
+
+
+async def credentials(database: Database, username: str) -> Credentials | None:
+    """Find what a user of this name is asked for; None if there is none who has a password."""
+    columns = users.c.id, users.c.password_hash, users.c.subject
+    query = select(*columns).where(users.c.username_folded == folded(username))
+    for row in await _rows(database, query.where(users.c.password_hash.is_not(None))):
+        return Credentials(row.id, row.password_hash, row.subject)
+    return None
+
+
+async def renew(database: Database, known: Credentials, password_hash: str) -> None:
+    """Keep another hash of the same password, unless it has changed meanwhile."""
+    is_same = users.c.password_hash == known.password_hash
+    query = update(users).where(users.c.id == known.id, is_same)
+    async with database.transaction() as connection:
+        await connection.execute(query.values(password_hash=password_hash))
+
+
+@asynccontextmanager
+async def erasing(database: Database, id: int) -> AsyncIterator[tuple[AsyncConnection, User]]:
+    """Delete a user in a transaction that the block may go on with; raise `Unknown`."""
+    await make_table(database)
+    erase = delete(users).where(users.c.id == id).returning(users)
+    async with database.transaction() as connection:
+        row = (await connection.execute(erase)).first()
+        if row is None:
+            raise Unknown
+        yield connection, _user(row)
+
+
+async def _rows(database: Database, query: Select[*tuple[Any, ...]]) -> Sequence[Row[Any]]:
     await make_table(database)
     async with database.reading() as connection:
-        return [_user(row) for row in await connection.execute(query)]
+        return (await connection.execute(query)).all()
 
 
 async def _taken(database: Database, email: str, username: str) -> list[str]:
     has_email, name = users.c.email_folded == email.casefold(), folded(username)
     has_name = or_(users.c.username == username, users.c.username_folded == name)
     taken = has_email.label("email"), has_name.label("username")
-    query = select(*taken).where(or_(has_email, has_name))
-    async with database.reading() as connection:
-        rows = (await connection.execute(query)).all()
+    rows = await _rows(database, select(*taken).where(or_(has_email, has_name)))
     return [field for field in ("email", "username") if any(getattr(row, field) for row in rows)]
 
 
 def _user(row: Row[Any]) -> User:
-    return User(row.id, row.email, row.username, row.created_at)
+    return User(row.id, row.email, row.username, row.created_at, row.subject)

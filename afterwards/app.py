@@ -17,6 +17,7 @@ from afterwards.attachments import Attachments
 from afterwards.background import Groups, name_of, new_task, require_zone, task_function
 from afterwards.brokers import Broker, check_broker
 from afterwards.errors import NotStarted, UnknownTask
+from afterwards.intake import Admit
 from afterwards.limits import Limits, check
 from afterwards.model import Task, new_task_id
 from afterwards.process import Process
@@ -40,7 +41,8 @@ class Afterwards:
     `@task` says otherwise. Beyond `max_queued` waiting tasks nothing is accepted. What succeeded
     or was cancelled is kept for `keep_days`, what is dead for `keep_dead_days`; `drain_seconds` is
     what running tasks get at the end.
-    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes. With a
+    A request with an `Idempotency-Key` is read whole, up to `max_keyed_body` bytes. `admit` is
+    awaited with tasks before they are accepted, and refuses them by raising a `Refused`. With a
     `secret_key` arguments that `@task` names as secret are encrypted; of several the first one
     encrypts, and all of them decrypt. What `attachments` keep for a task goes when its row does.
     Nothing is opened here. Raises ValueError for a wrong argument.
@@ -65,6 +67,7 @@ class Afterwards:
         keep_dead_days: float = 30.0,
         drain_seconds: float = 20.0,
         max_keyed_body: int = 1024 * 1024,
+        admit: Admit | None = None,
         secret_key: str | Sequence[str] | None = None,
         attachments: Attachments | None = None,
         tracing: Tracing = NO_TRACING,
@@ -84,7 +87,7 @@ class Afterwards:
             keep_dead_days=keep_dead_days,
         )
         self.url, self.broker, self.table_prefix = url, broker, table_prefix
-        self.run_tasks, self.tracing = run_tasks, tracing
+        self.run_tasks, self.admit, self.tracing = run_tasks, admit, tracing
         self.drain_seconds = drain_seconds
         self.seal, self.attachments = Seal(secret_key), attachments
         self.max_keyed_body = max_keyed_body
@@ -255,9 +258,19 @@ class Afterwards:
         if in_memory:
             self.process.start_in_memory(in_memory)
 
-    def http(self, *, token: str | None = None) -> Starlette:
-        """Make an application that answers what is asked of these tasks, to be mounted."""
-        return http.make(self, token=token)
+    def http(
+        self,
+        *,
+        token: str | Sequence[str] | None = None,
+        read_token: str | Sequence[str] | None = None,
+        development: bool = False,
+    ) -> Starlette:
+        """Make an application that answers what is asked of these tasks, to be mounted.
+
+        Operators need a `token`, or, only to look, a `read_token`; of several each is right. With
+        none, `development` admits whoever is on this machine.
+        """
+        return http.make(self, http.Operators(token, read_token, development=development))
 
     def make_broker(self) -> Broker | None:
         """Make what publishes to the broker, if there is one; nothing is connected yet."""
@@ -340,6 +353,7 @@ class Afterwards:
             tracing=self.tracing,
             broker=self.make_broker(),
             run_tasks=self.run_tasks,
+            admit=self.admit,
             attachments=self.attachments,
         )
 

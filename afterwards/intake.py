@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,6 +21,9 @@ from afterwards.worker import Worker
 COMMITTING = math.inf  # instead of the moment from which on a task waits for its answer to go
 UNCOUNTED = nullcontext()  # for tasks that have slots, as most have
 
+# Asked before tasks are accepted; it refuses them all by raising a `Refused`.
+Admit = Callable[[Sequence[Task]], Awaitable[None]]
+
 
 class Intake:
     """Stores tasks: claimed at once where a worker of this process has a free slot for them.
@@ -36,12 +39,14 @@ class Intake:
         *,
         worker: Worker | None,
         publisher: Publisher | None,
+        admit: Admit | None = None,
     ) -> None:
         self._store = store
         self._backlog = backlog
         self._refused = refused
         self._worker = worker
         self._publisher = publisher
+        self._admit = admit
         # They have a slot, and start when their answers have gone; with the moment of their commit.
         self._reserved: dict[str, tuple[Task, float]] = {}
 
@@ -51,6 +56,8 @@ class Intake:
         Raises `Overloaded`, `ArgumentsRefused` or `DatabaseUnavailable`: then none is stored, or
         ever runs.
         """
+        if self._admit is not None:
+            await self._admit(tasks)
         self._backlog.refuse_excess(sum(not task.waits for task in tasks))
         checked = [(task, *check(task)) for task in tasks]
         after = self._publisher.publish_after if self._publisher else 0.0
@@ -65,6 +72,8 @@ class Intake:
 
     async def accept_within(self, connection: Connection, tasks: Sequence[Task]) -> None:
         """Store the tasks in the caller's transaction; otherwise as `accept`."""
+        if self._admit is not None:
+            await self._admit(tasks)
         count = sum(not task.waits for task in tasks)
         self._backlog.refuse_excess(count)
         # Due at once for every publisher: nobody here knows when the caller commits.

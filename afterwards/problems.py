@@ -42,7 +42,9 @@ DETAILS = {
 }
 
 
-class _Body(TypedDict):
+class Body(TypedDict):
+    """A problem, as JSON has it."""
+
     type: str
     title: str
     status: int
@@ -56,6 +58,9 @@ async def answer(request: Request, error: Exception) -> Response:
     """Answer an `HTTPException`, ours or Starlette's."""
     assert isinstance(error, HTTPException)
     status, detail = error.status_code, error.detail
+    if status == 405 and request.method == "OPTIONS":
+        allowed = (error.headers or {}).get("Allow", "")
+        return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
     if isinstance(error, Refused):
         log.warning("answering %d: %s", status, error)
     elif not isinstance(error, Problem):
@@ -74,12 +79,17 @@ def response(
     status: int, detail: str, errors: list[FieldError] | None = None, headers: Any = None
 ) -> JSONResponse:
     """Make the answer that bears a problem."""
-    body: _Body = {
+    shown = body(status, detail)
+    if errors:
+        shown["errors"] = errors
+    return JSONResponse(shown, status, headers, media_type="application/problem+json")
+
+
+def body(status: int, detail: str) -> Body:
+    """Make the problem itself."""
+    return {
         "type": "about:blank",
         "title": http.HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
     }
-    if errors:
-        body["errors"] = errors
-    return JSONResponse(body, status, headers, media_type="application/problem+json")

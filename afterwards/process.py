@@ -9,7 +9,7 @@ from afterwards.attachments import Attachments
 from afterwards.backlog import Backlog
 from afterwards.brokers import Broker
 from afterwards.brokers.publisher import Publisher
-from afterwards.intake import Intake
+from afterwards.intake import Admit, Intake
 from afterwards.limits import Limits
 from afterwards.loop import Loop
 from afterwards.maintenance import Maintenance
@@ -42,6 +42,7 @@ class Process:
         broker: Broker | None = None,
         run_tasks: bool = True,
         slots: Slots | None = None,
+        admit: Admit | None = None,
         attachments: Attachments | None = None,
     ) -> None:
         self.store = store
@@ -73,7 +74,12 @@ class Process:
             Worker(store, self.slots, beats, self.backlog, self._refused) if claims else None
         )
         self._intake = intake = Intake(
-            store, self.backlog, self._refused, worker=self.worker, publisher=self.publisher
+            store,
+            self.backlog,
+            self._refused,
+            worker=self.worker,
+            publisher=self.publisher,
+            admit=admit,
         )
         self.accept, self.accept_within = intake.accept, intake.accept_within
         self.start = intake.start

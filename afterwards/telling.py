@@ -28,6 +28,16 @@ def told_to_operators(row: Any) -> dict[str, Any]:
     return {**told(row), "arguments": json_of(row, "arguments")}
 
 
+def change_told(row: Any) -> dict[str, Any]:
+    """Return what an operator changed, or, of a change of many tasks, a part of it."""
+    return {
+        "id": row.id,
+        "at": rfc3339(row.at),
+        **{name: getattr(row, name) for name in ("who", "address", "what")},
+        "which": json.loads(row.which),
+    }
+
+
 def json_of(row: Any, column: str) -> Any:
     """Read the column; where a list has only its beginning, give that as text, and its rest."""
     text = getattr(row, column)

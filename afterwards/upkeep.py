@@ -11,7 +11,7 @@ from functools import partial
 from afterwards.attachments import Attachments, sweep
 from afterwards.limits import Limits
 from afterwards.loop import Loop
-from afterwards.store import statements
+from afterwards.store import changes, statements
 from afterwards.store.tasks import Store
 
 UPKEEP_SECONDS = 10.0  # between the end of one round and the next
@@ -34,6 +34,7 @@ class Upkeep:
             partial(store.prune, statements.PRUNE_TASKS, limits.keep_days),
             partial(store.prune, statements.PRUNE_DEAD, limits.keep_dead_days),
             partial(store.prune, statements.PRUNE_ANSWERS, limits.keep_days),
+            partial(store.prune, statements.PRUNE_CHANGES, changes.KEPT_DAYS),
             store.shrink,
         ]
         self._loops = [Loop(partial(self._do, chore), UPKEEP_SECONDS) for chore in chores]

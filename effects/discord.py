@@ -17,7 +17,7 @@ from typing import Any, Final
 import httpx
 
 from effects import answers, tls
-from effects.one_line import on_one_line
+from effects.one_line import without_links
 
 MAX_CONTENT = 2000  # characters; Discord refuses more
 MAX_TRIES = 3
@@ -52,8 +52,8 @@ class DiscordRefused(DiscordError):
 
 
 def harmless(text: str) -> str:
-    """Show markdown, mentions and links in a stranger's text as they were typed, on one line."""
-    return _PUNCTUATION.sub(r"\\\1", on_one_line(text))
+    """Show markdown and mentions in a stranger's text as typed, on one line, and links as text."""
+    return _PUNCTUATION.sub(r"\\\1", without_links(text))
 
 
 async def post(webhook_url: str, content: str, *, timeout: float) -> None:

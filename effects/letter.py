@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.utils import parseaddr
 from typing import Final
 
-from effects.one_line import on_one_line
+from effects.one_line import without_links
 
 MAX_EXCERPT: Final = 200  # characters of a server's answer
 
@@ -80,8 +80,8 @@ def welcome(username: str, email: str, sender: str) -> Mail:
 
 
 def _harmless(name: str) -> str:
-    """Keep a name on one line, in one direction, encodable, and no encoded word (RFC 2047)."""
-    return on_one_line(name).replace("=?", "= ?")
+    """Keep a name on one line, in one direction, encodable, no link, no encoded word (RFC 2047)."""
+    return without_links(name).replace("=?", "= ?")
 
 
 def excerpt(answer: str, *secrets: str) -> str:

@@ -22,19 +22,20 @@ async def send_smtp(
     url: str,
     *,
     timeout: float,  # one number for the whole conversation, which aiosmtplib has per command
+    require_tls: bool = True,
     message_id: str | None = None,
     tls_context: ssl.SSLContext | None = None,
 ) -> None:
     """Send over `smtps://` or `smtp://`, within `timeout` seconds.
 
-    `smtps://` is TLS on port 465, `smtp://` STARTTLS where it is offered, on port 587 with
-    credentials, 25 without: submission is for those who log in (RFC 6409). With credentials
-    STARTTLS must be offered, unless the host is this machine: a password does not travel in the
-    clear. `user:password@` is percent-decoded. `message_id`, with its angle brackets, lets a repeat
-    be recognised. Certificates are verified, against `tls_context` if given. Raises MailRefused,
-    MailUnreachable.
+    `smtps://` is TLS on port 465, `smtp://` STARTTLS, on port 587 with credentials, 25 without:
+    submission is for those who log in (RFC 6409). STARTTLS must be offered, unless the host is this
+    machine: whoever stands between could take the offer away. Without `require_tls` mail goes in
+    the clear where it is not offered, but no password. `user:password@` is percent-decoded.
+    `message_id`, with its angle brackets, lets a repeat be recognised. Certificates are verified,
+    against `tls_context` if given. Raises MailRefused, MailUnreachable.
     """
-    server = _server(url)
+    server = _server(url, require_tls=require_tls)
     client = aiosmtplib.SMTP(**server._asdict(), tls_context=tls_context, timeout=timeout)
     message = _message(mail, message_id)
     with _smtp_errors(server):
@@ -53,26 +54,27 @@ class _Server(NamedTuple):
     start_tls: bool | None  # None: where it is offered
 
 
-def _server(url: str) -> _Server:
+def _server(url: str, *, require_tls: bool) -> _Server:
     try:
         parts = urlsplit(url)
-        return _parsed(parts, parts.hostname or "", parts.port)
+        return _parsed(parts, parts.hostname or "", parts.port, require_tls)
     except ValueError:  # whose text may hold a piece of the password
         raise MailUnreachable("the mail server's URL cannot be read") from None
 
 
-def _parsed(parts: SplitResult, host: str, port: int | None) -> _Server:
+def _parsed(parts: SplitResult, host: str, port: int | None, require_tls: bool) -> _Server:
     if parts.scheme not in ("smtp", "smtps") or not host:
         raise ValueError(parts.scheme)
     use_tls = parts.scheme == "smtps"
     login = None if parts.username is None else unquote(parts.username).encode()
+    needs_starttls = not use_tls and (require_tls or login) and not _is_this_machine(host)
     return _Server(
         hostname=host,
         port=port or (465 if use_tls else 587 if login else 25),
         username=login,
         password=None if login is None else unquote(parts.password or "").encode(),
         use_tls=use_tls,
-        start_tls=True if login and not use_tls and not _is_this_machine(host) else None,
+        start_tls=True if needs_starttls else None,
     )
 
 

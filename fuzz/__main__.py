@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import httpx
 
+from fuzz import OTHERS_ERROR, QUICK
 from fuzz.cases import Case, make
 from fuzz.client import Answer, play
 from fuzz.hostile import TOKEN
@@ -33,9 +34,7 @@ BOUND = 1.0, 20.0  # of the loop's own CPU, and of the clock: generous, for a bu
 DEAF_SECONDS = 90.0  # a loop that does not answer for so long will not
 SETTLING_SECONDS = 60.0
 SHOWN = 10
-OTHERS_ERROR = r"^\S+ (ERROR|CRITICAL) +(?=\S)(?!tasks:)"  # in the log: tasks may fail
 TRIAL_SECONDS = 60.0
-QUICK = {"SLEEP_SECONDS": "0.02", "NOTIFY_SECONDS": "0.02", "WORK_SECONDS": "0.02"}
 
 
 class Played(NamedTuple):

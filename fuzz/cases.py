@@ -1,6 +1,7 @@
 """What is sent: the case of a seed and a number is always the same, byte for byte."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Literal, NamedTuple
@@ -54,7 +55,7 @@ def make(seed: str, number: int, routes: Sequence[str]) -> Case:
 def _request(random: Random, routes: Sequence[str]) -> bytes:
     method, path = random.choice(routes).split(" ", 1)
     method = random.choice(METHODS) if random.random() < 0.08 else method
-    path = path.replace("{job_id}", _name(random)).replace("{id}", _name(random))
+    path = re.sub(r"{\w+}", lambda _: _name(random), path)
     path = random.choice(PATHS) if random.random() < 0.08 else path
     path += random.choice(QUERIES) if random.random() < 0.3 else ""
     body = _body(random) if method in ("POST", "PUT", "PATCH") or random.random() < 0.1 else b""

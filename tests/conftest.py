@@ -1,6 +1,7 @@
 """What every test may ask for: empty databases, and the application without a server."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -66,6 +67,8 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr(settings, name, 0.01)
     monkeypatch.setattr(settings, "images_dir", tmp_path / "images")
     monkeypatch.setattr(settings, "drain_seconds", 5)
+    monkeypatch.setattr(settings, "development", True)
+    monkeypatch.setattr(settings, "allowed_hosts", "*")
 
 
 @pytest.fixture
@@ -81,7 +84,16 @@ async def app(
 
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the service in this process."""
+    """A client of the service in this process, which holds each answer against its description."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    hooks = {"response": [_check] if find_spec("jsonschema") else []}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://localhost", event_hooks=hooks
+    ) as client:
         yield client
+
+
+async def _check(response: httpx.Response) -> None:
+    from tests import described  # it needs requirements-dev.txt
+
+    await described.check(response)

@@ -13,11 +13,18 @@ from starlette.requests import Request
 from afterwards.http.checking import checked
 from afterwards.problems import Problem
 from afterwards.request_bodies import in_time
+from web import passwords
 
 # Characters: `email.message` takes the square of its length for one of many semicolons.
 MAX_CONTENT_TYPE = 200
 # Characters of an e-mail address (RFC 5321): normalising long runs of marks takes their square.
 MAX_ADDRESS = 254
+MAX_NAME = 64  # characters
+
+AS_JSON = (
+    "Send the body as JSON, and say so in the header Content-Type: application/json. "
+    "(curl -d says that it is a form, unless it is told otherwise with -H.)"
+)
 
 
 def _address(text: str) -> str:
@@ -52,7 +59,15 @@ class NewUser(Body):
     # The length first: pydantic checks in the order in which they stand here.
     email: Annotated[str, Field(max_length=MAX_ADDRESS), AfterValidator(_address)]
     username: Annotated[
-        str, Field(min_length=1, max_length=64), AfterValidator(_without_control_characters)
+        str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_without_control_characters)
+    ]
+
+
+class NewUserWithPassword(NewUser):
+    password: Annotated[
+        str,
+        Field(min_length=passwords.MIN_LENGTH, max_length=passwords.MAX_LENGTH),
+        AfterValidator(_without_control_characters),
     ]
 
 
@@ -94,7 +109,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 async def read(request: Request, model: type[Model]) -> Model:
-    """Read the JSON body as `model`; raise a `Problem`, 400, 408, 413, 415 or 422."""
+    """Read the JSON body as `model`; raise a `Problem`, 400, 408, 413, 415 or 422.
+
+    A body without a Content-Type is a 415, too: any page may have a browser send one.
+    """
     _refuse_other_types(request.headers.get("content-type", ""))
     try:
         value = pydantic_core.from_json(await whole(request), allow_inf_nan=False)
@@ -110,14 +128,12 @@ async def whole(request: Request) -> bytes:
 
 
 def _refuse_other_types(content_type: str) -> None:
-    if not content_type:
-        return
     if len(content_type) > MAX_CONTENT_TYPE:
         raise Problem(415, f"A Content-Type may have {MAX_CONTENT_TYPE} characters at most.")
     header = email.message.Message()
     header["Content-Type"] = content_type
     kind, charset = header.get_content_type(), header.get_content_charset("utf-8")
     if not (kind.startswith("application/") and kind.endswith(("/json", "+json"))):
-        raise Problem(415, "Send the body as application/json.")
+        raise Problem(415, AS_JSON)
     if charset not in ("utf-8", "utf8"):
         raise Problem(415, "Send the body in UTF-8.")

@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from afterwards import problems
 from afterwards.errors import RETRY_SECONDS
+from web.headers import ALWAYS
 
 log = logging.getLogger("service")
 
@@ -37,6 +38,8 @@ UNREAD_SECONDS = 60.0
 PARTING_SECONDS = 2.0
 CHECK_SECONDS = 1.0
 TELL_SECONDS = 60.0
+
+SERVER = (b"server", b"uvicorn")
 
 # So long may a stage last.
 SECONDS = {"late": HEAD_SECONDS, "unread": UNREAD_SECONDS, "parting": PARTING_SECONDS}
@@ -154,7 +157,7 @@ class GuardedProtocol(HttpToolsProtocol):
         headers = {"Connection": "close"}
         headers |= {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
         answer = problems.response(status, detail, headers=headers)
-        fields = [*self.server_state.default_headers, *answer.raw_headers]
+        fields = [*self.server_state.default_headers, *answer.raw_headers, *ALWAYS]
         first = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()
         lines = [first, *(name + b": " + value for name, value in fields)]
         return b"\r\n".join([*lines, b"", bytes(answer.body)])
@@ -210,6 +213,7 @@ class Watch:
         """Give the watch over this connection's server; the first connection begins it."""
         if (watch := cls.of.get(connection.server_state)) is None:
             watch = cls.of[connection.server_state] = cls(connection.connections, connection.loop)
+            _withhold_name(connection)
         return watch
 
     def check_all(self) -> None:
@@ -236,6 +240,18 @@ class Watch:
     def guarded(self) -> list[GuardedProtocol]:
         """List the connections but those that have become WebSockets."""
         return [each for each in self.connections if isinstance(each, GuardedProtocol)]
+
+
+def _withhold_name(connection: GuardedProtocol) -> None:
+    # uvicorn's own; another that somebody wants (--header) stays.
+    for owner, name in (
+        (connection.config, "encoded_headers"),
+        (
+            connection.server_state,
+            "default_headers",
+        ),
+    ):
+        setattr(owner, name, [each for each in getattr(owner, name) if each != SERVER])
 
 
 def _most() -> int:

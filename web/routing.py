@@ -1,5 +1,6 @@
 """A route that answers with and without its trailing slash, and bounds the request's body."""
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -10,10 +11,22 @@ from settings import MAX_BODY
 
 
 class Route(SlashedRoute):
-    """Starlette's route; `max_body` is in bytes."""
+    """Starlette's route; `max_body` is in bytes.
 
-    def __init__(self, path: str, endpoint: Any, *, max_body: int = MAX_BODY, **options: Any):
+    Where users have tokens it needs one, but for the methods that are `public`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Any,
+        *,
+        public: Collection[str] = (),
+        max_body: int = MAX_BODY,
+        **options: Any,
+    ) -> None:
         super().__init__(path, endpoint, **options)
+        self.public = public
         self.app = _Bounded(self.app, max_body)
 
 

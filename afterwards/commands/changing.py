@@ -1,6 +1,8 @@
 """`tasks retry`, `tasks cancel` and `tasks delete`: of ids, or of all that match a filter."""
 
 import asyncio
+import getpass
+import socket
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ from afterwards.commands.opening import with_tables
 from afterwards.commands.table import as_json
 from afterwards.model import MOVES
 from afterwards.store import Filter
+from afterwards.store.changes import Change
 
 DONE = {"retry": "retried", "cancel": "cancelled", "delete": "deleted"}
 NOT_DONE = 1
@@ -42,7 +45,8 @@ async def _change_ids(afterwards: Afterwards, ids: Sequence[str], arguments: Nam
         if may and not _is_meant(arguments, len(may)):
             return NOT_DONE
         change = {"retry": store.retry, "cancel": store.cancel, "delete": store.delete}
-        done = sum([await change[arguments.verb](id) for id in may])
+        made = _change(arguments)
+        done = sum([await change[arguments.verb](id, made) for id in may])
     _tell(arguments, done)
     return status if done == len(rows) else NOT_DONE
 
@@ -57,9 +61,17 @@ async def _change_all(afterwards: Afterwards, filter: Filter, arguments: Namespa
             "cancel": store.cancel_all,
             "delete": store.delete_all,
         }
-        done = await change[arguments.verb](filter) if count else 0
+        done = await change[arguments.verb](filter, _change(arguments)) if count else 0
     _tell(arguments, done)
     return 0
+
+
+def _change(arguments: Namespace) -> Change:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "somebody"
+    return Change(f"command line, {user}", socket.gethostname(), arguments.verb)
 
 
 def _is_meant(arguments: Namespace, count: int) -> bool:

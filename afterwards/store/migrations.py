@@ -77,6 +77,21 @@ MIGRATIONS = [
     ),
     Migration(
         2,
+        "write down what operators change",
+        (
+            """CREATE TABLE {changes} (
+                id VARCHAR NOT NULL PRIMARY KEY,
+                at BIGINT NOT NULL,
+                who VARCHAR NOT NULL, -- a role and its token's fingerprint
+                address VARCHAR NOT NULL,
+                what VARCHAR NOT NULL,
+                which VARCHAR NOT NULL -- JSON: ids of tasks, mostly
+            )""",
+            "CREATE INDEX {changes}_at ON {changes} (at)",
+        ),
+    ),
+    Migration(
+        3,
         "keep secret arguments apart, and find what has been dead for long",
         (
             # JSON by parameter, or encrypted; in `arguments` stand asterisks for them.

@@ -1,10 +1,12 @@
 """What a person asks of the tasks, and does to one or to all that they mean."""
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from afterwards.store import statements
-from afterwards.store.database import Database
+from afterwards.store import changes, statements
+from afterwards.store.changes import Change
+from afterwards.store.database import Connection, Database
 from afterwards.store.filter import Filter
 from afterwards.store.sql import listed
 from afterwards.store.steps import in_steps
@@ -73,17 +75,20 @@ class ForPeople:
         query = PAGE + condition + NEWEST_FIRST
         return await self._database.all(query, values)
 
-    async def cancel(self, id: str) -> bool:
-        """Cancel the task; False if it has settled, or is not there."""
-        return bool(await self._change(CANCEL, [id]))
+    async def cancel(self, id: str, change: Change | None = None) -> bool:
+        """Cancel the task; False if it has settled, or is not there.
 
-    async def retry(self, id: str) -> bool:
+        The change is written down in the same transaction, here as below.
+        """
+        return bool((await self._write(CANCEL, [id], change))[0])
+
+    async def retry(self, id: str, change: Change | None = None) -> bool:
         """Queue a dead or cancelled task anew, with all its attempts; False if it is neither."""
-        return bool(await self._change(RETRY, [id]))
+        return bool((await self._write(RETRY, [id], change))[0])
 
-    async def delete(self, id: str) -> bool:
+    async def delete(self, id: str, change: Change | None = None) -> bool:
         """Delete the task; False if it has not settled, or is not there."""
-        return bool(await self._change(DELETE, [id]))
+        return bool((await self._write(DELETE, [id], change))[0])
 
     async def count(self, filter: Filter, verb: str) -> int:
         """Count the tasks that match, and that the verb may move on."""
@@ -92,19 +97,38 @@ class ForPeople:
         [(count,)] = await self._database.all(query, values)
         return int(count)
 
-    async def cancel_all(self, filter: Filter) -> int:
-        """Cancel what has not settled, in short steps; return how many it were."""
-        return await self._change_all("cancel", CANCEL, filter)
+    async def cancel_all(self, filter: Filter, change: Change | None = None) -> int:
+        """Cancel what has not settled, in short steps; return how many it were.
 
-    async def retry_all(self, filter: Filter) -> int:
+        Each step writes down its own part of the change.
+        """
+        return await self._change_all("cancel", CANCEL, filter, change)
+
+    async def retry_all(self, filter: Filter, change: Change | None = None) -> int:
         """Queue dead and cancelled tasks anew, in short steps; return how many it were."""
-        return await self._change_all("retry", RETRY, filter)
+        return await self._change_all("retry", RETRY, filter, change)
 
-    async def delete_all(self, filter: Filter) -> int:
+    async def delete_all(self, filter: Filter, change: Change | None = None) -> int:
         """Delete what has settled, in short steps; return how many it were."""
-        return await self._change_all("delete", DELETE, filter)
+        return await self._change_all("delete", DELETE, filter, change)
 
-    async def _change_all(self, verb: str, statement: str, filter: Filter) -> int:
+    async def record(
+        self, change: Change, which: Collection[str], *, within: Connection | None = None
+    ) -> None:
+        """Write down a change of something else than tasks, in the caller's transaction if any."""
+        if within is not None:
+            await changes.record(self._database, within, change, which)
+            return
+        async with self._database.transaction() as connection:
+            await changes.record(self._database, connection, change, which)
+
+    async def changes(self, *, limit: int = 100, after: str | None = None) -> Sequence[Any]:
+        """List what operators changed, the newest first."""
+        return await changes.page(self._database, limit=limit, after=after)
+
+    async def _change_all(
+        self, verb: str, statement: str, filter: Filter, change: Change | None
+    ) -> int:
         condition, values = filter.condition()
         query = f"{MATCHING}{condition} AND state {{may:{verb}}}"
         query += OLDEST_FIRST
@@ -120,7 +144,7 @@ class ForPeople:
             ids = [row.id for row in found]
             if not ids:
                 return 0, 0.0
-            done, seconds = await self._write(statement, ids)
+            done, seconds = await self._write(statement, ids, change)
             changed += len(done)
             since = ids[-1]
             return len(ids), seconds
@@ -128,11 +152,19 @@ class ForPeople:
         await in_steps(step)
         return changed
 
-    async def _change(self, statement: str, ids: Collection[str]) -> Sequence[str]:
-        return (await self._write(statement, ids))[0]
-
-    async def _write(self, statement: str, ids: Collection[str]) -> tuple[Sequence[str], float]:
-        return await self._database.write_timed(statement, {"ids": listed(ids)})
+    async def _write(
+        self, statement: str, ids: Collection[str], change: Change | None
+    ) -> tuple[Sequence[str], float]:
+        values = {"ids": listed(ids)}
+        if change is None:
+            return await self._database.write_timed(statement, values)
+        async with self._database.transaction() as connection:
+            began = time.monotonic()
+            made = self._database.sql(statement)
+            done = (await connection.execute(made, values)).scalars().all()
+            if done:
+                await changes.record(self._database, connection, change, done)
+        return done, time.monotonic() - began
 
     async def _ended(self, ids: Collection[str]) -> set[str]:
         return {row.id for row in await self._given(statements.ENDED, ids)}

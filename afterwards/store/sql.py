@@ -3,11 +3,11 @@
     UPDATE {tasks} SET state = 'cancelled', finished_at = {now}
     WHERE id IN ({each:ids}) AND state {may:cancel}
 
-`{tasks}`, `{workers}`, `{answers}` and `{version}` are the tables under their prefix. `{now}` is
-the database's clock. `state {may:verb}` holds where the verb may move the task on. `{each:x}`
-selects the texts of the parameter `x`, a JSON array. `{given:NewRow}` is the table `given` of the
-rows that a statement is executed for, all of this kind; `{own_columns}` are those that an UPDATE
-from it returns of `{tasks}`.
+`{tasks}`, `{workers}`, `{answers}`, `{version}` and `{changes}` are the tables under their prefix.
+`{now}` is the database's clock. `state {may:verb}` holds where the verb may move the task on.
+`{each:x}` selects the texts of the parameter `x`, a JSON array. `{given:NewRow}` is the table
+`given` of the rows that a statement is executed for, all of this kind; `{own_columns}` are those
+that an UPDATE from it returns of `{tasks}`.
 """
 
 import json
@@ -29,7 +29,7 @@ PREFIX = re.compile(r"([a-z_][a-z0-9_]*)?")
 # The longest name is that of an index; Postgres cuts off beyond 63 bytes, and two become one.
 LONGEST_PREFIX = 63 - len("answers_created_at")
 
-TABLES = ("tasks", "workers", "answers", "version")
+TABLES = ("tasks", "workers", "answers", "version", "changes")
 
 # A time is a count of microseconds since 1970 in UTC, by the clock of the database, so that
 # machines whose clocks differ agree on what is due. Delays can be added to it in either dialect.

@@ -244,3 +244,4 @@ DELETE FROM {table} WHERE {key} IN (
 PRUNE_TASKS = _prune("{tasks}", "id", "finished_at", "state {may:prune} AND")
 PRUNE_DEAD = _prune("{tasks}", "id", "finished_at", "state {may:prune_dead} AND")
 PRUNE_ANSWERS = _prune("{answers}", "key", "created_at")
+PRUNE_CHANGES = _prune("{changes}", "id", "at")

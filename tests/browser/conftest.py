@@ -20,9 +20,10 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
+# Not longer: playwright's event loop runs as long as it lives, and other tests have their own.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser, started once."""
+    """The browser, started once for a file of tests."""
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: install Debian's package chromium")
     with sync_playwright() as playwright:

@@ -134,6 +134,18 @@ def test_platforms_drain_for_the_default_time() -> None:
     assert [float(seconds) for seconds in said] == [Settings().drain_seconds] * 4
 
 
+def test_every_platform_has_an_operators_token() -> None:
+    assert json.loads(APP_JSON)["env"]["ADMIN_TOKEN"]["generator"] == "secret"
+    assert re.search(r"- key: ADMIN_TOKEN.*\n +generateValue: true\n", RENDER)
+    services = re.findall(r"^      ADMIN_TOKEN: (.+)$", COMPOSE, re.M)
+    assert services == [services[0], "*admin-token"]
+    assert re.match(r"&admin-token \$\{ADMIN_TOKEN:\?.+\}$", services[0])  # it refuses to start
+
+
+def test_no_platform_is_for_development() -> None:
+    assert "DEVELOPMENT" not in APP_JSON + RENDER + DOCKERFILE + COMPOSE + PROCFILE
+
+
 def test_every_image_names_its_release() -> None:
     images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M) + re.findall(
         r"^ +image: (\S+)", COMPOSE, re.M

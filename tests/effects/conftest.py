@@ -15,6 +15,7 @@ class Certificate(NamedTuple):
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    pem: str
 
 
 @pytest.fixture
@@ -51,4 +52,4 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     subprocess.run([*command, *subject], check=True, capture_output=True)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)
-    return Certificate(server, ssl.create_default_context(cafile=str(cert)))
+    return Certificate(server, ssl.create_default_context(cafile=str(cert)), cert.read_text())

@@ -6,8 +6,9 @@ import contextlib
 import email.message
 import email.policy
 import gzip
+import ssl
 import traceback
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -94,6 +95,24 @@ def smtp(mailbox: Mailbox, **options: Any) -> Iterator[int]:
         controller.stop()
 
 
+@contextlib.asynccontextmanager
+async def stripping_starttls(port: int) -> AsyncIterator[int]:
+    """Stand between, and take the offer of STARTTLS out of what the server says."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            while line := await reader.readline():
+                if b"STARTTLS" not in line:
+                    writer.write(line)
+
+    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer))
+
+    async with await asyncio.start_server(link, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
 def shown(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
@@ -133,7 +152,10 @@ NAMES = [
     "😀" * 64,
     "名前",
     "a" * 64,
-    "x, y; z: <a@b.c>",
+    "x, y; z: <a>",
+    "Ada :) ... (aka Dr. L.)",
+    "AC/DC",
+    "@ada",
 ]
 NASTY = [
     "=?utf-8?q?=0ABcc:_evil@example.net?=",
@@ -172,6 +194,31 @@ def test_ordinary_user_names_are_shown_unchanged(name: str) -> None:
     assert (
         mail.welcome(name, "a@example.com", "no-reply@example.org").subject == f"Welcome, {name}!"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("https://evil.example/win", "https: //evil. example/win"),
+        ("http://2130706433/", "http: //2130706433/"),
+        ("www.evil.example", "www. evil. example"),
+        ("evil.com", "evil. com"),
+        ("evil\u202e.\u2066com", "evil. com"),
+        ("evil\u3002com", "evil\u3002 com"),
+        ("evil\uff0ecom", "evil\uff0e com"),
+        ("a@evil.com", "a @evil. com"),
+        ("a\uff20evil.com", "a \uff20evil. com"),
+        ("mailto:a@evil", "mailto: a @evil"),
+        ("tel:+1900", "tel: +1900"),
+        (r"\\evil\share", "\\ \\evil\\share"),
+        ("J.R.R. Tolkien", "J. R. R. Tolkien"),
+    ],
+)
+def test_links_in_names_are_plain_text(name: str, shown: str) -> None:
+    letter = mail.welcome(name, "a@example.com", "no-reply@example.org")
+    for part in (letter.subject, letter.text, letter.html):
+        assert shown in part
+        assert name not in part
 
 
 def test_user_names_cannot_turn_lines_round() -> None:
@@ -237,6 +284,28 @@ async def test_unoffered_starttls_is_not_taken(certificate: Certificate) -> None
             MAIL, f"smtp://localhost:{port}", timeout=5, tls_context=certificate.client
         )
     assert mailbox.encrypted == [False]
+
+
+async def test_stripped_starttls_is_no_mail(certificate: Certificate) -> None:
+    mailbox = Mailbox()
+    with smtp(mailbox, tls_context=certificate.server) as port:
+        async with stripping_starttls(port) as stripped:
+            url = f"smtp://0.0.0.0:{stripped}"
+            with pytest.raises(mail.MailRefused, match="STARTTLS") as caught:
+                await mail.send_smtp(MAIL, url, timeout=5, tls_context=certificate.client)
+            assert not mailbox.mails
+            assert not caught.value.permanent
+            await mail.send_smtp(MAIL, url, timeout=5, require_tls=False)
+    assert mailbox.encrypted == [False]
+
+
+async def test_required_tls_takes_offered_starttls(certificate: Certificate) -> None:
+    mailbox = Mailbox()
+    context = ssl.create_default_context(cadata=certificate.pem)
+    context.check_hostname = False  # 0.0.0.0 stands for another machine
+    with smtp(mailbox, tls_context=certificate.server) as port:
+        await mail.send_smtp(MAIL, f"smtp://0.0.0.0:{port}", timeout=5, tls_context=context)
+    assert mailbox.encrypted == [True]
 
 
 async def test_smtps_begins_with_tls(certificate: Certificate) -> None:

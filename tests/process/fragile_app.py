@@ -1,4 +1,4 @@
-"""The real service with a fault for the fuzzer to find: `status`, `stall` or `task`."""
+"""The real service with a fault to be found: `status`, `stall`, `task` or `undescribed`."""
 
 import functools
 import time
@@ -44,4 +44,9 @@ def _name_no_task(message: Message) -> None:
     message["headers"].append((b"task-id", b"task-that-is-nowhere"))
 
 
-status, stall, task = map(_failing, (_answer_500, _stand_still, _name_no_task))
+def _answer_207(message: Message) -> None:
+    message["status"] = 207
+
+
+FAULTS = (_answer_500, _stand_still, _name_no_task, _answer_207)
+status, stall, task, undescribed = map(_failing, FAULTS)

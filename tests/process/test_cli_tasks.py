@@ -227,3 +227,16 @@ def test_missing_tables_are_said(without_tables: Callable[..., Any]) -> None:
     said = without_tables("tasks")
     assert said.returncode == 1
     assert "has no tables whose names begin with afterwards_" in said.stderr
+
+
+def test_a_change_says_who_made_it(tasks: Tasks) -> None:
+    ids = sorted(tasks.add("dead") for _ in range(3))
+    command("tasks", "retry", ids[0], *tasks.where, "--yes")
+    command("tasks", "delete", "--state", "dead", *tasks.where, "--yes")
+    command("tasks", "delete", ids[0], *tasks.where, "--yes")  # queued: not done, not noted
+    rows = sql(tasks.url, "SELECT * FROM changes ORDER BY id")
+    assert [(row.what, json.loads(row.which)) for row in rows] == [
+        ("retry", ids[:1]),
+        ("delete", ids[1:]),
+    ]
+    assert all(re.fullmatch("command line, .+", row.who) and row.address for row in rows)

@@ -17,6 +17,11 @@ CASES = [str(number) for number in range(40)]
 ROUTES = ["GET /", "POST /process", "GET /tasks/{id}"]
 
 
+def described(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fuzz.described", "--seed", "1", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
 def fuzz(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", *CASES, *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -68,3 +73,11 @@ def test_a_service_that_breaks_fails(fault: str, said: str) -> None:
     done = fuzz("--app", f"tests.process.fragile_app:{fault}")
     assert done.returncode == 1, done.stdout + done.stderr
     assert said in done.stdout
+
+
+def test_answers_that_are_not_as_described_fail() -> None:
+    pytest.importorskip("schemathesis", reason="needs requirements-dev.txt")
+    done = described("--minutes", "0.1", "--app", "tests.process.fragile_app:undescribed")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "seed 1, " in done.stdout
+    assert "Received: 207" in done.stdout

@@ -31,6 +31,9 @@ TASKS = f"""INSERT INTO {{tasks}} (id, name, arguments, in_thread, carrier, stat
 ANSWERS = f"""INSERT INTO {{answers}} (key, fingerprint, created_at)
     {NUMBERS} SELECT CAST(n AS VARCHAR), '', n / 10 FROM g"""
 
+CHANGES = f"""INSERT INTO {{changes}} (id, at, who, address, what, which)
+    {NUMBERS} SELECT CAST(n AS VARCHAR), n / 10, 'operator', '', 'retry', '[]' FROM g"""
+
 
 @pytest.fixture
 async def store(database: Database) -> AsyncIterator[Store]:
@@ -60,6 +63,7 @@ DEAD = TASKS.replace("succeeded", "dead")
         (statements.PRUNE_TASKS, TASKS),
         (statements.PRUNE_DEAD, DEAD),
         (statements.PRUNE_ANSWERS, ANSWERS),
+        (statements.PRUNE_CHANGES, CHANGES),
     ],
 )
 async def test_pruning_leaves_nothing_old(
@@ -111,7 +115,8 @@ async def test_upkeep_comes_round_again(
     monkeypatch.setattr(upkeep, "UPKEEP_SECONDS", 0.01)
     chores = Upkeep(store, Limits(keep_days=1), known())
     chores.begin()
-    for statement, table in ((TASKS, "{tasks}"), (ANSWERS, "{answers}")) * 2:
+    every = ((TASKS, "{tasks}"), (ANSWERS, "{answers}"), (CHANGES, "{changes}"))
+    for statement, table in every * 2:
         await execute(database, statement, count=10)
         await emptied(database, table)
     await chores.end()

@@ -64,8 +64,10 @@ async def test_earlier_versions_users_keep_their_names(
     monkeypatch.setattr(users, "FILLED_AT_ONCE", 2)
     await users.make_table(database)
     async with database.transaction() as connection:
-        await connection.execute(text("DROP INDEX users_username_folded"))
-        await connection.execute(text("ALTER TABLE users DROP COLUMN username_folded"))
+        for index in (users.NAMES, users.SUBJECTS):
+            await connection.execute(text(f"DROP INDEX {index.name}"))
+        for column in users.ADDED:
+            await connection.execute(text(f"ALTER TABLE users DROP COLUMN {column}"))
         for name in ("Ada", "bob", "ada", "eve"):
             values = {
                 "email": f"{name}@example.com",
@@ -94,6 +96,73 @@ async def test_earlier_versions_users_keep_their_names(
         with pytest.raises(users.Taken) as taken:
             await add(database, "new@example.com", name)
         assert taken.value.fields == ["username"]
+
+
+async def test_the_last_versions_users_stay(database: Database) -> None:
+    await users.make_table(database)
+    async with database.transaction() as connection:
+        await connection.execute(text(f"DROP INDEX {users.SUBJECTS.name}"))
+        for column in ("password_hash", "subject"):
+            await connection.execute(text(f"ALTER TABLE users DROP COLUMN {column}"))
+        await connection.execute(
+            text(
+                "INSERT INTO users (email, email_folded, username, username_folded, created_at)"
+                " VALUES ('Ada@a.example', 'ada@a.example', 'Ada', 'ada', :now)"
+            ),
+            {"now": datetime.now(UTC)},
+        )
+    users._made.clear()
+    [ada] = await users.page(database, limit=9, after=0)
+    assert (ada.email, ada.username) == ("Ada@a.example", "Ada")
+    assert await users.credentials(database, "ada") is None
+    async with users.adding(database, "b@a.example", "bob", "hash"):
+        pass
+    assert await users.credentials(database, "bob") is not None
+
+
+async def test_credentials_are_found_by_looks(database: Database) -> None:
+    async with users.adding(database, "ada@example.com", "Ada", "hash") as (_, ada):
+        pass
+    found = await users.credentials(database, "\uff21DA")
+    assert found is not None
+    assert (found.id, found.password_hash) == (ada.id, "hash")
+    assert await users.with_subject(database, found.subject) == ada
+    assert await users.credentials(database, "adam") is None
+    for subject in ("", "0" * 32, "\0", str(ada.id)):
+        assert await users.with_subject(database, subject) is None
+
+
+async def test_a_hash_is_renewed_once(database: Database) -> None:
+    async with users.adding(database, "ada@example.com", "ada", "first"):
+        pass
+    found = await users.credentials(database, "ada")
+    assert found is not None
+    for renewed in ("second", "third"):  # of those that knew the first
+        await users.renew(database, found, renewed)
+    kept = await users.credentials(database, "ada")
+    assert kept is not None
+    assert (kept.password_hash, kept.subject) == ("second", found.subject)
+
+
+async def test_an_erased_user_is_gone(database: Database) -> None:
+    ada, bob = await add(database, "a@a.example", "ada"), await add(database, "b@a.example", "bob")
+    with pytest.raises(ZeroDivisionError):
+        async with users.erasing(database, ada.id):
+            raise ZeroDivisionError
+    assert await users.page(database, limit=9, after=0) == [ada, bob]
+    async with users.erasing(database, ada.id) as (_, erased):
+        assert erased == ada
+    assert await users.page(database, limit=9, after=0) == [bob]
+    with pytest.raises(users.Unknown):
+        async with users.erasing(database, ada.id):
+            pass
+
+
+async def test_a_page_may_be_one_users(database: Database) -> None:
+    ada, bob = await add(database, "a@a.example", "ada"), await add(database, "b@a.example", "bob")
+    assert await users.page(database, limit=9, after=0, only=bob.id) == [bob]
+    assert await users.page(database, limit=9, after=bob.id, only=bob.id) == []
+    assert await users.page(database, limit=1, after=0, only=None) == [ada]
 
 
 async def test_anothers_users_are_left_alone(database: Database) -> None:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from settings import SECRET, Settings, WrongSetting, for_afterwards, read
+from settings import (
+    SECRET,
+    Settings,
+    WrongSetting,
+    for_afterwards,
+    for_operators,
+    listed,
+    read,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,6 +21,7 @@ WRONG = {
     "DATABASE_URL": "mysql://me:hunter2@db/name",
     "CELERY_BROKER_URL": "kafka://me:hunter2@host",
     "SMTP_URL": "http://me:hunter2@mail",
+    "SMTP_REQUIRE_TLS": "perhaps",
     "SENDGRID_URL": "ftp://api",
     "MAILGUN_URL": "api.mailgun.net",
     "DISCORD_WEBHOOK_URL": "discord.com/hunter2",
@@ -29,7 +38,20 @@ WRONG = {
     "KEEP_DEAD_DAYS": "-1",
     "TASK_SECRET_KEY": "hunter2" * 5 + ",hunter2",
     "ADMIN_TOKEN": "hunter2",
+    "JWT_SECRET": "hunter2",
+    "JWT_SECRET_PREVIOUS": "hunter2" * 5 + "\xfc",
+    "JWT_SECONDS": "1.5",
+    "ALLOWED_HOSTS": "https://example.com",
+    "CORS_ORIGINS": "app.example.com",
+    "ADMIN_READ_TOKEN": "hunter2",
+    "DEVELOPMENT": "perhaps",
     "DRAIN_SECONDS": "nan",
+    "RATE_LIMIT": "100",
+    "MAILS_PER_RECIPIENT": "0/hour",
+    "TOKEN_GUESSES": "10/fortnight",
+    "TASK_RATE_LIMITS": "work",
+    "RATE_LIMIT_STORAGE": "memcached://me:hunter2@host",
+    "TRUSTED_PROXIES": "10.0.0.1/8",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
     "SW_AGENT_PROFILE_ACTIVE": "maybe",
@@ -105,9 +127,42 @@ def test_a_token_must_fit_a_header(token: str) -> None:
         read({"ADMIN_TOKEN": token})
 
 
+def test_commas_part_several_tokens() -> None:
+    settings = read({"ADMIN_TOKEN": f"{'a' * 16}, {'b' * 16},{'c c' * 8}", "DEVELOPMENT": "1"})
+    assert for_operators(settings) == {
+        "token": ["a" * 16, "b" * 16, "c c" * 8],
+        "read_token": [],
+        "development": True,
+    }
+    for wrong in (f"{'a' * 16},short", f"{'a' * 16},", ","):
+        with pytest.raises(WrongSetting, match="ADMIN_TOKEN"):
+            read({"ADMIN_TOKEN": wrong})
+
+
+def test_a_reader_has_no_operators_token() -> None:
+    with pytest.raises(WrongSetting, match=r"^ADMIN_READ_TOKEN: is in ADMIN_TOKEN"):
+        read({"ADMIN_TOKEN": f"{'a' * 16},{'b' * 16}", "ADMIN_READ_TOKEN": "b" * 16})
+
+
 @pytest.mark.parametrize("token", ["x" * 16, "with spaces in it", "~!@#$%^&*()_+{}|:<>?"])
 def test_any_other_token_is_taken(token: str) -> None:
     assert read({"ADMIN_TOKEN": token}).admin_token == token
+
+
+@pytest.mark.parametrize("hosts", ["a.com:80", "a.com/", "a.com b.com", "a.*", ",", "a,", "null"])
+def test_what_is_no_list_of_origins_is_refused(hosts: str) -> None:
+    for name in ("ALLOWED_HOSTS", "CORS_ORIGINS"):
+        if (name, hosts) != ("ALLOWED_HOSTS", "null"):  # which a host may well be called
+            with pytest.raises(WrongSetting, match=name):
+                read({name: hosts})
+
+
+def test_lists_of_hosts_and_origins_are_taken() -> None:
+    hosts, origins = "a.com, *.B.com,[::1],my_host", "https://a.com, http://Localhost:3000,*"
+    given = read({"ALLOWED_HOSTS": hosts, "CORS_ORIGINS": origins})
+    assert listed(given.allowed_hosts) == ["a.com", "*.b.com", "[::1]", "my_host"]
+    assert listed(given.cors_origins) == ["https://a.com", "http://localhost:3000", "*"]
+    assert listed(None) == []
 
 
 def test_secret_keys_may_be_rotated() -> None:
@@ -135,6 +190,13 @@ def test_a_mailgun_key_needs_its_domain() -> None:
         read({"MAILGUN_API_KEY": "key", "MAILGUN_DOMAIN": "example.com"}).mailgun_domain
         == "example.com"
     )
+
+
+def test_a_previous_secret_needs_the_next() -> None:
+    with pytest.raises(WrongSetting, match="JWT_SECRET: not set"):
+        read({"JWT_SECRET_PREVIOUS": "x" * 32})
+    both = read({"JWT_SECRET_PREVIOUS": "x" * 32, "JWT_SECRET": "y" * 32})
+    assert (both.jwt_secret, both.jwt_secret_previous) == ("y" * 32, "x" * 32)
 
 
 def test_one_line_refuses_a_wrong_setting() -> None:

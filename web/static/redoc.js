@@ -1,0 +1,3 @@
+"use strict";
+const place = document.getElementById("redoc");
+Redoc.init(place.dataset.document, {}, place);
