@@ -263,6 +263,16 @@ async def test_an_unknown_task_dies_with_reason(
     assert "no task function is named 'gone'" in task["error"]["message"]
 
 
+async def test_no_answer_shows_secret_arguments(client: httpx.AsyncClient) -> None:
+    await client.post("/users/", json=ADA)
+    listed = await client.get("/tasks")
+    [welcome] = listed.json()["tasks"]
+    whole = await client.get(f"/tasks/{welcome['id']}/arguments")
+    assert whole.json() == welcome["arguments"] == {"email": "***", "username": "ada"}
+    one = await client.get(f"/tasks/{welcome['id']}?wait=5")
+    assert ADA["email"] not in listed.text + whole.text + one.text
+
+
 async def test_a_list_shortens_long_arguments(app: Starlette, client: httpx.AsyncClient) -> None:
     [short] = ids(await client.post("/process", json={"id": 1}))
     [long] = ids(await client.post("/process", json={"id": 2, "text": "\xfc" * 5000}))
