@@ -24,6 +24,9 @@ from afterwards.store.database import Database
 HEADER = b"idempotency-key"
 CREDENTIALS = (b"authorization", b"cookie", b"x-api-key")
 MAX_KEY = 255  # characters
+# As a UUID has: nobody else comes by such a key, and its client may come from another address the
+# next time, as a telephone does.
+UNGUESSABLE_KEY = 32  # characters
 Headers = list[tuple[bytes, bytes]]
 LOST_SECONDS = 60  # an answer that is not known so long after its tasks were stored never will be
 
@@ -48,7 +51,8 @@ def is_asked_for(scope: Scope) -> bool:
 def key_of(scope: Scope, body: bytes) -> Key:
     """Read the key that the request bears; raise `KeyReused` for one that is none.
 
-    Two clients' keys are two, even where they are the same text: no answer is for other eyes.
+    Two clients' keys are two, even where they are the same text: no answer is for other eyes. Who
+    a client is its credentials say, or else a key that nobody can guess, or else its address.
     """
     text = next(value for name, value in scope["headers"] if name == HEADER).decode("latin-1")
     if not 0 < len(text) <= MAX_KEY or not text.isascii() or not text.isprintable():
@@ -56,9 +60,16 @@ def key_of(scope: Scope, body: bytes) -> Key:
     # Not the whole URL, which is made of the Host header: another one is no other request.
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     told = f"{scope['method']} {scope['path'].rstrip('/')}".encode() + query + b"\n" + body
-    if credentials := [each for each in scope["headers"] if each[0] in CREDENTIALS]:
-        text = hashlib.sha256(repr((text, credentials)).encode()).hexdigest()
-    return Key(text, hashlib.sha256(told).hexdigest())
+    # All of them hashed: no client can send what another's key is kept under.
+    kept = hashlib.sha256(repr((text, _client(scope, text))).encode()).hexdigest()
+    return Key(kept, hashlib.sha256(told).hexdigest())
+
+
+def _client(scope: Scope, key: str) -> object:
+    credentials = [each for each in scope["headers"] if each[0] in CREDENTIALS]
+    if credentials or len(key) >= UNGUESSABLE_KEY:
+        return credentials
+    return (scope.get("client") or [""])[0]  # a Unix socket's has none
 
 
 async def earlier_answer(

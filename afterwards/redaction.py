@@ -9,6 +9,11 @@ LINE_LENGTH = 16 * 1024
 # word, and no second one within it (which `(?>` forbids), or a word of many :// would take the
 # square of its length.
 _CREDENTIALS = re.compile(r"(?<![^\s\"'<>])(?>([^\s\"'<>]*?://))[^\s\"'<>]*@")
+# The name before an @, or its %40 in a URL; a host without a dot, as a worker's, is none of a mail.
+# `*+` looks at each character once.
+_ADDRESS = re.compile(
+    r"(?<![\w.+%-])([\w.+-]|%(?!40))(?:[\w.+-]|%(?!40))*+(@|%40)(?=(?:[\w-]+\.)+[^\W\d_]{2})"
+)
 _PATH = re.compile(r"(https?://[^\s\"'<>/?#]+)[^\s\"'<>]*", re.IGNORECASE)
 # A client's text must not drive a terminal, forge a line, turn one round or hide in it: C0 but for
 # the line feed, DEL, C1, and Unicode's own: separators, overrides and isolates (TR 9), what has no
@@ -24,9 +29,19 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(r"\1", text) if "://" in text and "@" in text else text
 
 
+def without_addresses(text: str) -> str:
+    """Shorten mail addresses, such as to a***@example.com: who knows them still knows which."""
+    return _ADDRESS.sub(r"\1***\2", text) if "@" in text or "%40" in text else text
+
+
 def without_secrets(text: str) -> str:
-    """Take the credentials out of all URLs, and a web URL's path: a webhook's is its secret."""
-    return _PATH.sub(r"\1/", without_credentials(text)) if "://" in text else text
+    """Take out the credentials of all URLs, a web URL's path, and the names of mail addresses.
+
+    A webhook's path is its secret.
+    """
+    if "://" in text:
+        text = _PATH.sub(r"\1/", without_credentials(text))
+    return without_addresses(text)
 
 
 def encodable(text: str) -> str:

@@ -7,6 +7,7 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 from afterwards.model import Attempt, Outcome, State, Task
+from afterwards.redaction import without_addresses
 from afterwards.retries import Settlement, message_of, settlement
 from afterwards.rows import settled_row
 from afterwards.store.failures import DatabaseUnavailable
@@ -54,8 +55,8 @@ def settle(store: Store, attempt: Attempt, settled: Callable[[], None]) -> None:
 
 def refuse(store: Store, row: Any, error: Exception) -> None:
     """Mark a claimed row that does not fit the code as dead, with the reason."""
-    log.error("%s %s is dead: %s", row.name, row.id, error)
     kind, message = type(error).__name__, message_of(error)
+    log.error("%s %s is dead: %s", row.name, row.id, without_addresses(message))
     dead = SettledRow(row.id, row.worker, row.attempt, State.DEAD, 0, None, kind, message)
     store.settle(dead, lambda: store.waiters.tell(row.id))
 
@@ -64,6 +65,5 @@ def _tell(task: Task, outcome: Settlement) -> None:
     if outcome.state is State.RETRYING:
         log.info("%s will be tried again in %.1f s", task.name, outcome.delay)
     elif outcome.state is State.DEAD:
-        log.error(
-            "%s is dead after %d attempts: %s", task.name, task.attempt, outcome.error_message
-        )
+        why = without_addresses(outcome.error_message or "")
+        log.error("%s is dead after %d attempts: %s", task.name, task.attempt, why)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from afterwards.redaction import escaped, shortened, without_credentials
+from afterwards.redaction import escaped, shortened, without_addresses, without_credentials
 from web.stdout import Gathering
 
 UVICORN = ("uvicorn", "uvicorn.access")
@@ -114,7 +114,7 @@ def _without_query(told: object) -> object:
 
 
 def _told(text: str) -> str:
-    return without_credentials(shortened(text))
+    return without_addresses(without_credentials(shortened(text)))
 
 
 def _ids(record: logging.LogRecord) -> tuple[str, str]:

@@ -6,6 +6,7 @@ end with the process.
 
 import os
 import sqlite3
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,8 @@ class SQLiteFile:
         """Make the file and its directory, if need be, and keep it open; raise `sqlite3.Error`."""
         if self._anchor is not None:
             return
-        Path(self._paths[0]).parent.mkdir(parents=True, exist_ok=True)
+        Path(self._paths[0]).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._keep_others_out()
         anchor = sqlite3.connect(self._paths[0], isolation_level=None, check_same_thread=False)
         try:
             self._switch(anchor)
@@ -54,6 +56,19 @@ class SQLiteFile:
         if self._anchor is not None:
             self._anchor.close()
             self._anchor = None
+
+    def _keep_others_out(self) -> None:
+        """Make the file for its owner alone, before SQLite makes its log and its index like it.
+
+        From one that is there access is taken from everybody; its group may have it on purpose.
+        """
+        with suppress(OSError):  # most of all because it is there; SQLite says what else is wrong
+            os.close(os.open(self._paths[0], os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        for path in self._paths:
+            with suppress(OSError):  # it is not there, or another's
+                mode = stat.S_IMODE(os.stat(path).st_mode)
+                if mode & stat.S_IRWXO:
+                    os.chmod(path, mode & ~stat.S_IRWXO)
 
     def _switch(self, connection: sqlite3.Connection) -> None:
         deadline = time.monotonic() + self._timeout

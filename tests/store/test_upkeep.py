@@ -1,9 +1,10 @@
 """What is old goes, however much it is, the files shrink, and nobody is held up."""
 
 import asyncio
+import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -251,3 +252,44 @@ async def test_some_free_pages_are_kept(file: tuple[Database, Path]) -> None:
     with closing(sqlite3.connect(path)) as connection:
         [free] = connection.execute("PRAGMA freelist_count").fetchone()
     assert free > 10
+
+
+# --- who may read them ---
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def modes(path: Path) -> list[int]:
+    files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
+    return [each.stat().st_mode & 0o777 for each in files]
+
+
+async def test_the_file_is_its_owners_alone(usual_umask: None, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "service.db"
+    database = Database(f"sqlite:///{path}")
+    await database.make_tables()
+    await database.change("UPDATE {version} SET number = number")
+    assert modes(path) == [0o600] * 3
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    await database.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o644, 0o640), (0o666, 0o660), (0o600, 0o600)])
+async def test_a_file_that_is_there_loses_strangers(
+    usual_umask: None, tmp_path: Path, before: int, after: int
+) -> None:
+    path = tmp_path / "service.db"
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.execute("PRAGMA journal_mode=WAL").close()
+        earlier.execute("CREATE TABLE x (y)").close()
+        for end in ("", "-wal", "-shm"):
+            os.chmod(f"{path}{end}", before)
+        database = Database(f"sqlite:///{path}")
+        await database.make_tables()
+        assert modes(path) == [after] * 3
+        await database.close()

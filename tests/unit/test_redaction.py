@@ -2,7 +2,14 @@ import sys
 
 import pytest
 
-from afterwards.redaction import CONTROLS, escaped, shortened, without_credentials, without_secrets
+from afterwards.redaction import (
+    CONTROLS,
+    escaped,
+    shortened,
+    without_addresses,
+    without_credentials,
+    without_secrets,
+)
 from tests.growth import is_linear
 
 
@@ -27,10 +34,42 @@ def test_urls_lose_their_secrets(text: str, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no url", "mail to a@b.example", "sqlite:///data/service.db", "a:b@c"]
+    "text", ["", "no url", "celery@worker-1 is ready", "sqlite:///data/service.db", "a:b@c"]
 )
 def test_text_without_secrets_stays_unchanged(text: str) -> None:
     assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("mail sent to ada@example.com", "mail sent to a***@example.com"),
+        ("a@b.example,<bob.smith+x@sub.example.co.uk>", "a***@b.example,<b***@sub.example.co.uk>"),
+        ("zo\xeb@ex\xe4mple.de: \u674e@example.cn", "z***@ex\xe4mple.de: \u674e***@example.cn"),
+        ('"GET /users/ada%40example.com HTTP/1.1"', '"GET /users/a***%40example.com HTTP/1.1"'),
+        ("to=%3Cada%40example.com%3E", "to=%***%40example.com%3E"),
+        ("?to=ada%2Bnews%40example.com", "?to=a***%40example.com"),
+        ("{'email': 'Ada@Example.com'}", "{'email': 'A***@Example.com'}"),
+    ],
+)
+def test_mail_addresses_are_shortened(text: str, told: str) -> None:
+    assert without_addresses(text) == without_secrets(text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["package@1.2.3", "@decorator.name", "celery@host", "5 @ 3.50", "a @b.example", "@", "%40"],
+)
+def test_what_is_no_address_stays(text: str) -> None:
+    assert without_addresses(text) == text
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "a.", "@", "a@", "a@b.", "%4", "%40", "a@b-", ".", "\xe4@a.a"]
+)
+@pytest.mark.parametrize("text", ["{}", "x@{}1", "{}@", "{}@example.com"])
+def test_shortening_addresses_takes_linear_time(text: str, unit: str) -> None:
+    assert is_linear(lambda long: without_addresses(text.format(long)), unit)
 
 
 def test_credentials_alone_can_be_taken_out() -> None:
