@@ -207,9 +207,9 @@ async def with_subject(database: Database, subject: str) -> User | None:
 
 async def credentials(database: Database, username: str) -> Credentials | None:
     """Find what a user of this name is asked for; None if there is none who has a password."""
-    columns = users.c.id, users.c.password_hash, users.c.subject
-    query = select(*columns).where(users.c.username_folded == folded(username))
-    for row in await _rows(database, query.where(users.c.password_hash.is_not(None))):
+    is_named = users.c.username_folded == folded(username)
+    query = select(users).where(is_named, users.c.password_hash.is_not(None))
+    for row in await _rows(database, query):
         return Credentials(row.id, row.password_hash, row.subject)
     return None
 

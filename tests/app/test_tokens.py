@@ -241,12 +241,15 @@ async def test_this_machine_alone_is_nobody(
         assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
 
 
-async def test_guesses_at_passwords_are_limited(client: httpx.AsyncClient) -> None:
+async def test_guesses_at_passwords_are_limited(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     await registered(client)
     for _ in range(20):
         assert (await asked(client)).status_code == 200
     statuses = [(await asked(client, password=f"wrong {n}")).status_code for n in range(11)]
     assert statuses == [400] * 10 + [429]
+    assert caplog.text.count("a wrong name or password at /token, from 127.0.0.1") == 10
     refused = await asked(client)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
