@@ -18,7 +18,13 @@ BESIDE = {
     "bare": [],
     "2025": [
         *("starlette==0.46.2", "anyio==4.4.0", "pydantic==2.7.0", "aiosqlite==0.20.0"),
-        *("sqlalchemy==2.0.38", "fastapi==0.115.12", "uvicorn==0.34.0", "httpx==0.28.1"),
+        *(
+            "itsdangerous==2.2.0",
+            "sqlalchemy==2.0.38",
+            "fastapi==0.115.12",
+            "uvicorn==0.34.0",
+            "httpx==0.28.1",
+        ),
     ],
     "2026": ["starlette==1.10.0", "fastapi==0.165.0", "uvicorn==0.54.0", "httpx==0.28.1"],
 }
