@@ -332,4 +332,5 @@ async def test_a_storage_that_is_back_counts(
         assert await statuses(client, 3) == [202] * 3
         assert '"client";r=996;' in (await client.get("/")).headers["ratelimit"]  # three before it
     redis.close()
+    assert sum("until their storage is back" in line for line in caplog.messages) == 1
     assert [line for line in caplog.messages if "is back" in line]

@@ -141,8 +141,9 @@ async def test_the_scheme_is_the_proxys(said: str, http: str, websocket: str) ->
 
 
 async def test_the_nearest_proxys_scheme_counts() -> None:
-    said = ("x-forwarded-proto", "https"), ("x-forwarded-proto", "https, http")
-    assert (await asked(*said))["scheme"] == "http"
+    for said, scheme in [("http, https", "https"), ("https, http", "http")]:
+        twice = ("x-forwarded-proto", "gopher"), ("x-forwarded-proto", said)
+        assert (await asked(*twice))["scheme"] == scheme
 
 
 async def test_a_socket_is_trusted_by_name() -> None:
