@@ -199,17 +199,15 @@ async def page(
 
 async def with_subject(database: Database, subject: str) -> User | None:
     """Find the user whom tokens call so; None if there is none (any more)."""
-    if not subject.isalnum():  # none of ours, and Postgres takes no NUL
-        return None
-    rows = await _rows(database, select(users).where(users.c.subject == subject))
+    query = select(users).where(users.c.subject == subject)
+    rows = await _rows(database, query) if subject.isalnum() else ()  # Postgres takes no NUL
     return _user(rows[0]) if rows else None
 
 
 async def credentials(database: Database, username: str) -> Credentials | None:
     """Find what a user of this name is asked for; None if there is none who has a password."""
-    columns = users.c.id, users.c.password_hash, users.c.subject
-    query = select(*columns).where(users.c.username_folded == folded(username))
-    for row in await _rows(database, query.where(users.c.password_hash.is_not(None))):
+    named = select(users).where(users.c.username_folded == folded(username))
+    for row in await _rows(database, named.where(users.c.password_hash.is_not(None))):
         return Credentials(row.id, row.password_hash, row.subject)
     return None
 

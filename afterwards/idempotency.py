@@ -23,6 +23,8 @@ from afterwards.store.database import Database
 
 HEADER = b"idempotency-key"
 CREDENTIALS = (b"authorization", b"cookie", b"x-api-key")
+# Where a scope may say who its client is, whatever token or address that has at the moment.
+CLIENT = "afterwards.client"
 MAX_KEY = 255  # characters
 # As a UUID has: nobody else comes by such a key, and its client may come from another address the
 # next time, as a telephone does.
@@ -62,10 +64,13 @@ def key_of(scope: Scope, body: bytes) -> Key:
     told = f"{scope['method']} {scope['path'].rstrip('/')}".encode() + query + b"\n" + body
     # All of them hashed: no client can send what another's key is kept under.
     kept = hashlib.sha256(repr((text, _client(scope, text))).encode()).hexdigest()
-    return Key(kept, hashlib.sha256(told).hexdigest())
+    # The key is no part of what is kept: a body may hold a password, to be found by trying many.
+    return Key(kept, hashlib.sha256(text.encode() + b"\n" + told).hexdigest())
 
 
 def _client(scope: Scope, key: str) -> object:
+    if CLIENT in scope:
+        return scope[CLIENT]
     credentials = [each for each in scope["headers"] if each[0] in CREDENTIALS]
     if credentials or len(key) >= UNGUESSABLE_KEY:
         return credentials

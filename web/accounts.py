@@ -1,5 +1,6 @@
 """The routes of users: they are added, listed, given a token, and erased."""
 
+import logging
 import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import users
 from afterwards import Afterwards, problems
 from afterwards.http import checking
 from afterwards.http.operators import Operators
+from afterwards.http.origins import address_of
 from afterwards.problems import Problem
 from afterwards.store import changes
 from afterwards.store.database import Database
@@ -22,6 +24,8 @@ from web.rates import Rates
 
 if TYPE_CHECKING:
     from web.tokens import Tokens
+
+log = logging.getLogger("service")
 
 NO_TOKENS = "This service gives no tokens: JWT_SECRET is not set."
 NOT_YOURS = "Only the user, or an operator, may do this."
@@ -79,18 +83,20 @@ async def give_token(request: Request) -> Response:
         asked = await oauth.read(request)
         # By the name as it looks, which one account may be written in many ways.
         async with rates.guess(request, users.folded(asked.username[: bodies.MAX_NAME])):
-            subject = await _subject(_database(request), asked)
+            subject = await _subject(_database(request), asked, address_of(request))
     except oauth.Refused as refused:
         return oauth.refusal(refused)
     return oauth.answer(tokens.give(subject), tokens.seconds)
 
 
-async def _subject(database: Database, asked: oauth.Asked) -> str:
+async def _subject(database: Database, asked: oauth.Asked, address: str) -> str:
     known = None
     if len(asked.username) <= bodies.MAX_NAME and "\0" not in asked.username:
         known = await users.credentials(database, asked.username)
     is_right = await passwords.is_right(asked.password, known.password_hash if known else None)
     if known is None or not is_right:
+        # Not the name: people type their password there.
+        log.warning("a wrong name or password at /token, from %s", address)
         raise oauth.Refused("invalid_grant", "There is no user of this name and password.")
     if passwords.is_dated(known.password_hash):
         await users.renew(database, known, await passwords.hashed(asked.password))

@@ -8,7 +8,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import users
-from afterwards import problems
+from afterwards import idempotency, problems
 from afterwards.http.operators import Operators
 from afterwards.problems import Problem
 from web.routing import Route
@@ -50,6 +50,7 @@ class Authentication:
         user = await users.with_subject(database, subject) if subject else None
         if user is None:
             raise Problem(401, WRONG, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        request.scope[idempotency.CLIENT] = subject  # with the next token, too
         return user
 
 

@@ -1,5 +1,7 @@
 """Users with JWT_SECRET set: they register with a password, get a token, and need it."""
 
+import hashlib
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -239,12 +241,15 @@ async def test_this_machine_alone_is_nobody(
         assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
 
 
-async def test_guesses_at_passwords_are_limited(client: httpx.AsyncClient) -> None:
+async def test_guesses_at_passwords_are_limited(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     await registered(client)
     for _ in range(20):
         assert (await asked(client)).status_code == 200
     statuses = [(await asked(client, password=f"wrong {n}")).status_code for n in range(11)]
     assert statuses == [400] * 10 + [429]
+    assert caplog.text.count("a wrong name or password at /token, from 127.0.0.1") == 10
     refused = await asked(client)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
@@ -289,6 +294,33 @@ async def test_readers_erase_nobody(client: httpx.AsyncClient) -> None:
     assert (await client.delete(erase, headers=bearing(READER))).status_code == 403
     assert (await client.delete(erase, headers=bearing(OPERATOR))).status_code == 204
     assert (await client.delete(erase, headers=bearing(OPERATOR))).status_code == 404
+
+
+async def test_a_key_outlives_its_token(app: Starlette, client: httpx.AsyncClient) -> None:
+    for who in (ADA, BOB):
+        await registered(client, who)
+    first = await token(client)
+    later = jwt.encode(claims_of(first) | {"exp": int(time.time()) + 9999}, SECRET)
+    answers = [
+        await client.post("/action", headers=bearing(each) | {"Idempotency-Key": "k" * 32})
+        for each in (first, later, await token(client, "bob"))
+    ]
+    told = [each.headers["task-id"] for each in answers]
+    assert told[0] == told[1] != told[2]
+    await drained(app)
+
+
+async def test_a_kept_key_tells_no_password(app: Starlette, client: httpx.AsyncClient) -> None:
+    body, key = json.dumps(ADA | {"password": PASSWORD}).encode(), "k" * 32
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    for _ in range(2):
+        assert (await client.post("/users/", content=body, headers=headers)).status_code == 201
+    [row] = await app.state.afterwards.database.all("SELECT * FROM {answers}")
+    # By whoever has the row alone, and tries a password.
+    guess = hashlib.sha256(b"POST /users\n" + body).hexdigest()
+    assert guess not in str(row)
+    assert key not in str(row)
+    await drained(app)
 
 
 async def test_a_replay_needs_a_token(app: Starlette, client: httpx.AsyncClient) -> None:
