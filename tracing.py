@@ -50,5 +50,8 @@ def attempt(attempt: Attempt, *, is_consumed: bool = False) -> AbstractContextMa
     return skywalking.attempt(attempt, is_consumed=is_consumed)
 
 
+# What makes exit spans of the statements of another engine than `Afterwards.database`.
+trace_statements = skywalking.trace_statements
+
 # What surrounds the publication of a task to the broker: an exit span.
 publication = skywalking.publication

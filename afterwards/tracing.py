@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from afterwards.brokers import Message
 from afterwards.model import Attempt
 
@@ -31,6 +33,9 @@ class Tracing(Protocol):
         `is_consumed` says that a broker delivered the task.
         """
 
+    def trace_statements(self, engine: AsyncEngine) -> None:
+        """Trace what requests and tasks execute through the engine, unless it bears `sql.OWN`."""
+
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         """Surround the publishing of a message, and give the carrier that travels with it."""
 
@@ -51,6 +56,9 @@ class NoTracing:
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
         return _NOTHING
+
+    def trace_statements(self, engine: AsyncEngine) -> None:
+        pass
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         return nullcontext(message.carrier)

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from afterwards.brokers import Message
 from afterwards.model import Attempt
-from afterwards.skywalking import life
+from afterwards.skywalking import life, statements
 from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.attempts import UNSAMPLED, AttemptSpan, publication_span
 from afterwards.skywalking.failure import in_words
@@ -87,6 +89,14 @@ class SkyWalking:
             return app(scope, receive, send)
 
         return middleware
+
+    def trace_statements(self, engine: AsyncEngine | Engine) -> None:
+        """Make exit spans of the statements that requests and tasks execute through an engine.
+
+        That of `Afterwards.database` need not be given. Raises ValueError for an engine of neither
+        Postgres nor SQLite.
+        """
+        statements.trace(engine)
 
     def carrier(self, scope: Mapping[str, Any] | None) -> str:
         """Return the trace context of the request, or with None that of what runs in this context.

@@ -2,8 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afterwards.skywalking.names import (
@@ -20,6 +21,7 @@ from afterwards.skywalking.names import (
     Sampling,
     Sent,
     Span,
+    Tag,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ class Agent:
     new_entry: Callable[..., Entry]
     new_item: Callable[[str, str], Item]
     new_batch: Callable[..., Sent]
+    new_tag: Callable[[str, str], Tag]
+    databases: Mapping[str, tuple[object, object]]  # by SQLAlchemy's name: layer and component
     new_primary_endpoint: Callable[["RootSpan"], object]
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
@@ -94,10 +98,16 @@ def load() -> Agent:
     from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection, SpanObject
     from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
+    from skywalking.trace.tags import Tag as AgentsTag
 
     def shape(kind: Any, layer: Any, component: Any) -> Shape:
         sent = SpanObject(spanType=kind.name, spanLayer=layer.name, componentId=component.value)
         return Shape(kind, layer, component, sent.SerializeToString())
+
+    def tag(key: str, value: str) -> Tag:
+        made = AgentsTag(value)
+        made.key = key
+        return made  # type: ignore[no-any-return]
 
     return Agent(
         core=agent,
@@ -112,6 +122,11 @@ def load() -> Agent:
         new_entry=Log,
         new_item=LogItem,
         new_batch=SegmentCollection,
+        new_tag=tag,
+        databases={
+            "postgresql": (Layer.Database, Component.PostgreSQL),
+            "sqlite": (Layer.Database, SimpleNamespace(value=31)),  # the OAP's, not the agent's
+        },
         new_primary_endpoint=context.PrimaryEndpoint,
         contexts=context.SpanContext,
         new_noop_context=context.NoopContext,

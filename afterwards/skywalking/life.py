@@ -30,6 +30,11 @@ def start(collector: str, *, profile_active: bool, has_broker: bool) -> Agent:
     return agent
 
 
+def running() -> Agent | None:
+    """Return the agent, while somebody has it run."""
+    return _running[-1] if _running else None
+
+
 async def stop() -> None:
     """Leave the agent; the last one gives it 3 s to send what it has."""
     agent = _running.pop()

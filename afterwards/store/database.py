@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, exc
 from sqlalchemy.engine import CursorResult, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import NullPool
 
 from afterwards.store import engines, lost_commit, migrations
@@ -23,7 +23,7 @@ from afterwards.store.failures import (
 )
 from afterwards.store.given import Rows
 from afterwards.store.postgres_writer import PostgresWriter
-from afterwards.store.sql import DEFAULT_PREFIX, Sql
+from afterwards.store.sql import DEFAULT_PREFIX, OWN, Sql
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
 from afterwards.store.steps import in_steps
@@ -71,6 +71,10 @@ class Database:
         self._earlier = Earlier()
         # By the monotonic clock: when a commit failed, and none has succeeded since.
         self._refused_at = -math.inf
+
+    def engines(self) -> set[AsyncEngine]:
+        """Give the engines of `transaction` and `reading`."""
+        return {self._engine, self._reading}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -227,7 +231,8 @@ class Database:
         await self._open_file()
         async with self.transaction() as connection:
             if self._sqlite is None:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})")
+                lock = f"SELECT pg_advisory_xact_lock({TABLES_LOCK})"
+                await connection.exec_driver_sql(lock, execution_options={OWN: True})
             yield connection
 
     async def close(self) -> None:

@@ -29,7 +29,11 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"afterwards.skywalking.agent"},
     "grpc": set(),  # the agent's own affair
-    "sqlalchemy": {"afterwards.store", "afterwards.app", "users"},
+    # Tracing hears of statements through its events.
+    "sqlalchemy": {
+        *("afterwards.store", "afterwards.app", "users"),
+        *("afterwards.skywalking", "afterwards.tracing"),
+    },
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},
