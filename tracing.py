@@ -53,5 +53,8 @@ def attempt(attempt: Attempt, *, is_consumed: bool = False) -> AbstractContextMa
 # What makes exit spans of the statements of another engine than `Afterwards.database`.
 trace_statements = skywalking.trace_statements
 
+# What hears how the queue stands, for the meters.
+tell = skywalking.tell
+
 # What surrounds the publication of a task to the broker: an exit span.
 publication = skywalking.publication

@@ -36,6 +36,9 @@ class Tracing(Protocol):
     def trace_statements(self, engine: AsyncEngine) -> None:
         """Trace what requests and tasks execute through the engine, unless it bears `sql.OWN`."""
 
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
+        """Hear, at every heartbeat, of `queued` and `dead` tasks, and `oldest_waiting` (s)."""
+
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         """Surround the publishing of a message, and give the carrier that travels with it."""
 
@@ -58,6 +61,9 @@ class NoTracing:
         return _NOTHING
 
     def trace_statements(self, engine: AsyncEngine) -> None:
+        pass
+
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
         pass
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:

@@ -118,6 +118,11 @@ class SkyWalking:
             return UNTRACED
         return AttemptSpan(agent, attempt, agent.consumption if is_consumed else agent.attempt)
 
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
+        """Hear how a process's queue stands, for the meters."""
+        if self._agent:
+            self._agent.meters.tell(process, state)
+
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         """Surround a publication with an exit span, and give the carrier that travels with it."""
         if self._agent:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from afterwards.skywalking.meters import Kinds, Meters
 from afterwards.skywalking.names import (
     Config,
     Context,
@@ -64,6 +65,7 @@ class Agent:
     new_tag: Callable[[str, str], Tag]
     databases: Mapping[str, tuple[object, object]]  # by SQLAlchemy's name: layer and component
     new_primary_endpoint: Callable[["RootSpan"], object]
+    meters: Meters
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
     new_noop_span: Callable[[Context], Span]
@@ -95,6 +97,9 @@ def load() -> Agent:
     from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
+    from skywalking.meter.counter import Counter, CounterMode
+    from skywalking.meter.gauge import Gauge
+    from skywalking.meter.histogram import Histogram
     from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection, SpanObject
     from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
@@ -128,6 +133,13 @@ def load() -> Agent:
             "sqlite": (Layer.Database, SimpleNamespace(value=31)),  # the OAP's, not the agent's
         },
         new_primary_endpoint=context.PrimaryEndpoint,
+        meters=Meters(
+            Kinds(
+                new_gauge=lambda name, values: Gauge.Builder(name, values).build(),
+                new_counter=lambda name: Counter.Builder(name, CounterMode.INCREMENT).build(),
+                new_histogram=lambda name, steps: Histogram.Builder(name, steps).build(),
+            )
+        ),
         contexts=context.SpanContext,
         new_noop_context=context.NoopContext,
         new_noop_span=NoopSpan,

@@ -17,7 +17,7 @@ CUT_OFF = (Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.RELEASED)
 class AttemptSpan(AbstractContextManager[None]):
     """Surrounds an attempt with a segment under the span that the task's carrier names."""
 
-    __slots__ = ("agent", "attempt", "before", "shape", "span")
+    __slots__ = ("agent", "attempt", "before", "began", "shape", "span")
 
     def __init__(self, agent: Agent, attempt: Attempt, shape: Shape) -> None:
         self.agent = agent
@@ -25,6 +25,7 @@ class AttemptSpan(AbstractContextManager[None]):
         self.shape = shape
 
     def __enter__(self) -> None:
+        self.began = self.agent.meters.begin()
         self.before = self.agent.spans()
         self.span = guarded(self._start)
 
@@ -32,6 +33,7 @@ class AttemptSpan(AbstractContextManager[None]):
         if self.span is not None:
             guarded(self._end, self.span)
         self.agent.set_spans(self.before)
+        self.agent.meters.end(self.attempt, self.began)
 
     def _start(self) -> RootSpan | None:
         agent, attempt, task = self.agent, self.attempt, self.attempt.task

@@ -78,6 +78,8 @@ def _started(collector: str, profile_active: bool, has_broker: bool) -> Agent:
         config.agent_instance_name = _instance_name(config.agent_instance_name)
         agent.core.start()
     patches.apply(agent)
+    if config.agent_meter_reporter_active:
+        agent.meters.register()
     return agent
 
 

@@ -131,6 +131,7 @@ class Config(Protocol):
     agent_instance_name: str
     agent_log_reporter_layout: str
     agent_log_reporter_level: str
+    agent_meter_reporter_active: bool
     agent_name: str
     agent_profile_active: bool
     agent_protocol: str

@@ -75,6 +75,11 @@ MIGRATIONS = [
             "INSERT INTO {version} (number) VALUES (0)",
         ),
     ),
+    Migration(
+        2,
+        "find the dead, to count them",
+        ("CREATE INDEX IF NOT EXISTS {tasks}_dead ON {tasks} (finished_at) WHERE state = 'dead'",),
+    ),
 ]
 
 COLUMNS = {

@@ -222,6 +222,11 @@ SETTLED_LATELY = """
 SELECT count(*) FROM {tasks}
 WHERE state {may:prune} AND finished_at > {now} - :lately_us
 """
+COUNT_DEAD = """
+SELECT count(*) FROM (
+    SELECT 1 FROM {tasks} WHERE state = 'dead' AND finished_at > 0 LIMIT :most
+) AS dead
+"""
 COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state {may:release}"
 
 # --- what is old ---

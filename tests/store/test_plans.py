@@ -43,6 +43,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.RESCUE, {}, {"running"}),
     (statements.CANCELLED_UNDER, {"worker": "w1"}, {"pruned"}),
     (statements.SETTLED_LATELY, {"lately_us": 1}, {"pruned"}),
+    (statements.COUNT_DEAD, {"most": 10}, {"dead"}),
     (people.CANCEL, IDS, {"pkey"}),
     (people.RETRY, IDS, {"pkey"}),
     (people.DELETE, IDS, {"pkey"}),
@@ -74,7 +75,7 @@ async def full(database: Database) -> Database:
 
 def used(found: str) -> set[str]:
     """Tell which indexes a plan names, and "all rows" where it goes through them."""
-    names = ("next", "following", "running", "to_publish", "pruned")
+    names = ("next", "following", "running", "to_publish", "pruned", "dead")
     marks = {f"tasks_{name}": name for name in names} | {
         "afterwards_tasks_pkey": "pkey",
         "autoindex_afterwards_tasks_1": "pkey",
