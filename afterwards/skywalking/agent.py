@@ -31,7 +31,7 @@ log = logging.getLogger("tracing")
 # every statement would fail.
 HARMFUL_PLUGINS = ("sw_fastapi", "sw_asyncpg")
 # Where there is a broker: their spans are made here, or would only trace the machinery.
-FLEET_PLUGINS = ("sw_celery", "sw_redis")
+FLEET_PLUGINS = ("sw_celery", "sw_amqp", "sw_redis")
 
 
 class Shape(NamedTuple):
@@ -59,7 +59,6 @@ class Agent:
     new_entry: Callable[..., Entry]
     new_item: Callable[[str, str], Item]
     new_batch: Callable[..., Sent]
-    new_primary_endpoint: Callable[["RootSpan"], object]
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
     new_noop_span: Callable[[Context], Span]
@@ -99,20 +98,22 @@ def load() -> Agent:
         sent = SpanObject(spanType=kind.name, spanLayer=layer.name, componentId=component.value)
         return Shape(kind, layer, component, sent.SerializeToString())
 
+    # The OAP knows none for Starlette; "Python" is what the agent takes for plain HTTP servers.
+    framework = Component.FastAPI if "fastapi" in sys.modules else Component.General
     return Agent(
         core=agent,
         config=config,
         sampling=sampling,
         ids=trace,
         log_reporter=sw_logging,
-        request=shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
-        attempt=shape(Kind.Local, Layer.Unknown, Component.General),
+        request=shape(Kind.Entry, Layer.Http, framework),
+        # No layer that the OAP counts: MQ and FAAS would make services of their own.
+        attempt=shape(Kind.Local, Layer.RPCFramework, Component.General),
         consumption=shape(Kind.Entry, Layer.MQ, Component.Celery),
         publication=shape(Kind.Exit, Layer.MQ, Component.Celery),
         new_entry=Log,
         new_item=LogItem,
         new_batch=SegmentCollection,
-        new_primary_endpoint=context.PrimaryEndpoint,
         contexts=context.SpanContext,
         new_noop_context=context.NoopContext,
         new_noop_span=NoopSpan,

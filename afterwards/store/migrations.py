@@ -75,6 +75,14 @@ MIGRATIONS = [
             "INSERT INTO {version} (number) VALUES (0)",
         ),
     ),
+    Migration(
+        5,
+        "say from whom a task was rescued, and when it was due before that",
+        (
+            "ALTER TABLE {tasks} ADD COLUMN rescued_from VARCHAR",
+            "ALTER TABLE {tasks} ADD COLUMN due_at BIGINT",
+        ),
+    ),
 ]
 
 COLUMNS = {
