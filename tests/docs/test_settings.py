@@ -16,7 +16,7 @@ def _table() -> dict[str, str]:
         pages.text_of("docs/settings.md"),
         re.MULTILINE,
     )
-    return {name: default for names, default in rows for name in re.findall("[A-Z_]+", names)}
+    return {name: default for names, default in rows for name in re.findall("[A-Z0-9_]+", names)}
 
 
 def test_the_table_holds_every_setting() -> None:
