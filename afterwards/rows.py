@@ -51,7 +51,8 @@ def task_of(row: Any) -> Task:
     Raises `UnknownTask`, `ArgumentsRefused`, or whatever the type of an argument raises.
     """
     entry = registry.of_name(row.name)
-    due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
+    due_at = row.run_at if row.due_at is None else row.due_at
+    due_for = max(0, row.started_at - due_at) / MICROSECONDS
     return Task(
         row.id,
         row.name,
@@ -66,6 +67,7 @@ def task_of(row: Any) -> Task:
         is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
+        rescued_from=row.rescued_from or "",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from afterwards.mention import about
 from afterwards.model import Attempt, Outcome, State, Task
 from afterwards.retries import Settlement, message_of, settlement
 from afterwards.rows import settled_row
@@ -54,7 +55,8 @@ def settle(store: Store, attempt: Attempt, settled: Callable[[], None]) -> None:
 
 def refuse(store: Store, row: Any, error: Exception) -> None:
     """Mark a claimed row that does not fit the code as dead, with the reason."""
-    log.error("%s %s is dead: %s", row.name, row.id, error)
+    with about(row.id, row.carrier):
+        log.error("%s %s is dead: %s", row.name, row.id, error)
     kind, message = type(error).__name__, message_of(error)
     dead = SettledRow(row.id, row.worker, row.attempt, State.DEAD, 0, None, kind, message)
     store.settle(dead, lambda: store.waiters.tell(row.id))

@@ -13,8 +13,8 @@ from afterwards.model import Attempt
 class Tracing(Protocol):
     """Traces requests, attempts and publications; it never raises."""
 
-    def start(self, *, has_broker: bool) -> None:
-        """Start tracing; `has_broker` is for a process that publishes or consumes."""
+    def start(self, *, has_broker: bool, is_consumer: bool = False) -> None:
+        """Start tracing; `has_broker` is for a process that publishes, or is a consumer."""
 
     async def stop(self) -> None:
         """Send what is still to be sent, within a few seconds."""
@@ -46,7 +46,7 @@ class Tracing(Protocol):
 class NoTracing:
     """Traces nothing."""
 
-    def start(self, *, has_broker: bool) -> None:
+    def start(self, *, has_broker: bool, is_consumer: bool = False) -> None:
         pass
 
     async def stop(self) -> None:

@@ -34,7 +34,7 @@ log = logging.getLogger("tracing")
 # every statement would fail.
 HARMFUL_PLUGINS = ("sw_fastapi", "sw_asyncpg")
 # Where there is a broker: their spans are made here, or would only trace the machinery.
-FLEET_PLUGINS = ("sw_celery", "sw_redis")
+FLEET_PLUGINS = ("sw_celery", "sw_amqp", "sw_redis")
 
 
 class Shape(NamedTuple):
@@ -64,7 +64,6 @@ class Agent:
     new_batch: Callable[..., Sent]
     new_tag: Callable[[str, str], Tag]
     databases: Mapping[str, tuple[object, object]]  # by SQLAlchemy's name: layer and component
-    new_primary_endpoint: Callable[["RootSpan"], object]
     meters: Meters
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
@@ -114,14 +113,17 @@ def load() -> Agent:
         made.key = key
         return made  # type: ignore[no-any-return]
 
+    # The OAP knows none for Starlette; "Python" is what the agent takes for plain HTTP servers.
+    framework = Component.FastAPI if "fastapi" in sys.modules else Component.General
     return Agent(
         core=agent,
         config=config,
         sampling=sampling,
         ids=trace,
         log_reporter=sw_logging,
-        request=shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
-        attempt=shape(Kind.Local, Layer.Unknown, Component.General),
+        request=shape(Kind.Entry, Layer.Http, framework),
+        # No layer that the OAP counts: MQ and FAAS would make services of their own.
+        attempt=shape(Kind.Local, Layer.RPCFramework, Component.General),
         consumption=shape(Kind.Entry, Layer.MQ, Component.Celery),
         publication=shape(Kind.Exit, Layer.MQ, Component.Celery),
         new_entry=Log,
@@ -132,7 +134,6 @@ def load() -> Agent:
             "postgresql": (Layer.Database, Component.PostgreSQL),
             "sqlite": (Layer.Database, SimpleNamespace(value=31)),  # the OAP's, not the agent's
         },
-        new_primary_endpoint=context.PrimaryEndpoint,
         meters=Meters(
             Kinds(
                 new_gauge=lambda name, values: Gauge.Builder(name, values).build(),

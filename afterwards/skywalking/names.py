@@ -61,9 +61,11 @@ class Context(Protocol):
 class Span(Protocol):
     context: "MarkedContext"
     op: str
+    inject: Callable[[], Iterable[Item]]
     kind: Kind
     layer: object
     peer: str | None
+    sid: int
     logs: list[Entry]
     start_time: int  # in milliseconds
     end_time: int
@@ -81,6 +83,9 @@ class Contexts(Protocol):
     """The class of contexts."""
 
     def __call__(self) -> "MarkedContext": ...
+
+    new_exit_span: Callable[..., Span]
+
     def peek(self) -> "Span | RootSpan | None": ...
     def ignore_check(self, op: str) -> Span | None: ...
 

@@ -120,7 +120,7 @@ def _send(where: Where, statement: str, began: float, error: BaseException | Non
     span = spans[-1].context.new_exit_span(name, where.peer, component)
     span.start()
     span.start_time = int(began * 1000)
-    span.layer = layer
+    span.layer, span.peer = layer, where.peer  # also among calls to strangers
     for key, value in (
         ("db.type", NAMES[where.kind]),
         ("db.instance", where.instance),
