@@ -7,7 +7,7 @@ stand here.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
@@ -217,11 +217,25 @@ class Settings(BaseModel):
     # The agent's default is true; its profiler would sample the event loop's thread for every
     # request, so here it is off unless asked for.
     sw_agent_profile_active: Annotated[bool, Field(description="true or false")] = False
+    # What Celery's workers consume counts as requests, and would hide those of the service.
+    sw_worker_name: Annotated[
+        str | None, Field(description="a service's name, or nothing for SW_AGENT_NAME-worker")
+    ] = None
+    # A stranger's `sw8` would put services into the topology that there are not.
+    sw8_trusted: Annotated[
+        tuple[str, ...] | None, Field(description="networks such as 10.0.0.0/8, or none")
+    ] = None
 
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def in_any_case(cls, value: str, info: Any) -> str:
         return value.upper() if info.field_name == "log_level" else value.lower()
+
+    @field_validator("sw8_trusted", mode="before")
+    @classmethod
+    def are_networks(cls, value: str) -> Sequence[str]:
+        networks = [] if value == "none" else [each.strip() for each in value.split(",")]
+        return [str(ip_network(each)) for each in networks]
 
     @model_validator(mode="after")
     def database_is_one(self) -> Self:

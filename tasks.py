@@ -18,6 +18,7 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"{error}: use .venv/bin/python, into which `make run` puts it") from None
 
 from afterwards import GiveUp, RetryAfter, current_task_id, task
+from afterwards.skywalking import calling_strangers
 from effects import discord, images, mail
 from settings import settings
 
@@ -138,7 +139,8 @@ async def process_image(
     """
     try:
         async with pictures_at_once, asyncio.timeout(settings.request_timeout):
-            data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
+            with calling_strangers("pictures"):
+                data = await images.fetch(image_url, allow_private=settings.allow_private_addresses)
             result, extension = await images.process(data, operations)
             await anyio.to_thread.run_sync(
                 images.keep, settings.images_dir, job_id, result, extension

@@ -8,29 +8,35 @@ What differs from the agent's own FastAPI plugin, which patches any Starlette, a
    used hours later in another process.
 3. A span is named for its route, so that ids in paths make no endpoints; unmatched paths share one
    name.
-4. What a client sends as `sw8` is untrusted: a good one is continued, any other is as good as none.
+4. What a client sends as `sw8` is untrusted: a good one of `SW8_TRUSTED` is continued, any other is
+   as good as none.
 5. A request starts with no active span: one left by the connection's previous request would adopt
    it (uvicorn#3158).
 6. Spans and log lines lose what may be a secret on their way out, whichever plugin made them.
 7. The agent gets 3 s to send what it has when the service stops, in a thread that cannot hold the
    process.
 8. The agent's complaints are single lines in the service's own log.
+9. The library's lines about a task that no attempt runs, such as a rescue, bear the task's trace.
 """
 
 from contextlib import AbstractContextManager
 
 from afterwards.model import Attempt
 from afterwards.skywalking import SkyWalking
+from afterwards.skywalking.trust import PRIVATE
 from settings import settings
 
 skywalking = SkyWalking()
 
 
-def start(*, has_broker: bool = False) -> None:
+def start(*, has_broker: bool = False, is_consumer: bool = False) -> None:
     """Start the agent, if its collector is set; it reads all other SW_* itself."""
     skywalking.collector = settings.sw_agent_collector_backend_services
     skywalking.profile_active = settings.sw_agent_profile_active
-    skywalking.start(has_broker=has_broker)
+    networks = settings.sw8_trusted
+    skywalking.trusted = PRIVATE if networks is None else networks
+    skywalking.worker_name, skywalking.host = settings.sw_worker_name, settings.dyno
+    skywalking.start(has_broker=has_broker, is_consumer=is_consumer)
 
 
 stop, status, trace_id = skywalking.stop, skywalking.status, skywalking.trace_id
@@ -49,6 +55,12 @@ def attempt(attempt: Attempt, *, is_consumed: bool = False) -> AbstractContextMa
     """
     return skywalking.attempt(attempt, is_consumed=is_consumed)
 
+
+# What makes exit spans of the statements of another engine than `Afterwards.database`.
+trace_statements = skywalking.trace_statements
+
+# What hears how the queue stands, for the meters.
+tell = skywalking.tell
 
 # What surrounds the publication of a task to the broker: an exit span.
 publication = skywalking.publication

@@ -346,6 +346,8 @@ class Afterwards:
             raise RuntimeError("this Afterwards runs in another event loop: use enqueue_sync here")
         self._loop, self._has_tables, self._pid = loop, False, os.getpid()
         self.database = Database(self.url, self.table_prefix, self.seal)
+        for engine in self.database.engines():
+            self.tracing.trace_statements(engine)
         self.store = Store(self.database)
         self.process = Process(
             self.store,

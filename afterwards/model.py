@@ -102,6 +102,17 @@ class Policy:
     secret: frozenset[str] = frozenset()
 
 
+class Delivery(NamedTuple):
+    """How a broker brought a task: the trace context of its publication, from which queue, when.
+
+    `published_at` is in seconds since 1970, by the clock of who published it; None if unknown.
+    """
+
+    carrier: str
+    queue: str = ""
+    published_at: float | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Task:
     """A unit of work with its arguments, ready to run; nothing about it changes while it runs.
@@ -119,7 +130,7 @@ class Task:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     carrier: str = ""
-    created_at: float = field(default_factory=time.time)  # in seconds since 1970
+    created_at: float = field(default_factory=time.time)  # or due since; in seconds since 1970
     policy: Policy = Policy()
     attempt: int = 1
     crashes: int = 0  # how often a process ended while it ran the task
@@ -128,6 +139,8 @@ class Task:
     is_followed: bool = False  # another task waits for the end of this one
     stored: bool = False
     worker: str = ""  # whose claim it runs under; a settle under any other is refused
+    rescued_from: str = ""  # the worker that ended while it ran this attempt before
+    delivery: Delivery | None = None  # by which it came, if a broker brought it
 
     @property
     def lane(self) -> Lane:
@@ -160,5 +173,5 @@ class Attempt:
 
     @property
     def waited(self) -> float:
-        """The seconds between the task's creation and this attempt's start."""
+        """The seconds between when the attempt was due and its start."""
         return max(0.0, self.started_at - self.task.created_at)

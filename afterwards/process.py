@@ -21,6 +21,7 @@ from afterwards.tracing import NO_TRACING, Tracing
 from afterwards.worker import POLL_SECONDS, Worker
 
 ANSWER_SECONDS = 1.0  # a task whose answer has not gone by then starts all the same
+MOST_DEAD = 10_000  # that are counted: nobody acts otherwise on more
 MOST_COUNTED = 250_000  # waiting tasks, or twice `max_queued`; to count more costs too much
 
 
@@ -45,7 +46,7 @@ class Process:
         admit: Admit | None = None,
         attachments: Attachments | None = None,
     ) -> None:
-        self.store = store
+        self.store, self._tracing = store, tracing
         self.slots = slots or Slots(
             max_running=limits.max_running,
             threads=limits.threads,
@@ -140,6 +141,9 @@ class Process:
         self._fleet_rate = await self.store.settle_rate() if self.backlog.is_full() else 0.0
         oldest = await self.store.oldest_waiting()
         counted = {"queued": self.backlog.waiting(), "oldest_waiting": round(oldest, 3)}
+        if self._tracing is not NO_TRACING:
+            dead = await self.store.count_dead(MOST_DEAD)
+            self._tracing.tell(self, {**counted, "dead": dead})
         if self.worker is None:
             counted["running"] = await self.store.count_running()
         self._counted = counted

@@ -49,6 +49,11 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
+def storable(text: str) -> str:
+    """Spell out what a database may refuse, such as a NUL: one would cost others' rows, too."""
+    return text if text.isprintable() else escaped(encodable(text))
+
+
 def shortened(text: str, most: int = LINE_LENGTH) -> str:
     """Keep both ends of a text, `most` characters, and say how many are left out between.
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
+from afterwards.mention import about
 from afterwards.store.beats import Seen, seen_now
 from afterwards.store.sql import MICROSECONDS
 from afterwards.store.tasks import Store
@@ -55,9 +56,10 @@ class Rescue:
     async def rescue(self) -> None:
         """Give back what forgotten workers held."""
         for row in await self._store.rescue():
-            log.warning(
-                "%s %s was rescued from a dead worker and is %s", row.name, row.id, row.state
-            )
+            with about(row.id, row.carrier):
+                log.warning(
+                    "%s %s was rescued from a dead worker and is %s", row.name, row.id, row.state
+                )
             self._found()
 
     async def give_back_strays(self, identity: str) -> None:

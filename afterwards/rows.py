@@ -67,7 +67,8 @@ def task_of(row: Any, seal: Seal = NO_SEAL) -> Task:
     entry, arguments = registry.of_name(row.name), row.arguments
     if row.secrets is not None:
         arguments = secrecy.together(arguments, seal.open(row.secrets))
-    due_for = max(0, row.started_at - row.run_at) / MICROSECONDS
+    due_at = row.run_at if row.due_at is None else row.due_at
+    due_for = max(0, row.started_at - due_at) / MICROSECONDS
     return Task(
         row.id,
         row.name,
@@ -82,6 +83,7 @@ def task_of(row: Any, seal: Seal = NO_SEAL) -> Task:
         is_followed=row.is_followed,
         stored=True,
         worker=row.worker,
+        rescued_from=row.rescued_from or "",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, TypeVar
 
+from afterwards.mention import about
 from afterwards.model import Attempt, Outcome, State, Task
 from afterwards.redaction import without_addresses
 from afterwards.retries import Settlement, message_of, settlement
@@ -56,7 +57,8 @@ def settle(store: Store, attempt: Attempt, settled: Callable[[], None]) -> None:
 def refuse(store: Store, row: Any, error: Exception) -> None:
     """Mark a claimed row that does not fit the code as dead, with the reason."""
     kind, message = type(error).__name__, message_of(error)
-    log.error("%s %s is dead: %s", row.name, row.id, without_addresses(message))
+    with about(row.id, row.carrier):
+        log.error("%s %s is dead: %s", row.name, row.id, without_addresses(message))
     dead = SettledRow(row.id, row.worker, row.attempt, State.DEAD, 0, None, kind, message)
     store.settle(dead, lambda: store.waiters.tell(row.id))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from afterwards import attempt as attempts
 from afterwards import isolation, server
+from afterwards.mention import about
 from afterwards.model import Attempt, Lane, Outcome, Task
 from afterwards.time_limits import TimeLimits
 from afterwards.tracing import Tracing
@@ -38,7 +39,8 @@ def forget(attempt: Attempt, leave: Callable[[], None]) -> None:
 def tell_of_cut_off(task: Task) -> None:
     """Log that the shutdown cuts off the task."""
     fate = "given back, to be run again" if task.stored else "lost, because it lived in memory only"
-    log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)
+    with about(task.id, task.carrier):
+        log.warning("the shutdown cuts off %s %s; it is %s", task.name, task.id, fate)
 
 
 class _Pool:

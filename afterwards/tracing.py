@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from afterwards.brokers import Message
 from afterwards.model import Attempt
 
@@ -11,8 +13,8 @@ from afterwards.model import Attempt
 class Tracing(Protocol):
     """Traces requests, attempts and publications; it never raises."""
 
-    def start(self, *, has_broker: bool) -> None:
-        """Start tracing; `has_broker` is for a process that publishes or consumes."""
+    def start(self, *, has_broker: bool, is_consumer: bool = False) -> None:
+        """Start tracing; `has_broker` is for a process that publishes, or is a consumer."""
 
     async def stop(self) -> None:
         """Send what is still to be sent, within a few seconds."""
@@ -31,6 +33,12 @@ class Tracing(Protocol):
         `is_consumed` says that a broker delivered the task.
         """
 
+    def trace_statements(self, engine: AsyncEngine) -> None:
+        """Trace what requests and tasks execute through the engine, unless it bears `sql.OWN`."""
+
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
+        """Hear, at every heartbeat, of `queued` and `dead` tasks, and `oldest_waiting` (s)."""
+
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         """Surround the publishing of a message, and give the carrier that travels with it."""
 
@@ -38,7 +46,7 @@ class Tracing(Protocol):
 class NoTracing:
     """Traces nothing."""
 
-    def start(self, *, has_broker: bool) -> None:
+    def start(self, *, has_broker: bool, is_consumer: bool = False) -> None:
         pass
 
     async def stop(self) -> None:
@@ -51,6 +59,12 @@ class NoTracing:
         self, attempt: Attempt, *, is_consumed: bool = False
     ) -> AbstractContextManager[None]:
         return _NOTHING
+
+    def trace_statements(self, engine: AsyncEngine) -> None:
+        pass
+
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
+        pass
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         return nullcontext(message.carrier)

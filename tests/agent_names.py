@@ -4,7 +4,7 @@ import inspect
 import pkgutil
 from typing import Any
 
-from afterwards.skywalking import life, patches
+from afterwards.skywalking import life, log_lines
 from afterwards.skywalking import names as used
 from afterwards.skywalking.agent import FLEET_PLUGINS, HARMFUL_PLUGINS
 
@@ -86,8 +86,8 @@ def moved() -> list[str]:
 
     there = {module.name for module in pkgutil.iter_modules(plugins.__path__)}
     gone += [name for name in (*HARMFUL_PLUGINS, *FLEET_PLUGINS) if name not in there]
-    if config.agent_log_reporter_layout != patches.AGENTS_LAYOUT:
-        gone.append("patches.AGENTS_LAYOUT")
+    if config.agent_log_reporter_layout != log_lines.AGENTS_LAYOUT:
+        gone.append("log_lines.AGENTS_LAYOUT")
     before = ExceptionMiddleware.__call__
     sw_fastapi.install()
     life._undo_sw_fastapi()

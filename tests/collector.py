@@ -24,6 +24,7 @@ class Collector:
     def __init__(self, *, hanging: bool = False, address: str = "127.0.0.1:0") -> None:
         self.segments: list[Any] = []
         self.logs: list[Any] = []
+        self.meters: list[Any] = []
         self.instances: set[str] = set()
         self.calls = 0
         self._changed = threading.Condition()
@@ -75,6 +76,15 @@ class Collector:
             lambda: [line for line in list(self.logs) if text in line.body.text.text]
         )[0]
 
+    def meter(self, name: str, wanted: Callable[[Any], bool] = bool) -> Any:
+        """Wait for a meter's value (of a histogram its counts by bucket) that is as wanted."""
+
+        def found() -> list[Any]:
+            told = [value_of(each) for each in list(self.meters) if name_of(each) == name]
+            return [value for value in told if wanted(value)]
+
+        return self.wait_for(found)[-1]
+
     def everything(self) -> str:
         """Give all that was received as one text, to look for what must not be in it."""
         return "\n".join(
@@ -96,6 +106,18 @@ class Collector:
 def root(segment: Any) -> Any:
     """Give the segment's span that has no parent in it."""
     return next(span for span in segment.spans if span.parentSpanId == -1)
+
+
+def name_of(meter: Any) -> str:
+    """Give the name of a meter, of either kind."""
+    return str(getattr(meter, str(meter.WhichOneof("metric"))).name)
+
+
+def value_of(meter: Any) -> Any:
+    """Give a meter's value, or a histogram's counts by bucket."""
+    if meter.WhichOneof("metric") == "singleValue":
+        return meter.singleValue.value
+    return {each.bucket: each.count for each in meter.histogram.values if each.count}
 
 
 def tags(span: Any) -> dict[str, str]:
@@ -149,7 +171,10 @@ def _add_services(collector: Collector, server: Any) -> None:
         (
             Meter_pb2_grpc,
             "MeterReportService",
-            {"collect": stream(forget), "collectBatch": stream(forget)},
+            {
+                "collect": stream(collector.meters.append),
+                "collectBatch": stream(lambda batch: collector.meters.extend(batch.meterData)),
+            },
         ),
         (JVMMetric_pb2_grpc, "JVMMetricReportService", {"collect": single(forget)}),
         (

@@ -14,6 +14,7 @@ class Message(NamedTuple):
     id: str
     name: str
     carrier: str
+    queue: str = ""  # where the broker keeps it
 
 
 class BrokerUnavailable(Exception):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -176,7 +177,8 @@ class CeleryBroker:
     def _publish_all(self, batch: Sequence[Message]) -> None:
         with self._producer.batch():
             for each in batch:
-                with self._tracing.publication(each, self.address) as carrier:
+                sent = each._replace(queue=QUEUE)
+                with self._tracing.publication(sent, self.address) as carrier:
                     self._publish(each, carrier)
 
     def _publish(self, each: Message, carrier: str) -> None:
@@ -188,7 +190,7 @@ class CeleryBroker:
             content_encoding="utf-8",
             # The same id as the row's, so that Flower and the status page speak of the same.
             headers={"lang": "py", "task": each.name, "id": each.id, "argsrepr": repr([each.id])}
-            | {"carrier": carrier},
+            | {"carrier": carrier, "published_at": int(time.time() * 1000)},
             correlation_id=each.id,
             exchange="",
             routing_key=QUEUE,

@@ -23,6 +23,7 @@ from afterwards.attachments import Attachments
 from afterwards.brokers.celery import make_app
 from afterwards.brokers.consumer import Consumer, LoopThread
 from afterwards.limits import Limits, check
+from afterwards.model import Delivery
 from afterwards.store.database import Database
 from afterwards.store.tasks import Store
 from afterwards.tracing import NO_TRACING, Tracing
@@ -31,7 +32,8 @@ log = logging.getLogger("tasks")
 
 END_SECONDS = 6.0  # for the last words of a process; a task may block its event loop
 
-Run = Callable[[str, str, str], str]  # a task's id, name and carrier; a word for what became of it
+# A task's id, its name and how it came; a word for what became of it.
+Run = Callable[[str, str, Delivery], str]
 
 # When and for how long a task runs is said in its row; in a stranger's message it may be what ends
 # the worker.
@@ -57,6 +59,7 @@ def worker_app(
     family = f"celery-{secrets.token_hex(4)}-"
     share = _Share(make_database, limits, tracing, family, attachments)
     app = make_app(broker_url, longest=registry.longest(limits.timeout))
+    _silence_successes()
     signals.worker_process_init.connect(share.renew, weak=False)
     signals.setup_logging.connect(_leave_logging, weak=False)
     signals.worker_init.connect(_warn_of_sigterm, weak=False)
@@ -90,11 +93,11 @@ class _Share:
         self._making = threading.Lock()
         self._begun: tuple[LoopThread, Consumer] | None = None
 
-    def run(self, id: str, name: str, carrier: str) -> str:
+    def run(self, id: str, name: str, delivery: Delivery) -> str:
         """Run the task in this process; return a word for what became of it."""
         with self._making:
             loop, consumer = self._begun = self._begun or self._begin()
-        return loop.run(consumer.run(id, name, carrier))
+        return loop.run(consumer.run(id, name, delivery))
 
     def renew(self, **_: object) -> None:
         """Begin in a process that was just forked."""
@@ -122,7 +125,7 @@ class _Share:
             await database.close()
 
     def _begin(self) -> tuple[LoopThread, Consumer]:
-        self._tracing.start(has_broker=True)
+        self._tracing.start(has_broker=True, is_consumer=True)
         loop = LoopThread()
         return loop, loop.run(self._consumer())
 
@@ -159,11 +162,26 @@ def _at_end(share: _Share) -> None:
 def _register(app: Any, name: str, run: Run) -> None:
     @app.task(name=name, bind=True, shared=False, Strategy=f"{__name__}:strategy")  # type: ignore[untyped-decorator]  # celery brings no types
     def body(self: Any, id: str) -> str:
-        return run(id, name, str(self.request.get("carrier") or ""))
+        return run(id, name, _delivery(self.request))
+
+
+def _delivery(request: Any) -> Delivery:
+    published_at = request.get("published_at")  # in milliseconds; older versions tell none
+    return Delivery(
+        str(request.get("carrier") or ""),
+        str((request.delivery_info or {}).get("routing_key") or ""),
+        published_at / 1000 if isinstance(published_at, int) else None,
+    )
 
 
 def _leave_logging(**_: object) -> None:
     """Being connected is all that it takes: Celery then leaves logging as it is."""
+
+
+def _silence_successes() -> None:
+    # Celery says "succeeded" of every attempt: how one has ended is this library's affair.
+    logger = logging.getLogger("celery.app.trace")
+    logger.setLevel(max(logging.WARNING, logger.level))
 
 
 def _warn_of_sigterm(**_: object) -> None:

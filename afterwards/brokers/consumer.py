@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from afterwards.attachments import Attachments
 from afterwards.limits import Limits
 from afterwards.maintenance import Maintenance
-from afterwards.model import Attempt, Task
+from afterwards.mention import about
+from afterwards.model import Attempt, Delivery, Task
 from afterwards.rows import task_of
 from afterwards.settling import refuse, settle, until_available
 from afterwards.slots import Slots
@@ -69,7 +70,7 @@ class Consumer:
         """Make this worker known, and keep it so, however long the database is away."""
         self._maintenance.begin()
 
-    async def run(self, id: str, name: str, carrier: str) -> str:
+    async def run(self, id: str, name: str, delivery: Delivery) -> str:
         """Claim the task and run one attempt; return a word for what became of it.
 
         By then the message has served: a claimed row is rescued where its worker dies.
@@ -80,7 +81,7 @@ class Consumer:
             return "refused"
         row = await until_available(lambda: self._store.claim_one(beats.identity, id))
         if row is None:
-            return await self._refused(id, name)
+            return await self._refused(id, name, delivery.carrier)
         if not beats.vouches_for(row.worker):
             return "refused"
         try:
@@ -88,7 +89,8 @@ class Consumer:
         except Exception as error:  # a type of an argument may raise anything
             refuse(self._store, row, error)
             return "unfit"
-        return await self._ended(replace(task, carrier=carrier or task.carrier))
+        carrier = delivery.carrier or task.carrier
+        return await self._ended(replace(task, carrier=carrier, delivery=delivery))
 
     async def end(self) -> None:
         """Cut off what still runs, and give it back to be run elsewhere at once, not counted."""
@@ -101,13 +103,14 @@ class Consumer:
         await self._maintenance.end()
         await self._database.close()
 
-    async def _refused(self, id: str, name: str) -> str:
+    async def _refused(self, id: str, name: str, carrier: str) -> str:
         try:
             row = await self._store.get(id)
         except DatabaseUnavailable:
             return "refused"
         if row is None:
-            log.error(UNSEEN, name, id)
+            with about(id, carrier):
+                log.error(UNSEEN, name, id)
             return "unseen"
         log.debug("%s %s is %s: somebody else has it, or it is not due", name, id, row.state)
         return "refused"

@@ -9,22 +9,31 @@ The agent (`pip install 'afterwards[skywalking]'`) is imported when it starts, a
 """
 
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from afterwards.brokers import Message
+from afterwards.mention import mentioned
 from afterwards.model import Attempt
-from afterwards.skywalking import life
+from afterwards.skywalking import life, statements
 from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.attempts import UNSAMPLED, AttemptSpan, publication_span
+from afterwards.skywalking.exits import calling_strangers
 from afterwards.skywalking.failure import in_words
 from afterwards.skywalking.guarded import guarded
 from afterwards.skywalking.names import Span
-from afterwards.skywalking.requests import ENTRY_SPAN, name_of, traced
+from afterwards.skywalking.requests import ENTRY_SPAN, traced
 from afterwards.skywalking.root_span import RootSpan
+from afterwards.skywalking.routes import name_of
+from afterwards.skywalking.sw8 import parent_of
+from afterwards.skywalking.trust import PRIVATE, trust_in
+
+__all__ = ["SkyWalking", "calling_strangers"]
 
 log = logging.getLogger("tracing")
 
@@ -35,21 +44,39 @@ class SkyWalking:
     """Traces by the agent of this process, if a `collector` is given, from `start` to `stop`.
 
     `collector` is the address (host:port) that the agent sends to. The agent's profiler samples the
-    thread of the event loop for every request; `profile_active` lets it.
+    thread of the event loop for every request; `profile_active` lets it. `trusted` are the networks
+    whose `sw8` is continued. A broker's consumers are a service of their own, because SkyWalking
+    counts what they consume as requests: `worker_name`, or the service's name and `-worker`. `host`
+    is what instances are called by, this machine's name by default.
     """
 
-    def __init__(self, collector: str | None = None, *, profile_active: bool = False) -> None:
+    def __init__(
+        self,
+        collector: str | None = None,
+        *,
+        profile_active: bool = False,
+        trusted: Sequence[str] = PRIVATE,
+        worker_name: str | None = None,
+        host: str | None = None,
+    ) -> None:
         self.collector, self.profile_active = collector, profile_active
+        self.trusted, self.worker_name, self.host = trusted, worker_name, host
+        self._trusts: Callable[[str], bool] = bool
         self._agent: Agent | None = None  # while it runs
         self._status = "off"
 
-    def start(self, *, has_broker: bool = False) -> None:
+    def start(self, *, has_broker: bool = False, is_consumer: bool = False) -> None:
         """Start the agent; if it cannot start, say so in one line and go on without."""
         if not self.collector or self._agent:
             return
         try:
+            self._trusts = trust_in(self.trusted)
             self._agent = life.start(
-                self.collector, profile_active=self.profile_active, has_broker=has_broker
+                self.collector,
+                profile_active=self.profile_active,
+                has_broker=has_broker,
+                worker_name=(self.worker_name or "") if is_consumer else None,
+                host=self.host,
             )
             self._status = "on"
         except Exception as error:
@@ -69,7 +96,10 @@ class SkyWalking:
         return self._status
 
     def trace_id(self) -> str:
-        """Return the trace id of what runs in this context, or ""."""
+        """Return the trace id of what runs in this context, or is spoken of in it, or ""."""
+        if self._agent and (carrier := mentioned.get()) is not None:
+            parent = parent_of(carrier())
+            return parent.trace_id if parent else ""
         # Never get_context(): without a span it would draw on the sampling budget.
         span = self._agent and self._agent.contexts.peek()
         if isinstance(span, RootSpan):
@@ -83,10 +113,18 @@ class SkyWalking:
             agent = self._agent
             # An application within another's is part of the same request.
             if agent and scope["type"] == "http" and ENTRY_SPAN not in scope:
-                return traced(agent, app, scope, receive, send)
+                return traced(agent, self._trusts, app, scope, receive, send)
             return app(scope, receive, send)
 
         return middleware
+
+    def trace_statements(self, engine: AsyncEngine | Engine) -> None:
+        """Make exit spans of the statements that requests and tasks execute through an engine.
+
+        That of `Afterwards.database` need not be given. Raises ValueError for an engine of neither
+        Postgres nor SQLite.
+        """
+        statements.trace(engine)
 
     def carrier(self, scope: Mapping[str, Any] | None) -> str:
         """Return the trace context of the request, or with None that of what runs in this context.
@@ -107,6 +145,11 @@ class SkyWalking:
         if agent is None:
             return UNTRACED
         return AttemptSpan(agent, attempt, agent.consumption if is_consumed else agent.attempt)
+
+    def tell(self, process: object, state: Mapping[str, float]) -> None:
+        """Hear how a process's queue stands, for the meters."""
+        if self._agent:
+            self._agent.meters.tell(process, state)
 
     def publication(self, message: Message, address: str) -> AbstractContextManager[str]:
         """Surround a publication with an exit span, and give the carrier that travels with it."""

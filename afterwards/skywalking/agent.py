@@ -2,10 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from afterwards.skywalking.meters import Kinds, Meters
 from afterwards.skywalking.names import (
     Config,
     Context,
@@ -20,6 +22,7 @@ from afterwards.skywalking.names import (
     Sampling,
     Sent,
     Span,
+    Tag,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ log = logging.getLogger("tracing")
 # every statement would fail.
 HARMFUL_PLUGINS = ("sw_fastapi", "sw_asyncpg")
 # Where there is a broker: their spans are made here, or would only trace the machinery.
-FLEET_PLUGINS = ("sw_celery", "sw_redis")
+FLEET_PLUGINS = ("sw_celery", "sw_amqp", "sw_redis")
 
 
 class Shape(NamedTuple):
@@ -59,7 +62,9 @@ class Agent:
     new_entry: Callable[..., Entry]
     new_item: Callable[[str, str], Item]
     new_batch: Callable[..., Sent]
-    new_primary_endpoint: Callable[["RootSpan"], object]
+    new_tag: Callable[[str, str], Tag]
+    databases: Mapping[str, tuple[object, object]]  # by SQLAlchemy's name: layer and component
+    meters: Meters
     contexts: Contexts
     new_noop_context: Callable[[], MarkedContext]
     new_noop_span: Callable[[Context], Span]
@@ -91,28 +96,51 @@ def load() -> Agent:
     from skywalking import sampling, trace
     from skywalking.agent import agent
     from skywalking.log import sw_logging
+    from skywalking.meter.counter import Counter, CounterMode
+    from skywalking.meter.gauge import Gauge
+    from skywalking.meter.histogram import Histogram
     from skywalking.protocol.language_agent.Tracing_pb2 import SegmentCollection, SpanObject
     from skywalking.trace import context
     from skywalking.trace.span import NoopSpan
+    from skywalking.trace.tags import Tag as AgentsTag
 
     def shape(kind: Any, layer: Any, component: Any) -> Shape:
         sent = SpanObject(spanType=kind.name, spanLayer=layer.name, componentId=component.value)
         return Shape(kind, layer, component, sent.SerializeToString())
 
+    def tag(key: str, value: str) -> Tag:
+        made = AgentsTag(value)
+        made.key = key
+        return made  # type: ignore[no-any-return]
+
+    # The OAP knows none for Starlette; "Python" is what the agent takes for plain HTTP servers.
+    framework = Component.FastAPI if "fastapi" in sys.modules else Component.General
     return Agent(
         core=agent,
         config=config,
         sampling=sampling,
         ids=trace,
         log_reporter=sw_logging,
-        request=shape(Kind.Entry, Layer.Http, Component.FastAPI),  # Starlette has no component
-        attempt=shape(Kind.Local, Layer.Unknown, Component.General),
+        request=shape(Kind.Entry, Layer.Http, framework),
+        # No layer that the OAP counts: MQ and FAAS would make services of their own.
+        attempt=shape(Kind.Local, Layer.RPCFramework, Component.General),
         consumption=shape(Kind.Entry, Layer.MQ, Component.Celery),
         publication=shape(Kind.Exit, Layer.MQ, Component.Celery),
         new_entry=Log,
         new_item=LogItem,
         new_batch=SegmentCollection,
-        new_primary_endpoint=context.PrimaryEndpoint,
+        new_tag=tag,
+        databases={
+            "postgresql": (Layer.Database, Component.PostgreSQL),
+            "sqlite": (Layer.Database, SimpleNamespace(value=31)),  # the OAP's, not the agent's
+        },
+        meters=Meters(
+            Kinds(
+                new_gauge=lambda name, values: Gauge.Builder(name, values).build(),
+                new_counter=lambda name: Counter.Builder(name, CounterMode.INCREMENT).build(),
+                new_histogram=lambda name, steps: Histogram.Builder(name, steps).build(),
+            )
+        ),
         contexts=context.SpanContext,
         new_noop_context=context.NoopContext,
         new_noop_span=NoopSpan,

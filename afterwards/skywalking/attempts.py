@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from afterwards.brokers import Message
-from afterwards.model import Attempt, Outcome
-from afterwards.redaction import encodable
+from afterwards.mention import mentioned
+from afterwards.model import Attempt, Delivery, Outcome
+from afterwards.redaction import storable
 from afterwards.skywalking.agent import Agent, Shape
 from afterwards.skywalking.guarded import guarded
 from afterwards.skywalking.root_span import RootSpan
@@ -17,7 +18,7 @@ CUT_OFF = (Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.RELEASED)
 class AttemptSpan(AbstractContextManager[None]):
     """Surrounds an attempt with a segment under the span that the task's carrier names."""
 
-    __slots__ = ("agent", "attempt", "before", "shape", "span")
+    __slots__ = ("agent", "attempt", "before", "began", "shape", "span")
 
     def __init__(self, agent: Agent, attempt: Attempt, shape: Shape) -> None:
         self.agent = agent
@@ -25,6 +26,7 @@ class AttemptSpan(AbstractContextManager[None]):
         self.shape = shape
 
     def __enter__(self) -> None:
+        self.began = self.agent.meters.begin()
         self.before = self.agent.spans()
         self.span = guarded(self._start)
 
@@ -32,6 +34,7 @@ class AttemptSpan(AbstractContextManager[None]):
         if self.span is not None:
             guarded(self._end, self.span)
         self.agent.set_spans(self.before)
+        self.agent.meters.end(self.attempt, self.began)
 
     def _start(self) -> RootSpan | None:
         agent, attempt, task = self.agent, self.attempt, self.attempt.task
@@ -44,12 +47,20 @@ class AttemptSpan(AbstractContextManager[None]):
             "task.attempt": str(attempt.number),
             "task.wait_ms": str(int(attempt.waited * 1000)),
         }
-        span = RootSpan(agent, encodable(task.name), self.shape, task.carrier, tags)
+        if task.crashes:
+            tags["task.crashes"] = str(task.crashes)
+        if task.delivery is not None:
+            tags |= _tags_of(task.delivery, task.name, attempt.started_at)
+        span = RootSpan(agent, storable(task.name), self.shape, task.carrier, tags)
         span.task_id = task.id
+        if task.rescued_from:
+            span.tell({"event": "rescued", "message": f"rescued from {task.rescued_from}"})
         return span
 
     def _end(self, span: RootSpan) -> None:
         outcome, error = self.attempt.outcome, self.attempt.error
+        # What is said of the attempt once it has ended belongs to it still.
+        mentioned.set(span.written)
         span.tags["task.outcome"] = (outcome or "")[:]
         if outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and error is not None:
             span.fail(error)
@@ -57,6 +68,14 @@ class AttemptSpan(AbstractContextManager[None]):
             # A thread that nothing can stop still has a span open, perhaps for ever; the segment
             # does not wait for it.
             self.agent.core.archive_segment(span.context.segment)
+
+
+def _tags_of(delivery: Delivery, name: str, now: float) -> dict[str, str]:
+    """Give what SkyWalking's page of the broker is made of."""
+    tags = {"mq.queue": delivery.queue, "mq.topic": name}
+    if delivery.published_at is not None:  # by another machine's clock
+        tags["transmission.latency"] = str(max(0, int((now - delivery.published_at) * 1000)))
+    return tags
 
 
 @contextmanager
@@ -77,8 +96,9 @@ def publication_span(agent: Agent, message: Message, address: str) -> Iterator[s
 def _start_publication(agent: Agent, message: Message, address: str) -> RootSpan | None:
     if message.carrier == UNSAMPLED:
         return None
-    name = f"Celery/{encodable(message.name)}"
+    name = f"Celery/{storable(message.name)}"
     tags = {"task.id": message.id, "task.name": message.name, "mq.broker": address}
+    tags |= {"mq.queue": message.queue, "mq.topic": message.name}
     span = RootSpan(agent, name, agent.publication, message.carrier, tags)
     span.peer = address
     return span

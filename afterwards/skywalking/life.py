@@ -5,7 +5,9 @@ import inspect
 import logging
 import os
 import re
+import socket
 import threading
+import time
 from contextlib import suppress
 
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -22,12 +24,29 @@ ORIGINAL = "_original_fast_api"  # what sw_fastapi calls the function that it ha
 _running: list[Agent] = []  # one for each that has started it: the agent is one to a process
 
 
-def start(collector: str, *, profile_active: bool, has_broker: bool) -> Agent:
-    """Start the agent, or join who has started it here; raise whatever keeps it from starting."""
-    agent = _running[0] if _running else _started(collector, profile_active, has_broker)
+def start(
+    collector: str,
+    *,
+    profile_active: bool,
+    has_broker: bool,
+    worker_name: str | None = None,
+    host: str | None = None,
+) -> Agent:
+    """Start the agent, or join who has started it here; raise whatever keeps it from starting.
+
+    `worker_name` is for a broker's consumer: "" for the service's name and `-worker`.
+    """
+    agent = _running[0] if _running else load()
+    if not _running:
+        _start(agent, collector, profile_active, has_broker, worker_name, host)
     _running.append(agent)
     agent.start_noop_span()  # what the lifespan itself does is no request and no task
     return agent
+
+
+def running() -> Agent | None:
+    """Return the agent, while somebody has it run."""
+    return _running[-1] if _running else None
 
 
 async def stop() -> None:
@@ -57,8 +76,14 @@ async def stop() -> None:
         )
 
 
-def _started(collector: str, profile_active: bool, has_broker: bool) -> Agent:
-    agent = load()
+def _start(
+    agent: Agent,
+    collector: str,
+    profile_active: bool,
+    has_broker: bool,
+    worker_name: str | None,
+    host: str | None,
+) -> None:
     config = agent.config
     _undo_sw_fastapi()
     _check(agent)
@@ -70,10 +95,11 @@ def _started(collector: str, profile_active: bool, has_broker: bool) -> Agent:
         config.agent_collector_backend_services = collector
         harmful = (*HARMFUL_PLUGINS, *(FLEET_PLUGINS if has_broker else ()))
         config.agent_disable_plugins = [*config.agent_disable_plugins, *harmful]
-        config.agent_instance_name = _instance_name(config.agent_instance_name)
+        _name(agent, worker_name, host or socket.gethostname())
         agent.core.start()
     patches.apply(agent)
-    return agent
+    if config.agent_meter_reporter_active:
+        agent.meters.register()
 
 
 def _undo_sw_fastapi() -> None:
@@ -97,6 +123,15 @@ def _check(agent: Agent) -> None:
         raise ValueError(f"SW_AGENT_LOG_REPORTER_LEVEL: {level!r} is not a level")
 
 
-def _instance_name(name: str) -> str:
-    """Tell apart the workers that share a name; the default, a UUID, needs no help."""
-    return name if re.fullmatch("[0-9a-f]{32}", name) else f"{name}-{os.getpid()}".lstrip("-")
+def _name(agent: Agent, worker_name: str | None, host: str) -> None:
+    """Tell apart instances that share a name, and a service from what consumes its tasks."""
+    config = agent.config
+    if worker_name is not None:
+        own = config.agent_name.removesuffix("-worker") + "-worker"
+        config.agent_name = worker_name or own
+    name, pid = config.agent_instance_name, os.getpid()
+    if re.fullmatch("[0-9a-f]{32}", name):  # the default, a UUID
+        name, began = host, time.strftime("-%Y%m%d-%H%M%S", time.gmtime())
+    else:
+        began = ""
+    config.agent_instance_name = f"{name}-{pid}{began}".lstrip("-")

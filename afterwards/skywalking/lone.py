@@ -5,7 +5,7 @@ The fields' numbers are the protocol's (Tracing.proto); a test compares the byte
 
 import functools
 
-from afterwards.redaction import encodable
+from afterwards.redaction import storable
 from afterwards.skywalking.root_span import Reference, RootSpan
 
 # A span's parent within its segment, of which there is none (-1), and its error flag, if it is set.
@@ -44,7 +44,7 @@ def _reference(ref: Reference) -> bytes:
 
 @_kept
 def _tag(key: str, value: str) -> bytes:
-    return _message(12, _text(1, key) + _text(2, encodable(value)))
+    return _message(12, _text(1, key) + _text(2, storable(value)))
 
 
 @_kept

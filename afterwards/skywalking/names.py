@@ -55,14 +55,17 @@ class Context(Protocol):
     _nspans: int
 
     def stop(self, span: "Span | RootSpan") -> bool: ...
+    def new_exit_span(self, op: str, peer: str, component: Any) -> "Span": ...
 
 
 class Span(Protocol):
     context: "MarkedContext"
     op: str
+    inject: Callable[[], Iterable[Item]]
     kind: Kind
     layer: object
     peer: str | None
+    sid: int
     logs: list[Entry]
     start_time: int  # in milliseconds
     end_time: int
@@ -72,6 +75,7 @@ class Span(Protocol):
     def depth(self) -> int: ...
     def start(self) -> None: ...
     def stop(self) -> bool: ...
+    def tag(self, tag: Tag) -> object: ...
     def iter_tags(self) -> Iterator[Tag]: ...
 
 
@@ -79,6 +83,9 @@ class Contexts(Protocol):
     """The class of contexts."""
 
     def __call__(self) -> "MarkedContext": ...
+
+    new_exit_span: Callable[..., Span]
+
     def peek(self) -> "Span | RootSpan | None": ...
     def ignore_check(self, op: str) -> Span | None: ...
 
@@ -129,6 +136,7 @@ class Config(Protocol):
     agent_instance_name: str
     agent_log_reporter_layout: str
     agent_log_reporter_level: str
+    agent_meter_reporter_active: bool
     agent_name: str
     agent_profile_active: bool
     agent_protocol: str

@@ -1,26 +1,31 @@
 """A request's entry span, which ends with the last byte of the answer."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from afterwards.redaction import storable
 from afterwards.skywalking.agent import Agent
 from afterwards.skywalking.guarded import guarded
 from afterwards.skywalking.names import Span
 from afterwards.skywalking.root_span import RootSpan
+from afterwards.skywalking.routes import UNMATCHED, name_of
 from afterwards.skywalking.sw8 import correlation_of, parent_of
 
 ENTRY_SPAN = "skywalking.entry_span"  # where a request's scope keeps it
-UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
-NOTHING: dict[str, Any] = {}
 URL_LENGTH = 1_000  # characters of it that are sent
 
 
-async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call the application within the request's entry span."""
-    span = guarded(_start, agent, scope)
+async def traced(
+    agent: Agent,
+    trusts: Callable[[str], bool],
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Call the application within the request's entry span; `trusts` says whose `sw8` counts."""
+    span = guarded(_start, agent, trusts, scope)
     if span is None:
         agent.set_spans([])
         await app(scope, receive, send)
@@ -29,7 +34,9 @@ async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, sen
 
     async def watched_send(message: Message) -> None:
         nonlocal status
-        status = message.get("status", status)
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            guarded(_name, span, scope)  # before the server logs a line of it
         await send(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             guarded(_end, span, scope, status)
@@ -44,47 +51,17 @@ async def traced(agent: Agent, app: ASGIApp, scope: Scope, receive: Receive, sen
             guarded(_end, span, scope, status)
 
 
-def name_of(scope: Mapping[str, Any]) -> str:
-    """Name the span for the route, so that ids in paths make no endpoints."""
-    path = _path_of(scope)
-    if path is None:
-        return UNMATCHED
-    return f"{scope['method'] if scope['method'] in METHODS else 'OTHER'}:{path}"
-
-
-def _path_of(scope: Mapping[str, Any]) -> str | None:
-    route, is_mounted = scope.get("route"), "app_root_path" in scope
-    if route is None and (is_mounted or "endpoint" not in scope):
-        return None
-    if route is None or is_mounted:  # Starlette before 1.0 tells no route; a mounted one is a part
-        return _with_names(scope["path"], scope.get("path_params") or {})
-    # FastAPI's routes bear their own part only, in routers that others include.
-    whole = scope.get("fastapi", NOTHING).get("effective_route_context", route)
-    path: str = whole.path
-    return path
-
-
-def _with_names(path: str, parameters: Mapping[str, object]) -> str | None:
-    """Put the parameters' names in place of their values; None if one is not found."""
-    for name, value in parameters.items():
-        before, found, after = f"{path}/".partition(f"/{value}/")
-        if not found:
-            return None
-        path = f"{before}/{{{name}}}/{after}"[:-1]
-    return path
-
-
-def _start(agent: Agent, scope: Scope) -> RootSpan | Span:
+def _start(agent: Agent, trusts: Callable[[str], bool], scope: Scope) -> RootSpan | Span:
     if _is_ignored(agent, scope):
         noop = scope[ENTRY_SPAN] = agent.start_noop_span("")
         return noop
-    headers = scope["headers"]
+    headers, client = scope["headers"], scope.get("client")
     sw8 = _only(headers, b"sw8")
-    parent = parent_of(sw8) if sw8 else None
+    parent = parent_of(sw8) if sw8 and client and trusts(client[0]) else None
     if parent is None or not parent.address:  # without an address it is one of ours, for tasks
         sw8 = ""
     tags = {"http.method": scope["method"][:32], "http.url": _url(scope)}
-    span = RootSpan(agent, scope["path"], agent.request, sw8, tags)
+    span = RootSpan(agent, UNMATCHED, agent.request, sw8, tags)
     if sw8:
         config = agent.config
         span.correlation = correlation_of(
@@ -92,8 +69,7 @@ def _start(agent: Agent, scope: Scope) -> RootSpan | Span:
             config.correlation_element_max_number,
             config.correlation_value_max_length,
         )
-    client = scope.get("client")
-    span.peer = f"{client[0]}:{client[1]}" if client else "unknown"
+    span.peer = storable(f"{client[0]}:{client[1]}") if client else "unknown"
     span.scope = scope
     scope[ENTRY_SPAN] = span
     return span
@@ -110,14 +86,19 @@ def _is_ignored(agent: Agent, scope: Scope) -> bool:
     return agent.contexts.ignore_check(scope["path"]) is not None
 
 
+def _name(span: RootSpan | Span, scope: Scope) -> None:
+    if isinstance(span, RootSpan) and span.depth:
+        span.op, span.scope = name_of(scope), None
+
+
 def _end(
     span: RootSpan | Span, scope: Scope, status: int, error: BaseException | None = None
 ) -> None:
     if not span.depth:
         return
     if isinstance(span, RootSpan):
-        span.scope = None
-        span.op = name_of(scope)
+        if span.scope is not None:  # there was no answer
+            _name(span, scope)
         if status:
             span.tags["http.status_code"] = str(status)
         span.error_occurred = status >= 500

@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from starlette.types import Scope
 
-from afterwards.redaction import encodable
+from afterwards.redaction import storable
 from afterwards.skywalking.agent import Agent, Shape
 from afterwards.skywalking.failure import kind_of, message_of, stack_of
 from afterwards.skywalking.names import Entry, Item, Kind, MarkedContext, Segment
+from afterwards.skywalking.routes import name_of
 from afterwards.skywalking.sw8 import Parent, parent_of, written
 
 
@@ -41,6 +42,20 @@ class SentTag(NamedTuple):
     val: str
 
 
+class Endpoint:
+    """What the agent asks for the name of a segment's first span, whatever hangs below it."""
+
+    def __init__(self, root: "RootSpan") -> None:
+        self.root = root
+
+    def get_name(self) -> str:
+        """Name the span; a request that has not been answered by the route that is known by now."""
+        return self.root.op if self.root.scope is None else name_of(self.root.scope)
+
+    def set_primary_endpoint(self, span: object) -> None:
+        """Stay with the first."""
+
+
 def new_id() -> str:
     """Make the id of a segment: 32 hex digits, which could be guessed."""
     return getrandbits(128).to_bytes(16).hex()
@@ -50,7 +65,8 @@ class RootSpan:
     """A span, and as long as it is alone also its segment, as the agent reads them.
 
     `carrier` names the span that caused this one, as text in the form of `sw8`; "" if there is
-    none. `scope` is the request that an entry span stands for, until it has ended.
+    none. `scope` is the request that an entry span stands for, until its answer begins: by then the
+    route is known, and so the name.
     """
 
     # What most spans leave as it is.
@@ -101,7 +117,7 @@ class RootSpan:
             context._correlation = {**self.correlation}
             context._sid.next()  # 0 is this span's
             context._nspans = 1
-            context.primary_endpoint = self.agent.new_primary_endpoint(self)
+            context.primary_endpoint = Endpoint(self)
             context.task_id = self.task_id
         return self._context
 
@@ -127,19 +143,18 @@ class RootSpan:
         self.tags[tag.key] = tag.val
 
     def iter_tags(self) -> Iterator[SentTag]:
-        return (SentTag(key, encodable(value)) for key, value in self.tags.items())
+        return (SentTag(key, storable(value)) for key, value in self.tags.items())
 
     def fail(self, error: BaseException) -> None:
         """Mark the span as an error, and log with it what was raised and where."""
         self.error_occurred = True
-        items = {
-            "event": "error",
-            "error.kind": kind_of(error),
-            "message": message_of(error),
-            "stack": stack_of(error),
-        }
         # Not the agent's raised(): its logs bear its import time and the outermost frames.
-        told = [self.agent.new_item(key, encodable(value)) for key, value in items.items()]
+        kind, message, stack = kind_of(error), message_of(error), stack_of(error)
+        self.tell({"event": "error", "error.kind": kind, "message": message, "stack": stack})
+
+    def tell(self, items: Mapping[str, str]) -> None:
+        """Log something with the span."""
+        told = [self.agent.new_item(key, storable(value)) for key, value in items.items()]
         self.logs = [*self.logs, self.agent.new_entry(timestamp=time.time(), items=told)]
 
     def stop(self) -> bool:

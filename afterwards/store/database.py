@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, exc
 from sqlalchemy.engine import CursorResult, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import NullPool
 
 from afterwards.sealing import NO_SEAL, Seal
@@ -24,7 +24,7 @@ from afterwards.store.failures import (
 )
 from afterwards.store.given import Rows
 from afterwards.store.postgres_writer import PostgresWriter
-from afterwards.store.sql import DEFAULT_PREFIX, Sql
+from afterwards.store.sql import DEFAULT_PREFIX, OWN, Sql
 from afterwards.store.sqlite_file import SQLiteFile
 from afterwards.store.sqlite_writer import SQLiteWriter, bound_log
 from afterwards.store.steps import in_steps
@@ -73,6 +73,10 @@ class Database:
         self._commits = Commits(self.sql, writer, self._asking, doubtful)
         self._claimer = None if is_file else PostgresWriter(self._asking, doubtful)
         self._earlier = Earlier()
+
+    def engines(self) -> set[AsyncEngine]:
+        """Give the engines of `transaction` and `reading`."""
+        return {self._engine, self._reading}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -224,7 +228,8 @@ class Database:
         await self._open_file()
         async with self.transaction() as connection:
             if self._sqlite is None:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TABLES_LOCK})")
+                lock = f"SELECT pg_advisory_xact_lock({TABLES_LOCK})"
+                await connection.exec_driver_sql(lock, execution_options={OWN: True})
             yield connection
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from afterwards.store.sql import OWN
 from afterwards.store.sqlite_writer import POLL_SECONDS, lock, prepare
 
 CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still waits
@@ -100,7 +101,7 @@ def _prepare_sqlite(connection: Any, record: object) -> None:
 
 
 def _begin_reading(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    connection.exec_driver_sql("BEGIN", execution_options={OWN: True})
 
 
 def _begin_writing(connection: Connection) -> None:

@@ -99,6 +99,14 @@ MIGRATIONS = [
             "CREATE INDEX IF NOT EXISTS {tasks}_dead ON {tasks} (finished_at) WHERE state = 'dead'",
         ),
     ),
+    Migration(
+        4,
+        "say from whom a task was rescued, and when it was due before that",
+        (
+            "ALTER TABLE {tasks} ADD COLUMN rescued_from VARCHAR",
+            "ALTER TABLE {tasks} ADD COLUMN due_at BIGINT",
+        ),
+    ),
 ]
 
 COLUMNS = {

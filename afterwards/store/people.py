@@ -21,6 +21,7 @@ WHERE id IN ({each:ids}) AND state || '' {may:cancel} RETURNING id
 RETRY = f"""
 UPDATE {{tasks}} SET state = 'queued', attempt = 0, worker = NULL, error_kind = NULL,
     error_message = NULL, finished_at = NULL, run_at = {{now}}, publish_at = {{now}},
+    rescued_from = NULL, due_at = NULL,
     crashes = CASE WHEN crashes > {ALONE_FROM} THEN {ALONE_FROM} ELSE crashes END
 WHERE id IN ({{each:ids}}) AND state || '' {{may:retry}} RETURNING id
 """

@@ -31,6 +31,9 @@ LONGEST_PREFIX = 63 - len("answers_created_at")
 
 TABLES = ("tasks", "workers", "answers", "version", "changes")
 
+# Marks what the queue itself executes, for who traces statements: it is machinery.
+OWN = "afterwards_own"
+
 # A time is a count of microseconds since 1970 in UTC, by the clock of the database, so that
 # machines whose clocks differ agree on what is due. Delays can be added to it in either dialect.
 SQLITE = {
@@ -123,6 +126,7 @@ class Sql:
         """Give the statement, for so many given rows, as SQLAlchemy takes it."""
         if (made := self._made.get((statement, count))) is None:
             made = text(self._put_in(statement, count, ":given{}".format))
+            made = made.execution_options(**{OWN: True})
             self._made[statement, count] = made
         return made
 

@@ -36,6 +36,8 @@ UPDATE {tasks} AS tasks SET
     publish_at =
         CASE WHEN given.state = 'retrying' THEN {now} + given.delay_us ELSE tasks.publish_at END,
     finished_at = CASE WHEN given.state <> 'retrying' THEN {now} END,
+    rescued_from = NULL,
+    due_at = NULL,
     result = given.result,
     error_kind = given.error_kind,
     error_message = given.error_message
@@ -194,7 +196,8 @@ HELD = "state {may:release} AND worker = :holder"
 
 # A crash is counted apart from a failure; whose fault it was is seen when the task runs alone.
 RESCUE = f"""
-UPDATE {{tasks}} SET crashes = crashes + 1, {RELEASED}
+UPDATE {{tasks}} SET crashes = crashes + 1,
+    rescued_from = worker, due_at = coalesce(due_at, run_at), {RELEASED}
 WHERE state {{may:release}} AND worker NOT IN (SELECT id FROM {{workers}})
 RETURNING *
 """
@@ -222,6 +225,11 @@ WHERE state {may:prune} AND finished_at > {now} - 60000000
 SETTLED_LATELY = """
 SELECT count(*) FROM {tasks}
 WHERE state {may:prune} AND finished_at > {now} - :lately_us
+"""
+COUNT_DEAD = """
+SELECT count(*) FROM (
+    SELECT 1 FROM {tasks} WHERE state = 'dead' AND finished_at > 0 LIMIT :most
+) AS dead
 """
 COUNT_RUNNING = "SELECT count(*) FROM {tasks} WHERE state {may:release}"
 

@@ -185,6 +185,11 @@ class Store(ForPeople, ForWorkers):
         [(count,)] = await self._database.all(statements.COUNT_RUNNING)
         return int(count)
 
+    async def count_dead(self, most: int) -> int:
+        """Count the dead tasks, but not beyond `most`."""
+        [(count,)] = await self._database.all(statements.COUNT_DEAD, {"most": most})
+        return int(count)
+
     async def oldest_waiting(self) -> float:
         """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
         waited = [

@@ -12,9 +12,11 @@ from tests import pages
 
 def _table() -> dict[str, str]:
     rows = re.findall(
-        r"^\| (`[A-Z_`, ]+`) \| (?:`([^`]*)`)? *\|", pages.text_of("docs/settings.md"), re.MULTILINE
+        r"^\| (`[A-Z0-9_`, ]+`) \| (?:`([^`]*)`)? *\|",
+        pages.text_of("docs/settings.md"),
+        re.MULTILINE,
     )
-    return {name: default for names, default in rows for name in re.findall("[A-Z_]+", names)}
+    return {name: default for names, default in rows for name in re.findall("[A-Z0-9_]+", names)}
 
 
 def test_the_table_holds_every_setting() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from afterwards.brokers.consumer import Consumer
 from afterwards.limits import Limits
-from afterwards.model import Task, new_task_id
+from afterwards.model import Delivery, Task, new_task_id
 from afterwards.registry import task
 from afterwards.rows import check, row_of
 from afterwards.store import tasks
@@ -46,7 +46,7 @@ async def test_ended_tasks_are_settled_at_shutdown(
     ids = await queued(database, 3)
     consumer = Consumer(database, Limits(), NO_TRACING, family="test-")
     await consumer.begin()
-    words = await asyncio.gather(*(consumer.run(id, "consumed", "") for id in ids))
+    words = await asyncio.gather(*(consumer.run(id, "consumed", Delivery("")) for id in ids))
     assert words == ["succeeded"] * 3
     await consumer.end()
     assert await states(url, ids) == [("succeeded", '"done"')] * 3
@@ -59,6 +59,6 @@ async def test_a_task_named_twice_runs_once(tmp_path: Path) -> None:
     [id] = await queued(database, 1)
     consumer = Consumer(database, Limits(), NO_TRACING, family="test-")
     await consumer.begin()
-    words = await asyncio.gather(*(consumer.run(id, "consumed", "") for _ in range(5)))
+    words = await asyncio.gather(*(consumer.run(id, "consumed", Delivery("")) for _ in range(5)))
     await consumer.end()
     assert sorted(words) == ["refused"] * 4 + ["succeeded"]

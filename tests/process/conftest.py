@@ -49,10 +49,14 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
+HEARD: list[dict[str, str]] = []
+
+
 class Webhook(BaseHTTPRequestHandler):
-    """Answers every request with 204."""
+    """Answers every request with 204, and remembers its headers."""
 
     def do_POST(self) -> None:
+        HEARD.append({name.lower(): value for name, value in self.headers.items()})
         self.rfile.read(int(self.headers.get("content-length", 0)))
         self.send_response(204)
         self.end_headers()
@@ -72,3 +76,10 @@ def webhook() -> Iterator[str]:
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+        HEARD.clear()
+
+
+@pytest.fixture
+def heard(webhook: str) -> list[dict[str, str]]:
+    """The headers of each request to the webhook."""
+    return HEARD

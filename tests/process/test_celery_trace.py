@@ -52,7 +52,15 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
         7011,
         traced.broker.address,
     )
-    assert tags(sent)["task.id"] == discord_id
+    queue = traced.variables["QUEUE"]
+    assert tags(sent) == {
+        "task.id": discord_id,
+        "task.name": "announce_on_discord",
+        "mq.broker": traced.broker.address,
+        "mq.queue": queue,
+        "mq.topic": "announce_on_discord",
+    }
+    assert len(published.spans) == 1  # no second one of the broker's client
     assert not sent.isError
     assert [(ref.parentTraceSegmentId, ref.parentEndpoint) for ref in sent.refs] == [
         (request.traceSegmentId, "POST:/users/with-notifications/")
@@ -65,7 +73,11 @@ def test_one_trace_crosses_the_broker(traced: Fleet, collector: Collector, webho
         sent.operationName,
         traced.broker.address,
     )
-    assert tags(done)["task.outcome"] == "succeeded"
+    told = tags(done)
+    assert told["task.outcome"] == "succeeded"
+    assert (told["mq.queue"], told["mq.topic"]) == (queue, "announce_on_discord")
+    assert 0 <= int(told["transmission.latency"]) < 20_000
+    assert (request.service, published.service, ran.service) == ("fleet", "fleet", "fleet-worker")
     assert (tags(done)["task.id"], tags(done)["task.attempt"]) == (discord_id, "1")
     assert ran.serviceInstance != published.serviceInstance == request.serviceInstance
 
@@ -103,7 +115,7 @@ def test_an_untraced_requests_tasks_stay_untraced(traced: Fleet, collector: Coll
 
 @NO_SERVER
 def test_a_retry_is_in_the_trace(traced: Fleet, collector: Collector) -> None:
-    web, _ = traced.web(), traced.worker()
+    web, worker = traced.web(), traced.worker(SW_WORKER_NAME="hands")
     id = httpx.post(f"{web.url}/do/raises_until_the_third", json={}).headers["task-id"]
     traced.all_succeed([id], 30)
     attempts = collector.several("raises_until_the_third", 3)
@@ -119,3 +131,11 @@ def test_a_retry_is_in_the_trace(traced: Fleet, collector: Collector) -> None:
     assert {root(each).refs[0].parentTraceSegmentId for each in attempts} <= {
         each.traceSegmentId for each in published
     }
+    assert {each.service for each in attempts} == {"hands"}
+    # Celery would say of each that it "succeeded".
+    assert worker.log().count("raises_until_the_third succeeded in") == 1
+    assert "celery.app.trace" not in worker.log()
+    for line in ("raises_until_the_third will be tried again", "raises_until_the_third failed"):
+        told = collector.log(line)
+        assert told.traceContext.traceId == attempts[0].traceId
+        assert tags(told)["task.id"] == id

@@ -1,6 +1,7 @@
 """A traced service, for what the real one lacks: `/fails` attaches the task `fails`."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -37,6 +38,16 @@ def _deeper(frames: int) -> None:
     if frames:
         _deeper(frames - 1)
     raise ValueError(SECRETS)
+
+
+@task(attempts=2, first_pause=0.01)
+async def fails_twice() -> None:
+    raise ValueError("as asked")
+
+
+@task(attempts=1)
+async def fails_with_a_nul() -> None:
+    raise ValueError("before\0after\x1b[2J")
 
 
 class UnspeakableError(Exception):
@@ -142,6 +153,11 @@ class Lingers:
         await response(scope, receive, send)
 
 
+async def says(request: Request) -> Response:
+    logging.getLogger("pieces").info("said: %s", request.path_params["word"])
+    return PlainTextResponse("ok")
+
+
 async def raises(request: Request) -> Response:
     raise RuntimeError("a bug in a route")
 
@@ -181,6 +197,8 @@ logs.configure(
 app = Starlette(
     routes=[
         attaching(fails),
+        attaching(fails_twice),
+        attaching(fails_with_a_nul),
         attaching(fails_without_words),
         attaching(fails_with_a_lone_surrogate),
         attaching(hangs),
@@ -198,6 +216,7 @@ app = Starlette(
         Route("/resumes", resumes, methods=["POST"]),
         Route("/lingers", Lingers()),
         Route("/raises", raises),
+        Route("/says/{word}", says),
         Route("/drips", drips),
         Route("/streams", streams),
     ],

@@ -43,6 +43,7 @@ PLANS: list[tuple[str, dict[str, Any], set[str]]] = [
     (statements.RESCUE, {}, {"running"}),
     (statements.CANCELLED_UNDER, {"worker": "w1"}, {"pruned"}),
     (statements.SETTLED_LATELY, {"lately_us": 1}, {"pruned"}),
+    (statements.COUNT_DEAD, {"most": 10}, {"dead"}),
     (people.CANCEL, IDS, {"pkey"}),
     (people.RETRY, IDS, {"pkey"}),
     (people.DELETE, IDS, {"pkey"}),

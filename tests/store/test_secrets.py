@@ -10,6 +10,7 @@ import pytest
 from afterwards import Afterwards, registry, task
 from afterwards.brokers.consumer import Consumer
 from afterwards.limits import Limits
+from afterwards.model import Delivery
 from afterwards.store import Filter
 from afterwards.store.database import Database
 from afterwards.telling import told_to_operators
@@ -144,7 +145,7 @@ async def test_celerys_workers_run_them(make: Make, database_url: str) -> None:
         Database(database_url, seal=accepting.seal), Limits(), NO_TRACING, family="celery-"
     )
     await consumer.begin()
-    assert await consumer.run(id, "secrets_greet", "") == "succeeded"
+    assert await consumer.run(id, "secrets_greet", Delivery("")) == "succeeded"
     await consumer.end()
     assert greeted == [(ADA, "Ada")]
 

@@ -32,8 +32,12 @@ MAY_IMPORT = {
 DOORS = {
     "skywalking": {"afterwards.skywalking.agent"},
     "grpc": set(),  # the agent's own affair
-    # The rest of the library names only its connections, which callers bring.
-    "sqlalchemy": {"afterwards.store", "afterwards.app", "afterwards.erasing", "users"},
+    # The rest of the library names only its connections, which callers bring; tracing hears of
+    # statements through its events.
+    "sqlalchemy": {
+        *("afterwards.store", "afterwards.app", "afterwards.erasing", "users"),
+        *("afterwards.skywalking", "afterwards.tracing"),
+    },
     "asyncpg": {"afterwards.store"},
     "celery": {"afterwards.brokers.celery", "afterwards.brokers.celery_worker"},
     "kombu": {"afterwards.brokers.celery"},

@@ -55,6 +55,7 @@ WRONG = {
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",
     "SW_AGENT_PROFILE_ACTIVE": "maybe",
+    "SW8_TRUSTED": "10.0.0.1/8",
 }
 
 # Any text will do for these: a key, a name, a path.
@@ -67,6 +68,7 @@ FREE = {
     "MAIL_FROM",
     "IMAGES_DIR",
     "SW_AGENT_COLLECTOR_BACKEND_SERVICES",
+    "SW_WORKER_NAME",
 }
 
 
@@ -177,6 +179,14 @@ def test_a_secret_is_never_repeated(name: str) -> None:
     with pytest.raises(WrongSetting) as refused:
         read({name.upper(): WRONG[name.upper()]})
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "networks"),
+    [("10.0.0.0/8, ::1", ("10.0.0.0/8", "::1/128")), ("none", ()), ("", None)],
+)
+def test_trusted_networks_are_a_list(value: str, networks: tuple[str, ...] | None) -> None:
+    assert read({"SW8_TRUSTED": value}).sw8_trusted == networks
 
 
 def test_every_setting_is_refused_or_free() -> None:

@@ -34,7 +34,9 @@ def test_no_agent_name_has_moved() -> None:
 
 
 def test_a_moved_name_is_told() -> None:
-    context = SimpleNamespace(segment=1, primary_endpoint=2, _correlation=3, _sid=4, stop=5)
+    context = SimpleNamespace(
+        segment=1, primary_endpoint=2, _correlation=3, _sid=4, stop=5, new_exit_span=6
+    )
     assert missing(used.Context, context) == ["Context._nspans"]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from afterwards.skywalking.requests import UNMATCHED, name_of
+from afterwards.skywalking.routes import UNMATCHED, name_of
 
 
 def scope(path: str, route: str = "", **told: Any) -> dict[str, Any]:
