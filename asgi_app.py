@@ -40,9 +40,16 @@ from settings import (
     settings,
 )
 from web import answers, bodies, connections, door, logs
+from web.headers import policy
 from web.routing import Route
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
+
+# Any page may show them; and alone, a browser shows them in a page of its own, with styles.
+OF_PICTURES = {
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Content-Security-Policy": policy(style="'unsafe-inline'"),
+}
 
 log = logging.getLogger("service")
 
@@ -108,8 +115,7 @@ async def show_image(request: Request) -> Response:
             404, "There is no image under this id: it is not ready yet, or its task failed."
         )
     path, media_type = found
-    headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # to be shown on any page
-    return FileResponse(path, media_type=media_type, headers=headers)
+    return FileResponse(path, media_type=media_type, headers=OF_PICTURES)
 
 
 async def sync_task(request: Request) -> Response:
