@@ -39,6 +39,7 @@ from settings import (
 from web import accounts, answers, bodies, connections, door, logs, pages, proxies
 from web.accept import prefers_html
 from web.authentication import Authentication
+from web.headers import policy
 from web.openapi import operations_of
 from web.rates import Rates
 from web.routing import Route
@@ -47,6 +48,12 @@ if TYPE_CHECKING:
     from web.tokens import Tokens
 
 NAME, VERSION = "starlette-background-tasks", "0.2.0"
+
+# Any page may show them; and alone, a browser shows them in a page of its own, with styles.
+OF_PICTURES = {
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Content-Security-Policy": policy(style="'unsafe-inline'"),
+}
 
 log = logging.getLogger("service")
 
@@ -99,8 +106,7 @@ async def show_image(request: Request) -> Response:
             404, "There is no image under this id: it is not ready yet, or its task failed."
         )
     path, media_type = found
-    headers = {"Cross-Origin-Resource-Policy": "cross-origin"}  # to be shown on any page
-    return FileResponse(path, media_type=media_type, headers=headers)
+    return FileResponse(path, media_type=media_type, headers=OF_PICTURES)
 
 
 async def sync_task(request: Request) -> Response:

@@ -381,8 +381,13 @@ def is_open(page: Page, service: Server) -> bool:
     return answer is not None and answer.url == f"{service.url}/tasks" and answer.ok
 
 
-def test_a_picture_is_shown_anywhere(evil: Page, service: Server, tmp_path: Path) -> None:
+def test_a_picture_is_shown_anywhere(
+    evil: Page, complaints: list[str], service: Server, tmp_path: Path
+) -> None:
     id = "task-20261120-233412-123456-0123456789abcdef"
     (tmp_path / "images").mkdir(exist_ok=True)
     Image.new("RGB", (3, 2)).save(tmp_path / "images" / f"{id}.png")
     assert evil.evaluate(LOAD, ["img", f"{service.url}/images/{id}"]) == "loaded"
+    evil.goto(f"{service.url}/images/{id}")
+    assert evil.evaluate("document.images[0].naturalWidth") == 3
+    assert complaints == []
