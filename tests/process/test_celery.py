@@ -30,7 +30,7 @@ def test_workers_keep_accepted_ids_and_urls(
         assert (shown["state"], shown["attempt"], shown["name"]) == ("succeeded", 1, name)
         assert shown["result"] != web.pid
         worker.wait_for_log(f"{name} started  task={id}")
-        worker.wait_for_log(rf"Task {name}\[{id}\] succeeded")
+        worker.wait_for_log(rf"{name} succeeded in .* task={id}")
         assert f"{name} started" not in web.log()
 
 
