@@ -669,7 +669,7 @@ async def test_open_transactions_hold_up_no_answer(afterwards: Afterwards) -> No
     body: list[Message] = [{"type": "http.request"}]
     scope = {
         **{"type": "http", "method": "POST", "path": "/", "query_string": b"", "root_path": ""},
-        "headers": [(b"idempotency-key", b"k"), (b"host", b"test")],
+        "headers": [(b"idempotency-key", b"k" * 32), (b"host", b"test")],
     }
     answer: asyncio.Queue[Message] = asyncio.Queue()
 
@@ -683,7 +683,7 @@ async def test_open_transactions_hold_up_no_answer(afterwards: Afterwards) -> No
         assert start["status"] == 200
         let_it_commit.set()
         await asking
-        again = await client.post("/", headers={"idempotency-key": "k"})
+        again = await client.post("/", headers={"idempotency-key": "k" * 32})
         assert (b"task-id", again.headers["task-id"].encode()) in start["headers"]
         assert (again.status_code, again.text) == (200, "ok")
         await until("within")

@@ -188,7 +188,7 @@ async def test_pages_list_the_newest_tasks_first(app: Starlette, client: httpx.A
     await drained(app)
     first = (await client.get("/tasks?limit=2&state=succeeded&name=process_item")).json()
     assert [task["id"] for task in first["tasks"]] == accepted[:0:-1]
-    assert first["tasks"][0]["arguments"] == {"item": {"id": 2}}
+    assert first["tasks"][0]["arguments"] == {"item": {"id": 2}, "owner": ""}
     rest = (await client.get(first["next"])).json()
     assert [task["id"] for task in rest["tasks"]] == accepted[:1]
     assert rest["next"] is None

@@ -119,6 +119,10 @@ def test_public_routes_are_few() -> None:
     assert {each for route in asgi_app.ROUTES for each in public(route)} == {
         "GET /",
         "GET /health",
+        "GET /openapi.json",
+        "GET /docs",
+        "GET /redoc",
+        "GET /static/{name}",
         "POST /token",
         "POST /users/",
         "POST /users/with-notifications/",
