@@ -50,7 +50,7 @@ DOORS = {
         *("afterwards.errors", "afterwards.problems", "afterwards.request_bodies"),
     },
     "uvicorn": {"asgi_app", "web.connections", "web.proxies"},
-    "limits": {"web.counting", "web.rates"},
+    "limits": {"web.counting", "web.quotas", "web.rates"},
     "cryptography": {"afterwards.sealing"},
     "httpx": {"effects"},
     "PIL": {"effects"},
