@@ -15,7 +15,7 @@ DRAWN = {*re.findall(r"\w+\.py", TREE)}
 
 
 def _modules() -> set[str]:
-    rooms = (serving.ROOT / room for room in (".", "afterwards", "web"))
+    rooms = (serving.ROOT / room for room in (".", "afterwards", "settings", "web"))
     return {path.name for room in rooms for path in room.glob("*.py")}
 
 
