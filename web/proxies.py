@@ -73,7 +73,7 @@ class TrueClient:
 
     def _believe(self, scope: Scope) -> None:
         hops = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        if hops and (client := client_of(b",".join(hops).decode("latin-1"), self.trusted)):
+        if hops and (client := forwarded_client(b",".join(hops).decode("latin-1"), self.trusted)):
             scope["client"] = client
         schemes = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
         if schemes:
@@ -82,7 +82,7 @@ class TrueClient:
             scope["scheme"] = names[scope["type"] == "websocket"] if names else scope["scheme"]
 
 
-def client_of(forwarded: str, trusted: Trusted) -> Address | None:
+def forwarded_client(forwarded: str, trusted: Trusted) -> Address | None:
     """Find the address that the outermost trusted proxy wrote, if it is one.
 
     From right to left, as each proxy adds its own client at the right. Where all are trusted it is
@@ -92,7 +92,7 @@ def client_of(forwarded: str, trusted: Trusted) -> Address | None:
     for hop in reversed(forwarded.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
         if not hop.strip():
             continue
-        found = address_of(hop.strip()) if len(hop) <= MAX_HOP else None
+        found = hop_address(hop.strip()) if len(hop) <= MAX_HOP else None
         if found is None:
             break
         client = found
@@ -102,7 +102,7 @@ def client_of(forwarded: str, trusted: Trusted) -> Address | None:
 
 
 @lru_cache(maxsize=4096)
-def address_of(hop: str) -> Address | None:
+def hop_address(hop: str) -> Address | None:
     """Read an address, with or without brackets and a port; None where it is none."""
     match = HOP.fullmatch(hop)
     if match is None or "%" in hop:  # the zone of an IPv6 address may be any text
