@@ -54,7 +54,7 @@ class Instant(TypeDecorator[datetime]):
 
 
 def folded(username: str) -> str:
-    """Give a name without case, form, and what cannot be seen: names that share it look the same.
+    """Return a name without case, form, and what cannot be seen: names that share it look the same.
 
     Letters of other alphabets that look alike are other letters here.
     https://www.unicode.org/reports/tr15/
@@ -198,7 +198,7 @@ async def page(
 
 
 async def with_subject(database: Database, subject: str) -> User | None:
-    """Find the user whom tokens call so; None if there is none (any more)."""
+    """Find the user to whom tokens refer by this; None if there is none (any more)."""
     query = select(users).where(users.c.subject == subject)
     rows = await _rows(database, query) if subject.isalnum() else ()  # Postgres takes no NUL
     return _user(rows[0]) if rows else None

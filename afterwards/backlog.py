@@ -21,7 +21,7 @@ class Backlog:
         self._reserved = 0  # for what is being stored at this moment
 
     def waiting(self) -> int:
-        """Give the number of tasks that wait, or will when their commits are done."""
+        """Return the number of tasks that wait, or will when their commits are done."""
         return max(0, self._counted + self._heard) + self._reserved
 
     def is_full(self) -> bool:

@@ -23,6 +23,6 @@ class Rate:
             self._counts.append((second, 1))
 
     def per_second(self) -> float:
-        """Give the mean over the last ten seconds."""
+        """Return the mean over the last ten seconds."""
         oldest = int(self._now()) - SECONDS
         return sum(count for second, count in self._counts if second >= oldest) / SECONDS

@@ -147,7 +147,7 @@ def names() -> list[str]:
 
 
 def longest(default: float) -> float:
-    """Give the longest time limit of a task function; `default` is that of those which set none."""
+    """Return the longest time limit of a task function; `default` is of those that set none."""
     return max(entry.policy.timeout or default for entry in _by_name.values())
 
 

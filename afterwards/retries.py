@@ -73,7 +73,7 @@ def pause(attempt: Attempt, random_share: Callable[[], float] = random.random) -
 
 
 def message_of(error: BaseException | None) -> str:
-    """Give the error's text as a row can keep it."""
+    """Return the error's text as a row can keep it."""
     try:
         return str(error)[:MAX_MESSAGE].encode("utf-8", "replace").decode().replace("\0", "")
     except Exception:

@@ -24,7 +24,7 @@ def told(row: Any) -> dict[str, Any]:
 
 
 def told_to_operators(row: Any) -> dict[str, Any]:
-    """Return that, and what else is to be known."""
+    """Return what an operator may know of it: its arguments, too."""
     return {**told(row), "arguments": json_of(row, "arguments")}
 
 

@@ -31,7 +31,7 @@ class Waiters:
 
     @contextmanager
     def waiting(self, id: str) -> Iterator[asyncio.Future[None] | None]:
-        """Give what is done when the task may have ended; None if too many wait, or at shutdown."""
+        """Yield what is done when the task may have ended; None if too many wait, or at the end."""
         if self._count >= MOST_WAITING or server.is_stopping():
             yield None
             return

@@ -99,7 +99,7 @@ def _worker(directory: Path, variables: servers.Variables) -> Iterator[serving.S
 
 
 def _idle(running: list[serving.Server]) -> list[float]:
-    """Give the MiB that each holds after its start, with nothing asked of it."""
+    """Return the MiB that each holds after its start, with nothing asked of it."""
     for server in running:
         server.wait_for_log("startup complete")
     time.sleep(IDLE_SECONDS)

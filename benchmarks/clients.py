@@ -91,7 +91,7 @@ async def ask_often(port: int, path: str, times: int, connections: int) -> list[
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """Give the value below which so many in a hundred lie."""
+    """Return the value below which so many in a hundred lie."""
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 

@@ -14,7 +14,7 @@ _slots = threading.BoundedSemaphore(MAX_LOOKUPS)
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Give a host's addresses, in the system's order of preference, within 2 s.
+    """Return a host's addresses, in the system's order of preference, within 2 s.
 
     Raises OSError for a name that has none, or none in time, and when MAX_LOOKUPS are under way.
     """

@@ -64,7 +64,7 @@ class House:
         return [door for door in self._doors if door]
 
     def pid(self, number: int) -> int | None:
-        """Give the pid of the process, unless it is just starting."""
+        """Return the pid of the process, unless it is just starting."""
         server = self._servers[number]
         return server.pid if server and self._doors[number] else None
 

@@ -14,7 +14,7 @@ BEFORE_SECONDS = 12.0
 
 
 def table(facts: Facts, title: str) -> Iterator[str]:
-    """Give the table's lines."""
+    """Return the table's lines."""
     yield f"| {title} | |"
     yield "|---|--:|"
     torments = Counter(each["name"] for each in facts.torments)

@@ -210,7 +210,7 @@ class Watch:
 
     @classmethod
     def over(cls, connection: GuardedProtocol) -> "Watch":
-        """Give the watch over this connection's server; the first connection begins it."""
+        """Return the watch over this connection's server; the first connection begins it."""
         if (watch := cls.of.get(connection.server_state)) is None:
             watch = cls.of[connection.server_state] = cls(connection.connections, connection.loop)
             _withhold_name(connection)

@@ -149,7 +149,7 @@ class InDatabase(InMemory):
 
 
 def _beside(url: str) -> str:
-    """Give the database to count in: a Postgres itself, or a file beside SQLite's."""
+    """Return the database to count in: a Postgres itself, or a file beside SQLite's."""
     if not url.startswith("sqlite"):
         return url
     path, mark, options = url.partition("?")

@@ -1,6 +1,6 @@
 """Which pages may send requests here: our own, and those of the origins in CORS_ORIGINS."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from afterwards import problems
+from afterwards.http.origins import is_from_elsewhere
 
 # What a page may read and send beyond what every page may. Of SkyWalking's client for browsers is
 # sw8.
@@ -41,14 +42,6 @@ def is_foreign(headers: Sequence[tuple[bytes, bytes]], allowed: Collection[bytes
     """
     for name, origin in headers:
         if name == b"origin":
-            return not (origin in allowed or b"*" in allowed or _is_same(origin, headers))
+            is_allowed = origin in allowed or b"*" in allowed
+            return not is_allowed and is_from_elsewhere(Headers(raw=[*headers]))
     return False
-
-
-def _is_same(origin: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    # To hosts that it trusts (TLS, this machine) a browser says it itself, whatever a proxy makes
-    # of Host.
-    given = dict(headers)
-    if site := given.get(b"sec-fetch-site"):
-        return site in (b"same-origin", b"none")
-    return origin.partition(b"://")[2] == given.get(b"host", b"").lower()

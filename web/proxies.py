@@ -10,12 +10,12 @@ X-Forwarded-For let it through as the client sent it.
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import uvicorn.config
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from afterwards.addresses import parsed, within
 from settings import Settings
 
 MAX_HOPS = 20  # no chain of proxies is longer; what stands left of them is not looked at
@@ -51,20 +51,11 @@ class Trusted:
 
     def __init__(self, words: Iterable[str]) -> None:
         said = [word.strip() for word in words]
-        texts = " ".join(NETWORKS.get(word, word) for word in said).split()
-        self._networks = [ip_network(text) for text in texts]
+        self._is_in = within(" ".join(NETWORKS.get(word, word) for word in said).split())
         self._has_unix = "unix" in said
-        self._is_in = lru_cache(maxsize=4096)(self._look)
 
     def __contains__(self, host: str | None) -> bool:
         return self._is_in(host) if host else self._has_unix
-
-    def _look(self, host: str) -> bool:
-        try:
-            address = _plain(ip_address(host))
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks)
 
 
 class TrueClient:
@@ -82,7 +73,7 @@ class TrueClient:
 
     def _believe(self, scope: Scope) -> None:
         hops = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        if hops and (client := client_of(b",".join(hops).decode("latin-1"), self.trusted)):
+        if hops and (client := forwarded_client(b",".join(hops).decode("latin-1"), self.trusted)):
             scope["client"] = client
         schemes = [value for name, value in scope["headers"] if name == b"x-forwarded-proto"]
         if schemes:
@@ -91,7 +82,7 @@ class TrueClient:
             scope["scheme"] = names[scope["type"] == "websocket"] if names else scope["scheme"]
 
 
-def client_of(forwarded: str, trusted: Trusted) -> Address | None:
+def forwarded_client(forwarded: str, trusted: Trusted) -> Address | None:
     """Find the address that the outermost trusted proxy wrote, if it is one.
 
     From right to left, as each proxy adds its own client at the right. Where all are trusted it is
@@ -101,7 +92,7 @@ def client_of(forwarded: str, trusted: Trusted) -> Address | None:
     for hop in reversed(forwarded.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
         if not hop.strip():
             continue
-        found = address_of(hop.strip()) if len(hop) <= MAX_HOP else None
+        found = hop_address(hop.strip()) if len(hop) <= MAX_HOP else None
         if found is None:
             break
         client = found
@@ -111,20 +102,14 @@ def client_of(forwarded: str, trusted: Trusted) -> Address | None:
 
 
 @lru_cache(maxsize=4096)
-def address_of(hop: str) -> Address | None:
+def hop_address(hop: str) -> Address | None:
     """Read an address, with or without brackets and a port; None where it is none."""
     match = HOP.fullmatch(hop)
     if match is None or "%" in hop:  # the zone of an IPv6 address may be any text
         return None
     v6, port6, v4, port4, bare = match.groups()
-    try:
-        return str(_plain(ip_address(v6 or v4 or bare))), int(port6 or port4 or 0)
-    except ValueError:
-        return None
-
-
-def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    return getattr(address, "ipv4_mapped", None) or address
+    found = parsed(v6 or v4 or bare)
+    return (str(found), int(port6 or port4 or 0)) if found else None
 
 
 def _platforms(settings: Settings) -> str | None:

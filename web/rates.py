@@ -1,7 +1,6 @@
 """How often a client, a mail's recipient, a task and a guess at a token may come: 429 beyond that.
 
-https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/ (11) names the header fields.
-A window begins with its first hit. Keys are hashes: no address is stored anywhere.
+Keys are hashes: no address is stored anywhere.
 """
 
 import asyncio
@@ -11,28 +10,23 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
-from http import HTTPStatus
-from ipaddress import ip_address
 
-from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from afterwards import problems, registry
-from afterwards.errors import Refused
+from afterwards import problems
+from afterwards.addresses import network_of
 from afterwards.model import Task
-from settings import OFF, Settings, WrongSetting
+from settings import Settings
 from web.counting import InDatabase, InMemory
+from web.quotas import Quota, Rate, TooMany, at_one_account, rate_of, task_rates
 
 log = logging.getLogger("service")
 
 UNLIMITED = ("/health", "/health/")  # a platform that is refused there restarts the service
-MAX_ADDRESS = 60  # characters
 AROUND_ONE = 10  # times what one client may guess, all clients together may guess at one account
 MAILS = {"send_welcome_mail": "email"}  # the tasks that send mail, and who gets it
 
@@ -42,50 +36,6 @@ CONNECTIONS = 3  # to it; small plans of Postgres allow twenty for all processes
 DOWN_SECONDS = 5.0  # in which a storage that has failed is not asked again
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many in a window; `name` stands in the header fields, `what` in the refusal."""
-
-    name: str
-    what: str
-    item: RateLimitItem
-
-    @property
-    def seconds(self) -> int:
-        return self.item.get_expiry()
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """What a hit has left of a rate, and for how many seconds that is all there is."""
-
-    rate: Rate
-    is_passed: bool
-    left: int
-    seconds: int
-
-    def headers(self) -> dict[str, str]:
-        """Give the header fields that tell of it."""
-        name, most = self.rate.name, self.rate.item.amount
-        return {
-            "RateLimit-Policy": f'"{name}";q={most};w={self.rate.seconds}',
-            "RateLimit": f'"{name}";r={self.left};t={self.seconds}',
-        }
-
-
-class TooMany(Refused):
-    """More came than a rate allows; nothing was done."""
-
-    status = HTTPStatus.TOO_MANY_REQUESTS
-
-    def __init__(self, quota: Quota) -> None:
-        self.retry_after = quota.seconds
-        most = f"{quota.rate.item.amount} {quota.rate.what} in {quota.rate.seconds} s"
-        self.advice = f"No more than {most}; nothing was done. Retry-After says when to come back."
-        super().__init__(f"more than {most}")
-        self.headers = {"Retry-After": str(quota.seconds), **quota.headers()}
-
-
 class Rates:
     """Counts hits against the rates of the settings, in memory or where all processes see them.
 
@@ -93,11 +43,11 @@ class Rates:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.client = _rate("client", "requests from one client", settings.rate_limit)
-        self.mails = _rate("mails", "mails to one address", settings.mails_per_recipient)
-        self.guesses = _rate("guesses", "guesses at tokens", settings.token_guesses)
-        self.guesses_at_one = self.guesses and _times(self.guesses, "account", AROUND_ONE)
-        self.tasks = _task_rates(settings.task_rate_limits)
+        self.client = rate_of("client", "requests from one client", settings.rate_limit)
+        self.mails = rate_of("mails", "mails to one address", settings.mails_per_recipient)
+        self.guesses = rate_of("guesses", "guesses at tokens", settings.token_guesses)
+        self.guesses_at_one = self.guesses and at_one_account(self.guesses, AROUND_ONE)
+        self.tasks = task_rates(settings.task_rate_limits)
         self._limited = {*self.tasks, *(MAILS if self.mails else ())}
         self._memory = InMemory()
         self._here = FixedWindowRateLimiter(self._memory)
@@ -224,34 +174,15 @@ class PerClient:
 
 
 def client_of(scope: Scope) -> str:
-    """Give what stands for one client: its IPv4 address, or the /64 of its IPv6 one."""
+    """Return what stands for one client: its IPv4 address, or the /64 of its IPv6 one."""
     client = scope.get("client")
-    return _network_of(client[0][:MAX_ADDRESS] if client else "")
+    return network_of(client[0] if client else "")
 
 
 def mailbox(address: str) -> str:
-    """Give what stands for one mailbox: ada+1@... and Ada@... are ada@...'s."""
+    """Return what stands for one mailbox: ada+1@... and Ada@... are ada@...'s."""
     local, _, domain = address.casefold().rpartition("@")
     return f"{local.partition('+')[0] or local}@{domain}"
-
-
-def _rate(name: str, what: str, said: str) -> Rate | None:
-    return None if said == OFF else Rate(name, what, parse(said))
-
-
-def _times(rate: Rate, name: str, times: int) -> Rate:
-    item = type(rate.item)(rate.item.amount * times, rate.item.multiples)
-    return Rate(name, f"{rate.what} of one account", item)
-
-
-def _task_rates(said: str | None) -> dict[str, Rate]:
-    """Read `name=rate, name=rate`; raise `WrongSetting` for a name that no task has."""
-    rates = {}
-    for name, _, rate in (each.strip().partition("=") for each in (said or "").split(",") if each):
-        if name not in registry.names():
-            raise WrongSetting(f"TASK_RATE_LIMITS: got {name!r}, takes names of tasks")
-        rates[name] = Rate(f"tasks-{name}", f"tasks named {name}", parse(rate))
-    return rates
 
 
 def _shared(storage: str, database_url: str) -> Storage | None:
@@ -260,16 +191,6 @@ def _shared(storage: str, database_url: str) -> Storage | None:
     if storage == "database":
         return InDatabase(database_url)
     return RedisStorage(storage, implementation="redispy", socket_connect_timeout=PATIENCE_SECONDS)
-
-
-@lru_cache(maxsize=4096)
-def _network_of(host: str) -> str:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return ""  # a Unix socket's, or what a proxy let through: one client, all of them
-    plain = getattr(address, "ipv4_mapped", None) or address
-    return str(plain) if plain.version == 4 else plain.packed[:8].hex()
 
 
 async def _counted(limiter: FixedWindowRateLimiter, rate: Rate, key: str, cost: int) -> Quota:

@@ -24,7 +24,7 @@ PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
 
 
 def address_of(url: str) -> str:
-    """Give the broker's host:port, which holds no secret; of one that has no host its kind."""
+    """Return the broker's host:port, which holds no secret; of one that has no host its kind."""
     scheme, host, port, *_ = url_to_parts(url)
     return f"{host}:{port or PORTS.get(scheme, '')}".rstrip(":") if host else scheme
 

@@ -95,7 +95,7 @@ class Login:
         return answer
 
     async def _log_in(self, request: Request) -> Response:
-        if is_from_elsewhere(request):
+        if is_from_elsewhere(request.headers):
             raise Problem(403, ELSEWHERE)
         fields = await read_form(request)
         following = fields.get("next", "")

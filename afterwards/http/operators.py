@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from afterwards.addresses import network_of
 from afterwards.http import sessions
 from afterwards.http.guesses import FREE, LONGEST_WAIT, Guesses
-from afterwards.http.origins import address_of, is_from_elsewhere, is_local, network_of
+from afterwards.http.origins import address_of, is_from_elsewhere, is_local
 from afterwards.http.sessions import Session
 from afterwards.http.tokens import Given, Role, Token, matching, tokens
 from afterwards.problems import Problem
@@ -127,7 +128,7 @@ def _bearer(request: Request) -> str | None:
 
 
 def _require_own_page(request: Request, session: Session, form_token: str) -> None:
-    if is_from_elsewhere(request):
+    if is_from_elsewhere(request.headers):
         raise Problem(403, ELSEWHERE)
     if not session.has_form_token(form_token or request.headers.get("x-csrf-token", "")):
         raise Problem(403, NO_FORM_TOKEN)

@@ -1,10 +1,12 @@
 """Where a request comes from: this machine or another, our own pages or another origin's."""
 
 import re
-from ipaddress import IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
+
+from afterwards.addresses import parsed
 
 # A Host without a name that anybody could have in the DNS, and let point here.
 LOOPBACK = re.compile(r"(localhost|[\d.]+|\[[\da-f:.]+\])(:\d*)?", re.IGNORECASE)
@@ -14,15 +16,6 @@ FORWARDED = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip"}
 def address_of(request: Request) -> str:
     """Return the client's address, as those in front of us have made it true."""
     return request.client.host if request.client is not None else "unknown"
-
-
-def network_of(address: str) -> str:
-    """Return what one client has of an address: of IPv6 that is half."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((found, 64), strict=False)) if found.version == 6 else address
 
 
 def is_local(request: Request) -> bool:
@@ -37,29 +30,29 @@ def is_local(request: Request) -> bool:
         not is_forwarded
         and _is_loopback(address_of(request))
         and _is_loopback_host(headers.get("host", ""))
-        and not _has_foreign_origin(request)
-        and (not is_from_elsewhere(request) or _follows_a_link(request))
+        and not _has_foreign_origin(headers)
+        and (not is_from_elsewhere(headers) or _follows_a_link(request))
     )
 
 
-def is_from_elsewhere(request: Request) -> bool:
+def is_from_elsewhere(headers: Headers) -> bool:
     """Tell whether another origin's page made a browser send this.
 
     The browser says so itself where it talks to a host that it trusts; the comparison is for the
     others, because a proxy may have put another Host.
     """
-    site = request.headers.get("sec-fetch-site")
+    site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    return _has_foreign_origin(request)
+    return _has_foreign_origin(headers)
 
 
-def _has_foreign_origin(request: Request) -> bool:
-    origin = request.headers.get("origin")
+def _has_foreign_origin(headers: Headers) -> bool:
+    origin = headers.get("origin")
     if origin is None:
         return False
     try:
-        return urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
     except ValueError:
         return True
 
@@ -70,12 +63,8 @@ def _follows_a_link(request: Request) -> bool:
 
 
 def _is_loopback(address: str) -> bool:
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return False
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return (mapped or found).is_loopback
+    found = parsed(address)
+    return found is not None and found.is_loopback
 
 
 def _is_loopback_host(host: str) -> bool:

@@ -25,7 +25,7 @@ class Session(NamedTuple):
         return _Form(self.token.text).get_signature(self.cookie).decode()
 
     def has_form_token(self, given: str) -> bool:
-        """Tell whether that was it."""
+        """Tell whether this is what `form_token` gave the form."""
         return _Form(self.token.text).verify_signature(self.cookie, given)
 
 
@@ -41,7 +41,7 @@ class _Form(Signer):
 
 
 def begin(request: Request, response: Response, token: Token) -> None:
-    """Log the browser in that gets the response."""
+    """Log in the browser that gets the response."""
     response.set_cookie(
         _name(request, token),
         _Login(token.text).sign(secrets.token_hex(8)).decode(),
@@ -54,7 +54,7 @@ def begin(request: Request, response: Response, token: Token) -> None:
 
 
 def end(request: Request, response: Response, token: Token) -> None:
-    """Log the browser out that gets the response."""
+    """Log out the browser that gets the response."""
     response.delete_cookie(
         _name(request, token), path="/", secure=_is_secure(request), httponly=True
     )

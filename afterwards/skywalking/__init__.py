@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from afterwards.addresses import within
 from afterwards.brokers import Message
 from afterwards.mention import mentioned
 from afterwards.model import Attempt
@@ -31,7 +32,7 @@ from afterwards.skywalking.requests import ENTRY_SPAN, traced
 from afterwards.skywalking.root_span import RootSpan
 from afterwards.skywalking.routes import name_of
 from afterwards.skywalking.sw8 import parent_of
-from afterwards.skywalking.trust import PRIVATE, trust_in
+from afterwards.skywalking.trust import PRIVATE
 
 __all__ = ["SkyWalking", "calling_strangers"]
 
@@ -70,7 +71,7 @@ class SkyWalking:
         if not self.collector or self._agent:
             return
         try:
-            self._trusts = trust_in(self.trusted)
+            self._trusts = within(self.trusted)
             self._agent = life.start(
                 self.collector,
                 profile_active=self.profile_active,

@@ -71,7 +71,7 @@ class AttemptSpan(AbstractContextManager[None]):
 
 
 def _tags_of(delivery: Delivery, name: str, now: float) -> dict[str, str]:
-    """Give what SkyWalking's page of the broker is made of."""
+    """Return what SkyWalking's page of the broker is made of."""
     tags = {"mq.queue": delivery.queue, "mq.topic": name}
     if delivery.published_at is not None:  # by another machine's clock
         tags["transmission.latency"] = str(max(0, int((now - delivery.published_at) * 1000)))

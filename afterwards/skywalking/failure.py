@@ -16,7 +16,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """Give the text, even of an exception whose text raises."""
+    """Return the text, even of an exception whose text raises."""
     try:
         return str(error)[:PIECE_LENGTH]
     except Exception:
@@ -24,7 +24,7 @@ def message_of(error: BaseException) -> str:
 
 
 def stack_of(error: BaseException) -> str:
-    """Give the traceback with its innermost frames, where it failed, within bounds."""
+    """Return the traceback with its innermost frames, where it failed, within bounds."""
     told = traceback.TracebackException(
         type(error), error, error.__traceback__, limit=-STACK_FRAMES, compact=True
     )
@@ -34,5 +34,5 @@ def stack_of(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Give kind and message on one line."""
+    """Return kind and message on one line."""
     return f"{kind_of(error)}: {' '.join(message_of(error).split())[:300]}"

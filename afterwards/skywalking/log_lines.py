@@ -36,7 +36,7 @@ def report_lines(agent: Agent) -> None:
 
 
 def _context(agent: Agent) -> Any:
-    """Give what the reporter asks for a line's trace, segment, span and endpoint.
+    """Return what the reporter asks for a line's trace, segment, span and endpoint.
 
     It is no context of the agent's where there is none yet: that makes a span costly. There is no
     endpoint while a request's name is not known: the OAP makes one of every name.

@@ -108,7 +108,7 @@ def _end(
 
 
 def _url(scope: Scope) -> str:
-    """Give the URL without its query and without credentials."""
+    """Return the URL without its query and without credentials."""
     server = scope.get("server") or ("", None)
     host = _only(scope["headers"], b"host") or (
         f"{server[0]}:{server[1]}" if server[1] else server[0]
@@ -118,7 +118,7 @@ def _url(scope: Scope) -> str:
 
 
 def _only(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
-    """Give the header's value if there is exactly one of this name, else ""."""
+    """Return the header's value if there is exactly one of this name, else ""."""
     only: bytes | None = None
     for key, value in headers:
         if key == name:

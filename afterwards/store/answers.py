@@ -24,7 +24,7 @@ Within = AsyncConnection | AsyncSession
 
 
 async def find(database: Database, key: str, *, lost_seconds: float) -> Any:
-    """Give the key's `fingerprint`, `status`, `headers` and `body`; None if nobody came with it.
+    """Return the key's `fingerprint`, `status`, `headers` and `body`; None if nobody came with it.
 
     `is_late` tells whether that was longer ago than an answer takes.
     """

@@ -75,7 +75,7 @@ class Database:
         self._earlier = Earlier()
 
     def engines(self) -> set[AsyncEngine]:
-        """Give the engines of `transaction` and `reading`."""
+        """Return the engines of `transaction` and `reading`."""
         return {self._engine, self._reading}
 
     @asynccontextmanager
@@ -216,7 +216,7 @@ class Database:
                 await migrations.migrate(connection, self.sql, self._earlier)
 
     async def schema_version(self) -> int | None:
-        """Give the version of the tables; None where there are none yet."""
+        """Return the version of the tables; None where there are none yet."""
         if self._file is not None and not self._file.is_there():
             return None
         async with self.reading() as connection:

@@ -25,7 +25,7 @@ class Filter:
             raise ValueError(f"before: {self.before.isoformat()} takes a time zone, such as +00:00")
 
     def condition(self) -> tuple[str, Mapping[str, Any]]:
-        """Give the condition as SQL, and the values of its parameters."""
+        """Return the condition as SQL, and the values of its parameters."""
         # Postgres takes no NUL in a text; there is none in any, so another such character will do.
         given = {
             name: value.replace("\0", "\ufffd")

@@ -26,7 +26,7 @@ class ForWorkers:
         return await self._database.change(statements.BEAT, {"worker": worker}) > 0
 
     async def beats(self) -> dict[str, int]:
-        """Give every worker's count of beats."""
+        """Return every worker's count of beats."""
         return {row.id: row.beats for row in await self._database.all(statements.BEATS)}
 
     async def forget(self, dead: Sequence[str]) -> None:

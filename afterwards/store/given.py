@@ -72,13 +72,13 @@ MOST_ROWS = 256
 
 
 def columns(kind: str) -> dict[str, str]:
-    """Give the columns of this kind of row, and their types in SQL."""
+    """Return the columns of this kind of row, and their types in SQL."""
     types = get_type_hints(KINDS[kind])
     return {name: SQL_TYPES.get(type_, "TEXT") for name, type_ in types.items()}
 
 
 def size(rows: Rows) -> int:
-    """Give the number of rows that SQLite's statement for these binds."""
+    """Return the number of rows that SQLite's statement for these binds."""
     return 1 << (len(rows) - 1).bit_length()
 
 
@@ -89,13 +89,13 @@ def chunks(rows: Rows) -> Iterator[Rows]:
 
 
 def bound(rows: Rows) -> Sequence[Any]:
-    """Give the parameters of SQLite's statement for these rows: one for each of their values."""
+    """Return the parameters of SQLite's statement for these rows: one for each of their values."""
     unused = (size(rows) - len(rows)) * len(rows[0])
     return [*chain.from_iterable(rows), *repeat(None, unused)]
 
 
 def arrays(rows: Rows) -> Sequence[Any]:
-    """Give the parameters of Postgres' statement for these rows: an array for each column."""
+    """Return the parameters of Postgres' statement for these rows: an array for each column."""
     return [[*column] for column in zip(*rows, strict=True)]
 
 

@@ -125,12 +125,12 @@ COLUMNS = {
 
 
 async def version(connection: AsyncConnection, sql: Sql) -> int | None:
-    """Give the number of the last step that was applied; None where there are no tables of ours."""
+    """Return the number of the last step that was applied; None where no tables are ours."""
     return await _version(connection, sql, await _columns(connection, sql))
 
 
 def newest() -> int:
-    """Give the number of the last step that there is."""
+    """Return the number of the last step that there is."""
     return MIGRATIONS[-1].number
 
 

@@ -54,11 +54,11 @@ class ForPeople:
         self.waiters = Waiters(self._ended)
 
     async def schema_version(self) -> int | None:
-        """Give the version of the tables; None where there are none yet."""
+        """Return the version of the tables; None where there are none yet."""
         return await self._database.schema_version()
 
     async def get(self, id: str) -> Any:
-        """Give the task's row; None if there is none."""
+        """Return the task's row; None if there is none."""
         return await self._rows.row(id)
 
     async def page(

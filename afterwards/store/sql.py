@@ -123,7 +123,7 @@ class Sql:
         self._in_ones: dict[tuple[str, ...], str] = {}
 
     def __call__(self, statement: str, count: int = 0) -> TextClause:
-        """Give the statement, for so many given rows, as SQLAlchemy takes it."""
+        """Return the statement, for so many given rows, as SQLAlchemy takes it."""
         if (made := self._made.get((statement, count))) is None:
             made = text(self._put_in(statement, count, ":given{}".format))
             made = made.execution_options(**{OWN: True})
@@ -131,14 +131,14 @@ class Sql:
         return made
 
     def text(self, statement: str, count: int = 0) -> str:
-        """Give the statement, for so many given rows, as a driver takes it."""
+        """Return the statement, for so many given rows, as a driver takes it."""
         if (made := self._texts.get((statement, count))) is None:
             mark = "?".format if self._is_sqlite else (lambda at: f"${at + 1}")
             made = self._texts[statement, count] = self._put_in(statement, count, mark)
         return made
 
     def together(self, batch: Mapping[str, Rows]) -> list[tuple[str, Sequence[Any]]]:
-        """Give the statements, as a driver takes them, that execute each of these for its rows.
+        """Return the statements, as a driver takes them, that execute each of these for its rows.
 
         On Postgres they are one, which sees nothing of what it does itself.
         """
@@ -153,7 +153,7 @@ class Sql:
         return [(self._in_one(tuple(filled)), values)] if filled else []
 
     def for_rows(self, statement: str, rows: Rows) -> Iterator[tuple[TextClause, dict[str, Any]]]:
-        """Give the statements, with their parameters, that are this one for all these rows."""
+        """Return the statements, with their parameters, that are this one for all these rows."""
         for chunk in given.chunks(rows) if self._is_sqlite else [rows]:
             values = given.bound(chunk) if self._is_sqlite else given.arrays(chunk)
             named = {f"given{at}": value for at, value in enumerate(values)}

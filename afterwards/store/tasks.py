@@ -175,7 +175,7 @@ class Store(ForPeople, ForWorkers):
         return count
 
     async def settle_rate(self) -> float:
-        """Give how many tasks a second have ended well in the last ten, whoever ran them."""
+        """Return how many tasks a second have ended well in the last ten, whoever ran them."""
         values = {"lately_us": RATE_SECONDS * MICROSECONDS}
         [(count,)] = await self._database.all(statements.SETTLED_LATELY, values)
         return float(count / RATE_SECONDS)
@@ -191,7 +191,7 @@ class Store(ForPeople, ForWorkers):
         return int(count)
 
     async def oldest_waiting(self) -> float:
-        """Give the seconds for which the longest due task has been waiting; 0 if none is due."""
+        """Return the seconds for which the longest due task has been waiting; 0 if none is due."""
         waited = [
             (await self._database.all(statements.WAITED, {"lane": lane}))[0][0] for lane in LANES
         ]

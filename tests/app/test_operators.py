@@ -503,6 +503,17 @@ async def test_half_an_ipv6_address_is_one_client(kit: TaskKit) -> None:
     assert statuses == [401] * FREE + [429]
 
 
+async def test_a_socket_for_both_tells_clients_apart(kit: TaskKit) -> None:
+    operators = Operators(TOKEN)
+    for address, expected in (("::ffff:203.0.113.7", 429), ("::ffff:203.0.113.8", 401)):
+        statuses = []
+        for n in range(FREE + 1 if expected == 429 else 1):
+            async with asking(kit, operators, address=address) as client:
+                answer = await client.get("/tasks", headers=bearer(f"guess number {n} of many"))
+                statuses.append(answer.status_code)
+        assert statuses[-1] == expected
+
+
 # --- what was changed ---
 
 

@@ -22,7 +22,8 @@ from tests.fleet import needs
 from tests.lifespan import living
 from web import rates
 from web.counting import InDatabase
-from web.rates import Rates, TooMany, client_of, mailbox
+from web.quotas import TooMany
+from web.rates import Rates, client_of, mailbox
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ PROCFILE, APP_JSON, RENDER, DOCKERFILE, COMPOSE = (
     for name in ("Procfile", "app.json", "render.yaml", "Dockerfile", "docker-compose.yml")
 )
 
-# Read by the platform, Python, the agent or SkyWalking's own containers, not by settings.py.
+# Read by the platform, Python, the agent or SkyWalking's own containers, not by settings/.
 FOREIGN = {
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
@@ -103,7 +103,7 @@ def test_no_worker_runs_unasked() -> None:
 def test_the_image_has_only_the_service() -> None:
     left_out = {line.strip("/") for line in (ROOT / ".dockerignore").read_text().splitlines()}
     folders = {path.parent.name for path in ROOT.glob("[a-z]*/*.py")}
-    assert folders - left_out == {"afterwards", "effects", "web"}
+    assert folders - left_out == {"afterwards", "effects", "settings", "web"}
     assert not {path.name for path in ROOT.glob("*.py")} & left_out
 
 

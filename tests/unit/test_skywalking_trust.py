@@ -2,7 +2,8 @@
 
 import pytest
 
-from afterwards.skywalking.trust import PRIVATE, trust_in
+from afterwards.addresses import within
+from afterwards.skywalking.trust import PRIVATE
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,7 @@ from afterwards.skywalking.trust import PRIVATE, trust_in
     ],
 )
 def test_private_addresses_are_trusted(host: str) -> None:
-    assert trust_in(PRIVATE)(host)
+    assert within(PRIVATE)(host)
 
 
 @pytest.mark.parametrize(
@@ -24,17 +25,17 @@ def test_private_addresses_are_trusted(host: str) -> None:
     ],
 )
 def test_no_others_are_trusted(host: str) -> None:
-    assert not trust_in(PRIVATE)(host)
+    assert not within(PRIVATE)(host)
 
 
 def test_only_the_given_networks_are_trusted() -> None:
-    trusts = trust_in(["203.0.113.0/24", "2001:db8::/32"])
+    trusts = within(["203.0.113.0/24", "2001:db8::/32"])
     assert trusts("203.0.113.9")
     assert trusts("2001:db8::9")
     assert not trusts("127.0.0.1")
-    assert not trust_in([])("127.0.0.1")
+    assert not within([])("127.0.0.1")
 
 
 def test_a_wrong_network_is_refused() -> None:
     with pytest.raises(ValueError, match="host bits set"):
-        trust_in(["10.0.0.1/8"])
+        within(["10.0.0.1/8"])

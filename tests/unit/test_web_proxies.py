@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from settings import PROXIES, Settings, read
 from web import proxies
-from web.proxies import NETWORKS, TrueClient, Trusted, address_of, client_of
+from web.proxies import NETWORKS, TrueClient, Trusted, forwarded_client, hop_address
 
 pytestmark = pytest.mark.anyio
 
@@ -121,7 +121,7 @@ def test_no_chain_is_followed_for_ever() -> None:
             parsed.append(str(host))
             return super().__contains__(host)
 
-    client_of(", ".join(["10.0.0.1"] * 7000), Counting(["private"]))
+    forwarded_client(", ".join(["10.0.0.1"] * 7000), Counting(["private"]))
     assert 0 < len(parsed) <= proxies.MAX_HOPS
 
 
@@ -167,9 +167,9 @@ async def test_renders_two_proxies_are_skipped() -> None:
 
 
 def test_an_address_brings_its_port() -> None:
-    assert address_of("203.0.113.7:80") == (STRANGER, 80)
-    assert address_of("[::1]:443") == ("::1", 443)
-    assert address_of("::1:443") == ("::1:443", 0)  # which is an address of its own
+    assert hop_address("203.0.113.7:80") == (STRANGER, 80)
+    assert hop_address("[::1]:443") == ("::1", 443)
+    assert hop_address("::1:443") == ("::1:443", 0)  # which is an address of its own
 
 
 @pytest.mark.parametrize(

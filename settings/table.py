@@ -5,69 +5,34 @@ agent's own `SW_*` variables are read by the agent; only those that this service
 stand here.
 """
 
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, cast
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from settings.kinds import (
+    OFF,
+    Broker,
+    Count,
+    Days,
+    Hosts,
+    Key,
+    Origins,
+    Proxies,
+    Rate,
+    Seconds,
+    SecondsOrNone,
+    Switch,
+    TaskRates,
+    Tokens,
+    Url,
+    parted,
 )
 
-# uvicorn's supervisor gives up on this exit code; on any other it restarts for ever.
-UVICORN_STARTUP_FAILURE = 3
-
 SQLITE_HEADER = b"SQLite format 3\0"
-
-# What a variable takes, in the words of the line that refuses it; the same words stand in the
-# table of docs/settings.md.
-SECONDS = "seconds, above 0, at most 86400"
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False, description=SECONDS)]
-SecondsOrNone = Annotated[float, Field(ge=0, le=86_400, description="seconds, 0 to 86400")]
-Count = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
-Url = Annotated[str, Field(pattern="^https?://[^/]", description="an http(s) URL")]
-Switch = Annotated[bool, Field(description="1 or 0")]
-# HS256 takes 32 bytes (RFC 7518).
-KEY = "a secret of at least 32 characters, all of them printable ASCII"
-Key = Annotated[str, Field(pattern="^[ -~]{32,}$")]
-# No comma, which parts them.
-TOKEN = r"[!-+\--~][ -+\--~]{14,}[!-+\--~]"
-TOKENS = f"^ *{TOKEN} *(, *{TOKEN} *)*$"
-TOKENS_SAID = "a secret of at least 16 characters, printable ASCII, or several with commas between"
-OFF = "off"
-PERIOD = r"[1-9][0-9]{0,8}/([1-9][0-9]{0,4} ?)?(second|minute|hour|day)s?"
-RATE = "100/minute, 5/10 seconds or the like (second, minute, hour, day), or off"
-Rate = Annotated[str, Field(pattern=f"^({OFF}|{PERIOD})$", description=RATE)]
-BROKER = "amqp(s)://user:password@host:port/vhost, redis(s)://:password@host:port/0 or sqs://"
-NAMED = rf"[A-Za-z0-9_.-]+={PERIOD}"  # names that a header field can bear
-# What TRUSTED_PROXIES takes besides networks; web.proxies knows what they stand for.
-PROXIES = ("private", "cloudflare", "unix", "none")
-
-HOST = r"(\*|(\*\.)?\w[\w.-]*|\[[0-9A-Fa-f:.]+\])"
-ORIGIN = r"(\*|https?://[\w.-]+(:[0-9]+)?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]+)?)"
-LIST = r"^ *{0}( *, *{0})* *$"
-
-LOOPBACK = ["localhost", "*.localhost", "127.0.0.1", "[::1]"]
-
-# Bytes of a body: it is checked on the event loop, where a mebibyte of fields takes a second.
-MAX_BODY = 16 * 1024
-
-
-def _proxies(text: str) -> str:
-    for each in (each.strip() for each in text.split(",")):
-        # Where everybody is trusted, every client chooses its own address.
-        if each not in PROXIES and not ip_network(each).prefixlen:
-            raise ValueError("trusts everybody")
-    return text
 
 
 class Settings(BaseModel):
@@ -78,10 +43,7 @@ class Settings(BaseModel):
     port: Annotated[int, Field(ge=1, le=65_535, description="a port, 1 to 65535")] = 8000
 
     # With a broker, web processes publish to Celery's workers; without one they run them.
-    celery_broker_url: Annotated[
-        Annotated[str, Field(pattern=r"^((amqps?|rediss?)://[^/]|sqs://)")] | None,
-        Field(description=BROKER),
-    ] = None
+    celery_broker_url: Broker = None
 
     # With 0 the web process only accepts, and `python -m afterwards worker` runs the tasks.
     run_tasks: Switch = True
@@ -131,9 +93,9 @@ class Settings(BaseModel):
     max_queued: Annotated[
         int, Field(ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
     ] = 100_000
-    keep_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 7.0
+    keep_days: Days = 7.0
     # A dead task waits for a person, but what it holds of another must not wait for ever.
-    keep_dead_days: Annotated[float, Field(ge=0, le=36_500, description="days, 0 to 36500")] = 30.0
+    keep_dead_days: Days = 30.0
 
     # What `@task(secret=...)` names is encrypted with the first, and decrypted with any of them.
     task_secret_key: Annotated[
@@ -144,23 +106,18 @@ class Settings(BaseModel):
     # Heroku and Render kill 30 s after SIGTERM; 20 leaves room for requests before, traces after.
     drain_seconds: SecondsOrNone = 20.0
 
-    # The operator's routes take any of these, several so that one can follow another. A header can
-    # carry no other characters: what a client makes of the rest is its own affair.
-    admin_token: Annotated[
-        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
-    ] = None
+    # The operator's routes take any of these, several so that one can follow another.
+    admin_token: Tokens = None
     # Whoever has one of these looks, and changes nothing.
-    admin_read_token: Annotated[
-        Annotated[str, Field(pattern=TOKENS)] | None, Field(description=TOKENS_SAID)
-    ] = None
+    admin_read_token: Tokens = None
     # Without any token, the operator's routes answer this machine only, and only with this: a proxy
     # on the machine cannot always be told from a client. `make run` sets it.
     development: Switch = False
 
     # With a secret users have passwords and tokens, and most routes need one; without it there are
     # none. The previous one's tokens are good, too, as long as they last.
-    jwt_secret: Annotated[Key | None, Field(description=KEY)] = None
-    jwt_secret_previous: Annotated[Key | None, Field(description=KEY)] = None
+    jwt_secret: Key = None
+    jwt_secret_previous: Key = None
     jwt_seconds: Annotated[
         int, Field(ge=1, le=2_592_000, description="whole seconds, 1 to 2592000")
     ] = 3600
@@ -170,10 +127,7 @@ class Settings(BaseModel):
     # On from the start: mail to strangers and guesses at secrets harm others.
     mails_per_recipient: Rate = "5/hour"
     token_guesses: Rate = "10/minute"
-    task_rate_limits: Annotated[
-        Annotated[str, Field(pattern=f"^{NAMED}( *, *{NAMED})*$")] | None,
-        Field(description="task=30/minute, task=5/10 seconds, ..."),
-    ] = None
+    task_rate_limits: TaskRates = None
     # Where they are counted: in memory each process counts for itself.
     rate_limit_storage: Annotated[
         str,
@@ -183,22 +137,13 @@ class Settings(BaseModel):
         ),
     ] = "memory"
     # Whose X-Forwarded-For is believed. Unset: uvicorn's own rule; on Heroku and Render, theirs.
-    trusted_proxies: Annotated[
-        Annotated[str, AfterValidator(_proxies)] | None,
-        Field(description="networks, such as 10.0.0.0/8, private, cloudflare, unix, or none"),
-    ] = None
+    trusted_proxies: Proxies = None
 
     # Any, so that a platform's own name for the service works before anybody has set it; in
     # development those of this machine, so that no page's foreign name can lead here.
-    allowed_hosts: Annotated[
-        Annotated[str, Field(pattern=LIST.format(HOST))] | None,
-        Field(description="names without ports, comma-separated; *.example.com for all below it"),
-    ] = None
+    allowed_hosts: Hosts = None
     # None: a page that is not the service's own has no business here until somebody says so.
-    cors_origins: Annotated[
-        Annotated[str, Field(pattern=LIST.format(ORIGIN))] | None,
-        Field(description="origins as https://app.example.com, comma-separated, or *"),
-    ] = None
+    cors_origins: Origins = None
 
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -260,7 +205,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def readers_only_read(self) -> Self:
-        if {*_parted(self.admin_token)} & {*_parted(self.admin_read_token)}:
+        if {*parted(self.admin_token)} & {*parted(self.admin_read_token)}:
             raise ValueError("ADMIN_READ_TOKEN: is in ADMIN_TOKEN, too, takes another secret")
         return self
 
@@ -302,95 +247,3 @@ SECRET = {
     "rate_limit_storage",
     "task_secret_key",
 }
-
-
-class WrongSetting(Exception):
-    """A variable that holds what it cannot; the text names it, what it got and what it takes."""
-
-
-def read(environ: Mapping[str, str]) -> Settings:
-    """Read the settings out of `environ`; raise `WrongSetting` for the first wrong one."""
-    found = {name: environ.get(name.upper(), "") for name in Settings.model_fields}
-    given = {name: value for name, value in found.items() if value}
-    try:
-        return Settings.model_validate(given)
-    except ValidationError as error:
-        raise WrongSetting(_complaint(error, given)) from None
-
-
-def _complaint(error: ValidationError, given: Mapping[str, str]) -> str:
-    first = error.errors()[0]
-    if not first["loc"]:
-        return str(first["ctx"]["error"])
-    name = str(first["loc"][0])
-    got = "a value that is not shown" if name in SECRET else repr(given[name])
-    return f"{name.upper()}: got {got}, takes {Settings.model_fields[name].description}"
-
-
-def exit_with(complaint: object) -> NoReturn:
-    """End the process with one line that says what is wrong with a setting."""
-    print(f"wrong setting: {complaint}", file=sys.stderr)
-    raise SystemExit(UVICORN_STARTUP_FAILURE) from None
-
-
-def for_afterwards(settings: Settings) -> dict[str, Any]:
-    """Return what `Afterwards` is made with."""
-    return {
-        "url": settings.database_url,
-        "broker": settings.celery_broker_url,
-        "run_tasks": settings.run_tasks,
-        "max_running": settings.max_running,
-        "threads": settings.task_threads,
-        "timeout": settings.request_timeout,
-        "max_queued": settings.max_queued,
-        "keep_days": settings.keep_days,
-        "keep_dead_days": settings.keep_dead_days,
-        "secret_key": settings.task_secret_key and settings.task_secret_key.split(","),
-        "drain_seconds": settings.drain_seconds,
-        "max_keyed_body": MAX_BODY,
-    }
-
-
-def for_operators(settings: Settings) -> dict[str, Any]:
-    """Return what `Operators` are made with."""
-    return {
-        "token": _parted(settings.admin_token),
-        "read_token": _parted(settings.admin_read_token),
-        "development": settings.development,
-    }
-
-
-def _parted(tokens: str | None) -> list[str]:
-    return [token.strip(" ") for token in tokens.split(",")] if tokens else []
-
-
-def allowed_hosts(settings: Settings) -> list[str]:
-    """Return the names that this service answers to; any, if there are none."""
-    return listed(settings.allowed_hosts) or (LOOPBACK if settings.development else [])
-
-
-def listed(text: str | None) -> list[str]:
-    """Return what a setting of names lists, in lower case."""
-    return [each.lower() for each in _parted(text)]
-
-
-class _WhenAsked:
-    """The settings, read when one is first asked for: importing this module reads nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in Settings.model_fields:
-            raise AttributeError(name)
-        vars(self).update(vars(read(os.environ)))
-        return vars(self)[name]
-
-
-settings: Settings = cast(Settings, _WhenAsked())
-
-
-def read_or_exit() -> Settings:
-    """Return the settings; end the process with one line where one is wrong."""
-    try:
-        settings.port  # noqa: B018  # which reads them all
-    except WrongSetting as complaint:
-        exit_with(complaint)
-    return settings
