@@ -11,6 +11,8 @@ import jwt
 import pytest
 from argon2 import PasswordHasher
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 
 import asgi_app
 import users
@@ -137,7 +139,7 @@ async def test_what_writes_or_lists_needs_a_token(
         assert response.headers["content-type"] == "application/problem+json"
     await registered(client)
     response = await client.request(method, path, headers=bearing(await token(client)))
-    assert response.status_code in (200, 202, 400)  # 400: some take a body
+    assert response.status_code in (200, 202, 415)  # 415: some take a body
     await drained(app)
 
 
@@ -147,8 +149,8 @@ async def test_what_writes_or_lists_needs_a_token(
         ("GET", "/", 200),
         ("HEAD", "/health/", 200),
         ("POST", "/token", 415),
-        ("POST", "/users/", 400),
-        ("POST", "/users/with-notifications/", 400),
+        ("POST", "/users/", 415),
+        ("POST", "/users/with-notifications/", 415),
         ("GET", "/images/task-1", 404),
         ("GET", "/tasks/task-1", 404),
         ("GET", "/nothing", 404),
@@ -224,10 +226,24 @@ async def test_an_operator_sees_all_users(client: httpx.AsyncClient) -> None:
     assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
 
 
-async def test_a_readers_token_enqueues_nothing(client: httpx.AsyncClient) -> None:
-    response = await client.post("/action", headers=bearing(READER))
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/action", 202), ("GET", "/test", 200)]
+)
+async def test_a_readers_token_enqueues_nothing(
+    app: Starlette, client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    response = await client.request(method, path, headers=bearing(READER))
     assert (response.status_code, ids(response)) == (403, [])
-    assert (await client.post("/action", headers=bearing(OPERATOR))).status_code == 202
+    response = await client.request(method, path, headers=bearing(OPERATOR))
+    assert response.status_code == status
+    await drained(app)
+
+
+async def test_a_route_of_another_kind_is_closed(app: Starlette, client: httpx.AsyncClient) -> None:
+    """Nobody said of it that it is public."""
+    app.router.routes.append(Mount("/more", PlainTextResponse("ok")))
+    assert (await client.get("/more/a")).status_code == 401
+    assert (await client.get("/more/a", headers=bearing(OPERATOR))).text == "ok"
 
 
 async def test_this_machine_alone_is_nobody(
