@@ -33,6 +33,7 @@ log = logging.getLogger("service")
 
 UNLIMITED = ("/health", "/health/")  # a platform that is refused there restarts the service
 MAX_ADDRESS = 60  # characters
+ERASURES = "5/hour"  # anybody may become a user, and be erased: each time all tasks are read
 AROUND_ONE = 10  # times what one client may guess, all clients together may guess at one account
 MAILS = {"send_welcome_mail": "email"}  # the tasks that send mail, and who gets it
 
@@ -97,6 +98,7 @@ class Rates:
         self.mails = _rate("mails", "mails to one address", settings.mails_per_recipient)
         self.guesses = _rate("guesses", "guesses at tokens", settings.token_guesses)
         self.guesses_at_one = self.guesses and _times(self.guesses, "account", AROUND_ONE)
+        self.erasures = Rate("erasures", "users erased by one client", parse(ERASURES))
         self.tasks = _task_rates(settings.task_rate_limits)
         self._limited = {*self.tasks, *(MAILS if self.mails else ())}
         self._memory = InMemory()

@@ -289,6 +289,20 @@ async def test_users_erase_themselves(app: Starlette, client: httpx.AsyncClient)
     assert "ada" not in str(found)
 
 
+async def test_no_client_erases_many_users(app: Starlette, client: httpx.AsyncClient) -> None:
+    """Each time all tasks are read, and with SQLite nobody else can write meanwhile."""
+    statuses = []
+    for number in range(6):
+        who = {"email": f"{number}@example.com", "username": f"user {number}"}
+        user = await registered(client, who)
+        sent = bearing(await token(client, who["username"]))
+        statuses.append((await client.delete(f"/users/{user['id']}", headers=sent)).status_code)
+    assert statuses == [204] * 5 + [429]
+    erased = await client.delete(f"/users/{user['id']}", headers=bearing(OPERATOR))
+    assert erased.status_code == 204
+    await drained(app)
+
+
 async def test_a_users_own_tasks_go_too(app: Starlette, client: httpx.AsyncClient) -> None:
     item = {"id": 7, "of": "a person"}
     image = {"image_url": "http://127.0.0.1:9/a.png", "operations": ["resize"]}
