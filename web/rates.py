@@ -19,6 +19,7 @@ from ipaddress import ip_address
 from limits import RateLimitItem, parse
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -130,9 +131,16 @@ class Rates:
         hits = [(rate, key) for rate, key in keys if rate]
         for rate, key in hits:
             await self.require(rate, key)
-        yield
-        for rate, key in hits:
-            await self.hit(rate, key, cost=-1)
+        is_guess = True
+        try:
+            yield
+            is_guess = False
+        except HTTPException as error:
+            is_guess = error.status_code != HTTPStatus.SERVICE_UNAVAILABLE  # nothing was looked at
+            raise
+        finally:
+            for rate, key in () if is_guess else hits:
+                await self.hit(rate, key, cost=-1)
 
     async def admit(self, tasks: Sequence[Task]) -> None:
         """Count tasks that are about to be accepted; raise `TooMany` where none may be."""
