@@ -153,7 +153,7 @@ ROUTES = [
     Route("/openapi.json", pages.openapi(NAME, VERSION), public=["GET"]),
     Route("/static/{name}", pages.static, public=["GET"]),
     Route("/health", health, public=["GET"]),
-    Route("/test", test),
+    Route("/test", test, get_enqueues=True),
     Route("/api/notifications/notify", notify, methods=["POST"]),
     Route("/token", accounts.give_token, methods=["POST"], public=["POST"]),
     # Anybody may become a user.

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlencode
 
 from fuzz.hostile import (
     FIELDS,
@@ -33,6 +34,9 @@ WAYS: dict[Way, int] = {
 }
 
 
+FORM, FORMS = "application/x-www-form-urlencoded", ("/token", "/tasks/login", "/tasks/logout")
+
+
 class Case(NamedTuple):
     """The bytes, and how they are sent."""
 
@@ -59,9 +63,12 @@ def _request(random: Random, routes: Sequence[str]) -> bytes:
     path = random.choice(PATHS) if random.random() < 0.08 else path
     path += random.choice(QUERIES) if random.random() < 0.3 else ""
     body = _body(random) if method in ("POST", "PUT", "PATCH") or random.random() < 0.1 else b""
+    kind = TYPES[0]
+    if body and path.startswith(FORMS) and random.random() < 0.8:
+        kind, body = FORM, _form(random)
     headers = [
         ("Host", "a"),
-        ("Content-Type", random.choice(TYPES) if random.random() < 0.15 else TYPES[0]),
+        ("Content-Type", random.choice(TYPES) if random.random() < 0.15 else kind),
     ]
     if random.random() < 0.9:
         headers.append(("Authorization", f"Bearer {TOKEN}"))
@@ -133,13 +140,24 @@ def _fields(random: Random) -> bytes:
         "id": 1,
         "email": f"{random.random()}@b.co",
         "username": f"{random.random()}",
+        "password": "correct horse",
     }
     good |= {"image_url": "http://127.0.0.1:9/a.png", "operations": ["resize"]}
-    names = random.choice([["id"], ["email", "username"], ["image_url", "operations"]])
+    users = ["email", "username", "password"]
+    names = random.choice([["id"], users, ["image_url", "operations"]])
     chosen = {name: good[name] for name in names}
     for _ in range(random.choice([0, 0, 1, 1, 2])):
         chosen[random.choice([*names, *FIELDS])] = _value(random)
     return json.dumps(chosen, ensure_ascii=random.random() < 0.5).encode("utf-8", "surrogatepass")
+
+
+def _form(random: Random) -> bytes:
+    """Make a form that asks for a token, or to be logged in, with something wrong in it or not."""
+    good = {"grant_type": "password", "username": "a", "password": "b", "token": TOKEN, "next": "/"}
+    pairs = list(good.items())
+    for _ in range(random.choice([0, 0, 1, 2, 30])):
+        pairs.append((random.choice([*good, "csrf", "scope", "\ud800"]), random.choice(TEXTS)))
+    return urlencode(pairs, errors="surrogatepass").encode()[: 2**20]
 
 
 def _value(random: Random) -> Any:

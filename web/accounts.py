@@ -20,7 +20,7 @@ from afterwards.store import changes
 from afterwards.store.database import Database
 from afterwards.times import rfc3339
 from web import bodies, oauth, passwords
-from web.rates import Rates
+from web.rates import Rates, client_of
 
 if TYPE_CHECKING:
     from web.tokens import Tokens
@@ -56,6 +56,9 @@ async def erase_user(request: Request) -> Response:
         operator = operators.admit(request, changes=True)
     elif id != str(user.id):
         raise Problem(403, NOT_YOURS)
+    else:
+        rates: Rates = request.app.state.rates
+        await rates.require(rates.erasures, client_of(request.scope))
     if not ID.fullmatch(id):
         raise Problem(404, NO_USER)
     afterwards: Afterwards = request.app.state.afterwards

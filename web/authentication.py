@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import users
 from afterwards import idempotency, problems
+from afterwards.http.mounting import Route as LibrarysRoute
 from afterwards.http.operators import Operators
 from afterwards.problems import Problem
-from web.routing import Route
 
 if TYPE_CHECKING:
     from web.tokens import Tokens
@@ -31,19 +31,19 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self.app
-        if scope["type"] == "http" and _needs_user(scope):
+        if scope["type"] == "http" and (route := _closed(scope)):
             request = Request(scope)
             try:
-                request.state.user = await self._user(request)
+                request.state.user = await self._user(request, route)
             except HTTPException as refusal:
                 app = await problems.answer(request, refusal)
         await app(scope, receive, send)
 
-    async def _user(self, request: Request) -> users.User | None:
+    async def _user(self, request: Request, route: BaseRoute) -> users.User | None:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         given = given.strip(" ") if scheme.lower() == "bearer" else ""
         if not self.tokens.is_one(given):
-            _admit_operator(request, given)
+            _admit_operator(request, given, route)
             return None
         subject = self.tokens.subject(given)
         database = request.app.state.afterwards.database
@@ -54,18 +54,22 @@ class Authentication:
         return user
 
 
-def _needs_user(scope: Scope) -> bool:
+def _closed(scope: Scope) -> BaseRoute | None:
+    """Return the route that the request gets to, if it needs a user."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
     for route in scope["app"].routes:
         if route.matches(scope)[0] is Match.FULL:
-            # The library's own routes ask for themselves.
-            return isinstance(route, Route) and method not in route.public
-    return False
+            # The library's own routes ask for themselves. Of another kind, such as a mount, nobody
+            # has said that it is public.
+            is_open = type(route) is LibrarysRoute or method in getattr(route, "public", ())
+            return None if is_open else route
+    return None
 
 
-def _admit_operator(request: Request, given: str) -> None:
+def _admit_operator(request: Request, given: str, route: BaseRoute) -> None:
     operators: Operators = request.app.state.operators
     # By a token or a login alone: that a request comes from this machine is not enough here.
     if not operators.tokens or not (given or operators.session(request)):
         raise Problem(401, NEEDED, headers={"WWW-Authenticate": "Bearer"})
-    operators.admit(request, changes=request.method not in ("GET", "HEAD"))
+    is_reading = request.method in ("GET", "HEAD") and not getattr(route, "get_enqueues", False)
+    operators.admit(request, changes=not is_reading)

@@ -11,8 +11,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from limits import parse
 from limits.aio.storage import RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +29,7 @@ from web.quotas import Quota, Rate, TooMany, at_one_account, rate_of, task_rates
 log = logging.getLogger("service")
 
 UNLIMITED = ("/health", "/health/")  # a platform that is refused there restarts the service
+ERASURES = "5/hour"  # anybody may become a user, and be erased: each time all tasks are read
 AROUND_ONE = 10  # times what one client may guess, all clients together may guess at one account
 MAILS = {"send_welcome_mail": "email"}  # the tasks that send mail, and who gets it
 
@@ -47,6 +50,7 @@ class Rates:
         self.mails = rate_of("mails", "mails to one address", settings.mails_per_recipient)
         self.guesses = rate_of("guesses", "guesses at tokens", settings.token_guesses)
         self.guesses_at_one = self.guesses and at_one_account(self.guesses, AROUND_ONE)
+        self.erasures = Rate("erasures", "users erased by one client", parse(ERASURES))
         self.tasks = task_rates(settings.task_rate_limits)
         self._limited = {*self.tasks, *(MAILS if self.mails else ())}
         self._memory = InMemory()
@@ -78,9 +82,16 @@ class Rates:
         hits = [(rate, key) for rate, key in keys if rate]
         for rate, key in hits:
             await self.require(rate, key)
-        yield
-        for rate, key in hits:
-            await self.hit(rate, key, cost=-1)
+        is_guess = True
+        try:
+            yield
+            is_guess = False
+        except HTTPException as error:
+            is_guess = error.status_code != HTTPStatus.SERVICE_UNAVAILABLE  # nothing was looked at
+            raise
+        finally:
+            for rate, key in () if is_guess else hits:
+                await self.hit(rate, key, cost=-1)
 
     async def admit(self, tasks: Sequence[Task]) -> None:
         """Count tasks that are about to be accepted; raise `TooMany` where none may be."""

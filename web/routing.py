@@ -13,7 +13,8 @@ from settings import MAX_BODY
 class Route(SlashedRoute):
     """Starlette's route; `max_body` is in bytes.
 
-    Where users have tokens it needs one, but for the methods that are `public`.
+    Where users have tokens it needs one, but for the methods that are `public`. Where its
+    `get_enqueues`, an operator who only reads may not even get it.
     """
 
     def __init__(
@@ -23,10 +24,12 @@ class Route(SlashedRoute):
         *,
         public: Collection[str] = (),
         max_body: int = MAX_BODY,
+        get_enqueues: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(path, endpoint, **options)
         self.public = public
+        self.get_enqueues = get_enqueues
         self.app = _Bounded(self.app, max_body)
 
 

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 import asgi_app
+from afterwards.errors import DatabaseUnavailable
 from afterwards.problems import Problem
 from settings import WrongSetting, read
 from tests.brokers import Broker, free_port
@@ -234,6 +235,16 @@ async def test_who_knows_the_secret_is_not_limited() -> None:
     own = Rates(read({}))
     known = [await guess(own, ADA, "203.0.113.7", is_right=True) for _ in range(150)]
     assert known == [200] * 150
+
+
+async def test_what_was_not_looked_at_is_no_guess() -> None:
+    """As while the database is away: who comes back then must not be refused for it."""
+    own = Rates(read({}))
+    for _ in range(20):
+        with pytest.raises(DatabaseUnavailable):
+            async with own.guess(asked_by("203.0.113.7"), ADA):
+                raise DatabaseUnavailable
+    assert await guess(own, ADA, "203.0.113.7") == 401
 
 
 async def test_many_clients_guess_at_one_account() -> None:

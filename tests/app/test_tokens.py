@@ -11,6 +11,8 @@ import jwt
 import pytest
 from argon2 import PasswordHasher
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 
 import asgi_app
 import users
@@ -224,10 +226,24 @@ async def test_an_operator_sees_all_users(client: httpx.AsyncClient) -> None:
     assert (await client.get("/users/", headers=bearing("x" * 20))).status_code == 401
 
 
-async def test_a_readers_token_enqueues_nothing(client: httpx.AsyncClient) -> None:
-    response = await client.post("/action", headers=bearing(READER))
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/action", 202), ("GET", "/test", 200)]
+)
+async def test_a_readers_token_enqueues_nothing(
+    app: Starlette, client: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    response = await client.request(method, path, headers=bearing(READER))
     assert (response.status_code, ids(response)) == (403, [])
-    assert (await client.post("/action", headers=bearing(OPERATOR))).status_code == 202
+    response = await client.request(method, path, headers=bearing(OPERATOR))
+    assert response.status_code == status
+    await drained(app)
+
+
+async def test_a_route_of_another_kind_is_closed(app: Starlette, client: httpx.AsyncClient) -> None:
+    """Nobody said of it that it is public."""
+    app.router.routes.append(Mount("/more", PlainTextResponse("ok")))
+    assert (await client.get("/more/a")).status_code == 401
+    assert (await client.get("/more/a", headers=bearing(OPERATOR))).text == "ok"
 
 
 async def test_this_machine_alone_is_nobody(
@@ -271,6 +287,20 @@ async def test_users_erase_themselves(app: Starlette, client: httpx.AsyncClient)
     found = await app.state.afterwards.database.all("SELECT arguments, secrets FROM {tasks}")
     assert "bob@example.com" in str(found)
     assert "ada" not in str(found)
+
+
+async def test_no_client_erases_many_users(app: Starlette, client: httpx.AsyncClient) -> None:
+    """Each time all tasks are read, and with SQLite nobody else can write meanwhile."""
+    statuses = []
+    for number in range(6):
+        who = {"email": f"{number}@example.com", "username": f"user {number}"}
+        user = await registered(client, who)
+        sent = bearing(await token(client, who["username"]))
+        statuses.append((await client.delete(f"/users/{user['id']}", headers=sent)).status_code)
+    assert statuses == [204] * 5 + [429]
+    erased = await client.delete(f"/users/{user['id']}", headers=bearing(OPERATOR))
+    assert erased.status_code == 204
+    await drained(app)
 
 
 async def test_a_users_own_tasks_go_too(app: Starlette, client: httpx.AsyncClient) -> None:

@@ -145,6 +145,15 @@ def test_every_platform_has_an_operators_token() -> None:
     assert re.match(r"&admin-token \$\{ADMIN_TOKEN:\?.+\}$", services[0])  # it refuses to start
 
 
+def test_every_platform_asks_for_the_locks() -> None:
+    """What is off or open until somebody sets it; compose's ports are this machine's alone."""
+    for name in ("ALLOWED_HOSTS", "JWT_SECRET", "TASK_SECRET_KEY"):
+        assert json.loads(APP_JSON)["env"][name]["required"] is False
+        assert re.search(rf"- key: {name} .*\n +sync: false\n", RENDER)
+    hosts = re.findall(r"^      ALLOWED_HOSTS: (.+)$", COMPOSE, re.M)
+    assert hosts == ["&allowed-hosts ${ALLOWED_HOSTS:-localhost,127.0.0.1}", "*allowed-hosts"]
+
+
 def test_no_platform_is_for_development() -> None:
     assert "DEVELOPMENT" not in APP_JSON + RENDER + DOCKERFILE + COMPOSE + PROCFILE
 

@@ -13,7 +13,7 @@ from fuzz.cases import Case, Way, make
 from fuzz.client import play
 from tests.serving import ROOT
 
-CASES = [str(number) for number in range(40)]
+CASES = [str(number) for number in range(80)]
 ROUTES = ["GET /", "POST /process", "GET /tasks/{id}"]
 
 

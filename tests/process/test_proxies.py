@@ -128,6 +128,16 @@ def test_nginx_tells_who_the_client_is(serve: Serve, through_nginx: Any) -> None
 
 
 @needs_nginx
+def test_our_own_pages_post_through_nginx(serve: Serve, through_nginx: Any) -> None:
+    """At another port than TLS's own, from a browser that says no more than an Origin."""
+    nginx, _ = through_nginx(serve(**BEHIND))
+    host = f"example.com:{nginx.port}"
+    for origin, status in ((f"https://{host}", 202), ("https://example.com", 403)):
+        headers = {"Host": host, "Origin": origin}
+        assert nginx.request("POST", "/action", headers=headers).status_code == status
+
+
+@needs_nginx
 def test_an_untrusted_nginx_is_the_client(serve: Serve, through_nginx: Any) -> None:
     nginx, _ = through_nginx(serve(app=APP, TRUSTED_PROXIES="203.0.113.0/24"))
     told = nginx.request("GET", "/seen", "127.0.0.2").json()
