@@ -68,7 +68,7 @@ def test_what_is_answered_early_bears_its_route() -> None:
         return Response()
 
     routes = [Mount("/in", routes=[Route("/{id}", answer)]), Route("/items/{id}", answer)]
-    early = {"type": "http", "app": Starlette(routes=routes)}
+    early: dict[str, Any] = {"type": "http", "app": Starlette(routes=routes)}
     assert name_of(scope("/items/7", **early)) == "GET:/items/{id}"
     for untold in (scope("/items/7", method="PUT", **early), scope("/in/7", **early)):
         assert name_of(untold) == UNMATCHED
