@@ -37,7 +37,8 @@ def _path_of(scope: Mapping[str, Any]) -> str | None:
 def _route_ahead(scope: Mapping[str, Any]) -> Route | None:
     """Find the route of a request that was answered before any was looked for.
 
-    So a middleware does, and whatever has an Idempotency-Key that was seen before.
+    So a middleware does, and whatever has an Idempotency-Key that was seen before. None is found
+    within a mount.
     """
     asked = dict(scope)
     for route in getattr(scope.get("app"), "routes", ()):
