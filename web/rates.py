@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from http import HTTPStatus
 
 from limits import parse
 from limits.aio.storage import RedisStorage, Storage

@@ -80,6 +80,7 @@ class SkyWalking:
                 host=self.host,
             )
             self._status = "on"
+            guarded(statements.listen)
         except Exception as error:
             self._status = "broken"
             log.warning(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.routing import Match, Route
+
 from afterwards.redaction import storable
 
 UNMATCHED = "/{unmatched}"  # the name of every path that has no route, whatever its method
@@ -20,6 +22,8 @@ def name_of(scope: Mapping[str, Any]) -> str:
 
 def _path_of(scope: Mapping[str, Any]) -> str | None:
     route, is_mounted = scope.get("route"), "app_root_path" in scope
+    if route is None and "router" not in scope:
+        route = _route_ahead(scope)
     if route is None and (is_mounted or "endpoint" not in scope):
         return None
     if route is None or is_mounted:  # Starlette before 1.0 tells no route; a mounted one is a part
@@ -28,6 +32,19 @@ def _path_of(scope: Mapping[str, Any]) -> str | None:
     whole = scope.get("fastapi", NOTHING).get("effective_route_context", route)
     path: str = whole.path
     return path
+
+
+def _route_ahead(scope: Mapping[str, Any]) -> Route | None:
+    """Find the route of a request that was answered before any was looked for.
+
+    So a middleware does, and whatever has an Idempotency-Key that was seen before. None is found
+    within a mount.
+    """
+    asked = dict(scope)
+    for route in getattr(scope.get("app"), "routes", ()):
+        if isinstance(route, Route) and route.matches(asked)[0] is Match.FULL:
+            return route
+    return None
 
 
 def _with_names(path: str, parameters: Mapping[str, object]) -> str | None:

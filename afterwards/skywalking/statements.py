@@ -40,7 +40,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_traced = WeakSet[Engine]()
+# Which are to be traced, and which are listened to.
+_traced, _heard = WeakSet[Engine](), WeakSet[Engine]()
 
 
 class Where(NamedTuple):
@@ -60,13 +61,19 @@ def trace(engine: AsyncEngine | Engine) -> None:
     sync = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
     if sync.dialect.name not in NAMES:
         raise ValueError(f"engine: takes one of Postgres or SQLite, not {sync.dialect.name}")
-    if sync in _traced:
-        return
     _traced.add(sync)
-    where = where_is(sync.dialect.name, sync.url)
-    event.listen(sync, "before_cursor_execute", _begin)
-    event.listen(sync, "after_cursor_execute", functools.partial(_end, where))
-    event.listen(sync, "handle_error", functools.partial(_fail, where))
+    if life.running():
+        listen()
+
+
+def listen() -> None:
+    """Listen to the engines that are to be traced: not untraced, when it would cost a fifth."""
+    for engine in _traced - _heard:
+        _heard.add(engine)
+        where = where_is(engine.dialect.name, engine.url)
+        event.listen(engine, "before_cursor_execute", _begin)
+        event.listen(engine, "after_cursor_execute", functools.partial(_end, where))
+        event.listen(engine, "handle_error", functools.partial(_fail, where))
 
 
 def where_is(kind: str, url: URL) -> Where:

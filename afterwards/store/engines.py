@@ -16,6 +16,8 @@ CONNECT_SECONDS = 3.0  # a dead host must become a 503 while the client still wa
 STATEMENT_SECONDS = 5.0  # for a statement, for SQLite's write lock, and for a free connection
 # In the pool; with those that commit and claim a process has 8: small plans allow 20 for all.
 CONNECTIONS = 6
+# An error's text goes to logs and spans: no values of its statement, which people typed.
+QUIET = {"hide_parameters": True}
 # For each connection to Postgres: rows are found by their keys, whatever its statistics say, or do
 # not say yet.
 PLANNING = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
@@ -74,6 +76,7 @@ def postgres(url: URL, **pool: Any) -> AsyncEngine:
     engine = create_async_engine(
         url,
         **pool,
+        **QUIET,
         connect_args=waits
         | {"connection_class": driver.HastyConnection, "record_class": driver.NamedRecord},
     )
@@ -87,7 +90,7 @@ def sqlite(url: URL, *, is_reading: bool) -> AsyncEngine:
     """Make an engine of an SQLite file; one that writes takes its lock first."""
     timeout = STATEMENT_SECONDS if is_reading else POLL_SECONDS
     engine = create_async_engine(
-        url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": timeout}
+        url, pool_timeout=STATEMENT_SECONDS, connect_args={"timeout": timeout}, **QUIET
     )
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_reading if is_reading else _begin_writing)

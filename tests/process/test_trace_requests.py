@@ -179,6 +179,19 @@ def test_unrouted_paths_share_one_name(traced: Serve, collector: Collector) -> N
     assert not any(root(segment).isError for segment in collector.segments)
 
 
+def test_requests_answered_early_bear_their_routes(traced: Serve, collector: Collector) -> None:
+    url = traced(app="asgi_app:app", RATE_LIMIT="2/hour").url
+    keyed = {"idempotency-key": "once"}
+    statuses = [httpx.post(f"{url}/action", headers=keyed).status_code for _ in range(3)]
+    assert statuses == [202, 202, 429]
+    assert httpx.get(f"{url}/tasks/a-secret").status_code == 429
+    assert httpx.get(f"{url}/nothing").status_code == 429
+    assert len(collector.several("POST:/action", 3)) == 3
+    assert len(collector.named("log_action")) == 1
+    for name in ("GET:/tasks/{id}", "/{unmatched}"):
+        collector.segment(name)
+
+
 def test_ignored_requests_and_tasks_are_untraced(traced: Serve, collector: Collector) -> None:
     url = traced(
         SW_AGENT_TRACE_IGNORE_PATH="/test,/api/**", SW_PLUGIN_HTTP_IGNORE_METHOD="DELETE"

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from afterwards.skywalking.meters import SETTLED
 from tests.bad_days import BAD_DAYS
-from tests.collector import Collector, error_of, root, tags
+from tests.collector import Collector, error_of, name_of, root, tags, value_of
 from tests.serving import Server, sql, until
 
 Serve = Callable[..., Server]
@@ -27,7 +28,7 @@ def traced(serve: Serve, collector: Collector) -> Serve:
         "SW_AGENT_LOG_REPORTER_LEVEL": "INFO",
     }
 
-    def start(**options: str) -> Server:
+    def start(**options: Any) -> Server:
         return serve(**{**traces, "SLEEP_SECONDS": "0.1", **options})
 
     return start
@@ -155,6 +156,24 @@ def test_an_instances_name_can_be_read(
     server = traced(**variables)
     [told] = collector.wait_for(lambda: collector.instances)
     assert re.fullmatch(name.replace("PID", str(server.pid)), told)
+
+
+def test_a_worker_keeps_the_services_name(
+    traced: Serve, collector: Collector, tmp_path: Path
+) -> None:
+    at = {"DATABASE_URL": f"sqlite:///{tmp_path}/shared.db", "RUN_TASKS": "0"}
+    often = {"SW_AGENT_METER_REPORTER_PERIOD": "1"}
+    web = traced(**at)
+    id = httpx.post(f"{web.url}/action").headers["task-id"]
+    words = ["python", "-m", "afterwards", "worker", "asgi_app:afterwards"]
+    worker = traced(command=words, app="", **at, **often)
+    request, ran = collector.segment("POST:/action"), collector.segment("log_action")
+    assert (ran.traceId, tags(root(ran))["task.id"]) == (request.traceId, id)
+    assert (request.service, ran.service) == ("ours", "ours")
+    assert f"-{worker.pid}-" in ran.serviceInstance != request.serviceInstance
+    assert collector.meter(SETTLED, lambda settled: bool(settled == 1))
+    of_worker = [each for each in collector.meters if name_of(each) == SETTLED and value_of(each)]
+    assert {each.serviceInstance for each in of_worker} == {ran.serviceInstance}
 
 
 # --- lines about a task that no attempt runs ---

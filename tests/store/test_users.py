@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 import users
 from afterwards.store.database import Database
@@ -210,3 +211,13 @@ async def test_an_impossible_file_says_why(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="File exists"):
         await database.make_tables()
     await database.close()
+
+
+async def test_an_errors_text_holds_no_values(database: Database) -> None:
+    await users.make_table(database)
+    query = users.users.insert().values(email="ada@example.com", password_hash="a hash of hers")
+    with pytest.raises(IntegrityError) as raised:
+        async with database.transaction() as connection:
+            await connection.execute(query)
+    assert "INSERT INTO users" in str(raised.value)
+    assert "a hash of hers" not in str(raised.value)

@@ -4,6 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from afterwards.skywalking.routes import UNMATCHED, name_of
 
@@ -58,3 +61,16 @@ def test_a_span_bears_the_whole_route(scope: dict[str, Any], name: str) -> None:
 )
 def test_unknown_routes_share_a_name(scope: dict[str, Any]) -> None:
     assert name_of(scope) == UNMATCHED
+
+
+def test_what_is_answered_early_bears_its_route() -> None:
+    def answer(_: object) -> Response:
+        return Response()
+
+    routes = [Mount("/in", routes=[Route("/{id}", answer)]), Route("/items/{id}", answer)]
+    early: dict[str, Any] = {"type": "http", "app": Starlette(routes=routes)}
+    assert name_of(scope("/items/7", **early)) == "GET:/items/{id}"
+    for untold in (scope("/items/7", method="PUT", **early), scope("/in/7", **early)):
+        assert name_of(untold) == UNMATCHED
+    # That has looked, and found none.
+    assert name_of(scope("/items/7", router=early["app"], **early)) == UNMATCHED

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from afterwards.skywalking import SkyWalking
+from afterwards.skywalking import SkyWalking, statements
 from afterwards.skywalking.statements import LOOKED_AT, SENT, where_is, without_values
 
 
@@ -61,6 +61,14 @@ def test_a_database_is_named_without_credentials(
     kind: str, url: str, peer: str, instance: str
 ) -> None:
     assert where_is(kind, make_url(url)) == (kind, peer, instance)
+
+
+def test_untraced_engines_are_not_listened_to() -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    SkyWalking().trace_statements(engine)
+    assert not engine.sync_engine.dispatch.before_cursor_execute
+    statements.listen()  # as `start` does
+    assert engine.sync_engine.dispatch.before_cursor_execute
 
 
 def test_engines_of_others_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
