@@ -178,15 +178,24 @@ def test_what_was_committed_is_accepted(behind: Behind, fate: Fate, key: str) ->
     behind.only_the_accepted_run(answer)
 
 
-@pytest.mark.parametrize("key", ["", "k"], ids=["without a key", "with a key"])
 @pytest.mark.parametrize("fate", NOT_STORED)
-def test_what_was_not_committed_never_is(behind: Behind, fate: Fate, key: str) -> None:
+def test_a_commit_that_never_came_is_repeated(behind: Behind, fate: Fate) -> None:
     behind.between.strike(fate, "keeps_a_diary")
-    answer = post(behind.server, key=key)
+    answer = post(behind.server)
+    assert behind.between.has_struck.is_set()
+    assert answer.status_code == 202
+    behind.between.thaw()  # the first try reaches the server after all, if it was held back
+    behind.only_the_accepted_run(answer)
+
+
+@pytest.mark.parametrize("fate", NOT_STORED)
+def test_a_transaction_that_never_came_is_not(behind: Behind, fate: Fate) -> None:
+    behind.between.strike(fate, "keeps_a_diary")
+    answer = post(behind.server, key="k")  # the key and the task are one transaction
     assert behind.between.has_struck.is_set()
     assert answer.status_code == 503
-    behind.between.thaw()  # the commit reaches the server after all, if it was held back
-    again = post(behind.server, key=key)
+    behind.between.thaw()
+    again = post(behind.server, key="k")
     assert again.status_code == 202
     behind.only_the_accepted_run(answer, again)
 

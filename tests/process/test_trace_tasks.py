@@ -241,7 +241,7 @@ def test_only_a_webhooks_host_is_seen(traced: Serve, collector: Collector, webho
     assert (posted.operationName, tags(posted)["http.status_code"]) == (f"POST:{webhook}", "204")
     collector.log("announce_on_discord succeeded")
     server.stop()
-    assert "webhooks" not in collector.everything()
+    assert "/api/webhooks" not in collector.everything()
     assert "secret-token" not in collector.everything()
 
 
