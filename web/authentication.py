@@ -61,7 +61,9 @@ def _closed(scope: Scope) -> BaseRoute | None:
         if route.matches(scope)[0] is Match.FULL:
             # The library's own routes ask for themselves. Of another kind, such as a mount, nobody
             # has said that it is public.
-            is_open = type(route) is LibrarysRoute or method in getattr(route, "public", ())
+            public = getattr(route, "public", None)
+            is_open = public is not None and method in ("OPTIONS", *public)
+            is_open |= type(route) is LibrarysRoute
             return None if is_open else route
     return None
 

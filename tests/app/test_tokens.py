@@ -148,6 +148,8 @@ async def test_what_writes_or_lists_needs_a_token(
     [
         ("GET", "/", 200),
         ("HEAD", "/health/", 200),
+        ("OPTIONS", "/users/", 204),
+        ("OPTIONS", "/action", 204),
         ("POST", "/token", 415),
         ("POST", "/users/", 415),
         ("POST", "/users/with-notifications/", 415),

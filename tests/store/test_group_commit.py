@@ -1,17 +1,17 @@
-"""The group commit while the database is away, and when one of its rows cannot be written."""
+"""The group commit: who shares one, while the database is away, and with an unwritable row."""
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from afterwards.store import engines
+from afterwards.store import engines, group_commit
 from afterwards.store.database import Database
 from afterwards.store.failures import DatabaseUnavailable
-from afterwards.store.given import SettledRow
+from afterwards.store.given import Rows, SettledRow
 from afterwards.store.tasks import Store
 from tests.store.rows import row, settled
 
@@ -23,9 +23,11 @@ ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.fixture
 async def store(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """A store with two tasks that worker `a` runs, on a database that is soon given up on."""
+    patient = Database(database_url)
+    await patient.make_tables()
+    await patient.close()
     monkeypatch.setattr(engines, "STATEMENT_SECONDS", 0.2)
     database = Database(database_url)
-    await database.make_tables()
     store = Store(database)
     await store.register("a")
     await store.enqueue([row(id="task-1", worker="a"), row(id="task-2", worker="a")])
@@ -88,3 +90,31 @@ async def test_several_stores_share_one_database(database_url: str) -> None:
     await asyncio.gather(*(each.enqueue([row()]) for each in stores for _ in range(5)))
     assert await stores[0].count_due(100) == 20
     await database.close()
+
+
+async def commits_after(crowd: int, monkeypatch: pytest.MonkeyPatch, store: Store) -> int:
+    """Count the commits of two lone tasks, one after the other, after a commit of so many."""
+    monkeypatch.setattr(group_commit, "CROWD_SECONDS", 0.5)
+    await asyncio.gather(*(store.enqueue([row()]) for _ in range(crowd)))
+    commits, write = [], Database.write_together
+
+    async def counted(database: Database, batch: Mapping[str, Rows]) -> None:
+        commits.append(batch)
+        await write(database, batch)
+
+    monkeypatch.setattr(Database, "write_together", counted)
+    first = asyncio.ensure_future(store.enqueue([row()]))
+    await asyncio.wait([first], timeout=0.05)
+    await asyncio.gather(first, store.enqueue([row()]))
+    return len(commits)
+
+
+async def test_a_crowd_shares_the_next_commit(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await commits_after(group_commit.CROWD + 1, monkeypatch, store) == 1
+
+
+async def test_a_few_wait_for_nobody(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "CROWD", 1000)
+    assert await commits_after(1, monkeypatch, store) == 2
