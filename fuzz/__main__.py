@@ -88,7 +88,7 @@ class Run:
             self.task_ids.update(answer.task_ids)
             if answer.status >= 500 and answer.status != 503:
                 self.wrong.append((f"answered {answer.status}", case))
-            is_own = answer.status in (400, 401, 503) and re.search(OWN_ANSWERS, case.sent)
+            is_own = answer.status in (400, 401, 429, 503) and re.search(OWN_ANSWERS, case.sent)
             if answer.status >= 400 and not answer.is_problem and not is_own:
                 self.wrong.append((f"{answer.status} is no problem+json", case))
 

@@ -53,6 +53,7 @@ def _sent(server: Server, seed: str, seconds: float, directory: Path) -> int:
             *("--seed", str(number), "--max-time", f"{max(1, round(seconds))}"),
             *("--exclude-checks", ",".join(EXCLUDED), "--generation-database", "none"),
             *("--header", f"Authorization: Bearer {TOKEN}", "--warnings", "off"),
+            *("--request-timeout", "40"),  # ?wait= holds an answer for 25 s
         ],
         cwd=directory,  # where it leaves what it likes
         timeout=seconds + GRACE_SECONDS,

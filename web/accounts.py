@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from starlette.endpoints import HTTPEndpoint
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -50,6 +51,8 @@ async def add_user_with_notifications(request: Request) -> Response:
 
 async def erase_user(request: Request) -> Response:
     id, user = request.path_params["id"], _user(request)
+    if id == "with-notifications":  # another route's path, which takes POST alone
+        raise HTTPException(405, headers={"Allow": "POST"})
     operator = None
     if user is None:
         operators: Operators = request.app.state.operators

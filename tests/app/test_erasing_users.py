@@ -88,3 +88,8 @@ async def test_without_secret_there_are_no_tokens(client: httpx.AsyncClient) -> 
     assert "JWT_SECRET" in response.json()["detail"]
     response = await client.post("/users/", json=ADA | {"password": "correct horse"})
     assert response.status_code == 422
+
+
+async def test_no_other_routes_path_is_an_id(client: httpx.AsyncClient) -> None:
+    response = await client.delete("/users/with-notifications/")
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
